@@ -1,0 +1,31 @@
+"""What a step wants done: values that the engine carries out in one transaction."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edo_stream.core.accounts import Account
+from edo_stream.core.record import Headers
+
+
+class Publish(msgspec.Struct, frozen=True, gc=False):
+    """A record to produce. ``partition`` is explicit: the core knows all partition counts."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """Outcome of one step; the state's changes are in its tables.
+
+    ``counts`` are the fates of this step by topic and fate code, for metrics.
+    """
+
+    publish: list[Publish] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
