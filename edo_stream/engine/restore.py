@@ -1,0 +1,76 @@
+"""Bring a table's disk up to the end of its changelog, from where it stands."""
+
+import logging
+
+import msgspec
+from aiokafka import TopicPartition
+
+from edo_stream.core.state import Expand, Table
+from edo_stream.engine.ports import Changelog, Disk
+
+log = logging.getLogger(__name__)
+
+#: ``delete.retention.ms`` of compacted changelogs. A disk that was away for longer may have
+#: missed a tombstone, and a deleted row would live again; so it starts from nothing.
+TOMBSTONES_KEPT_MS = 7 * 86_400_000
+
+
+class TaskTable:
+    """One table of one task: its rows, its disk and its changelog partition."""
+
+    def __init__(self, changelog: TopicPartition, disk: Disk, expand: Expand) -> None:
+        self.changelog = changelog
+        self.disk = disk
+        self.expand = expand
+        self.rows = Table(disk, expand)
+
+    def write_through(self, offset: int | None, now_ms: int) -> None:
+        """Move the rows of a committed transaction to the disk, with their changelog offset."""
+        if self.rows.local or offset is not None:
+            self.disk.write(self.rows.local, offset, now_ms)
+        self.rows.settle()
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """How much a restore read: ``records`` from ``start`` to ``end`` (exclusive)."""
+
+    records: int
+    start: int
+    end: int
+
+
+async def restore(table: TaskTable, changelog: Changelog, now_ms: int) -> Restored:
+    """Apply what the changelog has beyond the disk, committed records only.
+
+    Call it when the former owner is fenced: nobody else can extend the changelog then.
+    """
+    table.rows.discard()
+    first, end = await changelog.bounds(table.changelog)
+    offset = _usable_offset(table, end, now_ms)
+    start = max(first, 0 if offset is None else offset + 1)
+    records = 0
+    async for part in changelog.read(table.changelog, start, end):
+        rows: dict[bytes, bytes | None] = {}
+        for record in part:
+            rows.update(table.expand(record.key, record.value))
+        table.disk.write(rows, part[-1].offset, now_ms)
+        records += len(part)
+    return Restored(records, start, end)
+
+
+def _usable_offset(table: TaskTable, end: int, now_ms: int) -> int | None:
+    """Offset that the disk stands for, after wiping a disk that cannot be built upon."""
+    offset = table.disk.offset()
+    written_at_ms = table.disk.written_at_ms()
+    if offset is None:
+        return None
+    reason = None
+    if offset >= end:
+        reason = f"it is ahead of the changelog ({offset} >= {end}): the topic was created anew"
+    elif written_at_ms is not None and now_ms - written_at_ms > TOMBSTONES_KEPT_MS:
+        reason = "it is older than the changelog's tombstones"
+    if reason is None:
+        return offset
+    log.warning("disk wiped, restoring in full: %s-%d: %s", *table.changelog, reason)
+    table.disk.wipe()
+    return None

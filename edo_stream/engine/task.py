@@ -1,0 +1,540 @@
+"""A task: one partition number of one group, everything it owns, one batch at a time.
+
+Theory of operation. A task lives between an assignment and the next revocation:
+
+1. *fence*: initialise its transactional id. The former owner, if any still runs, can write
+   nothing from here on, and its open transaction is ended.
+2. *restore*: bring its tables up to the end of their changelogs, which nobody extends now.
+3. *position*: read the group's committed offsets and check them against the state; seek.
+4. *process*: batch after batch, each in one transaction of outputs, changelogs and offsets;
+   after the commit, and only then, the rows go to disk.
+
+When anything fails, the task *resets*: it drops all that is uncommitted and starts over at 1,
+but only after a heartbeat of the same generation has been accepted later than the failure.
+Without that a zombie would fence the rightful owner. A crash at any instruction is the same as a
+reset in another process.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from aiokafka import TopicPartition
+
+from edo_stream.core.contract import Start
+from edo_stream.core.effects import Effects
+from edo_stream.core.record import Batch
+from edo_stream.engine.pace import Pace
+from edo_stream.engine.ports import (
+    Changelog,
+    Handed,
+    Intake,
+    Membership,
+    Producer,
+    ProducerFactory,
+)
+from edo_stream.engine.restore import TaskTable, restore
+from edo_stream.engine.transaction import Change, FencedError, OutcomeUnknownError, Transaction
+
+log = logging.getLogger(__name__)
+
+#: How often the fetcher's position is looked at while a due timer waits for the end of the log.
+_CATCH_UP_POLL_S = 0.05
+
+#: Numbers the deliveries between two seeks, over all tasks of the process.
+_EPOCHS = itertools.count(1)
+_VOID = 0
+"""Epoch of a partition whose deliveries can no longer be trusted: the task seeks."""
+
+
+class Phase(Enum):
+    """Where a task stands in its life."""
+
+    FENCING = "fencing"
+    RESTORING = "restoring"
+    POSITIONING = "positioning"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """After a reset, for a heartbeat."""
+    REFUSED = "refused"
+    """It would lose or repeat something; a person must decide."""
+    CLOSED = "closed"
+
+
+class RefusedError(Exception):
+    """The task cannot go on without losing or repeating records; says what to do."""
+
+
+class Decider(Protocol):
+    """The core's pipeline as the task uses it; see :mod:`edo_stream.core.pipeline`."""
+
+    def restore(self) -> None:
+        """Read what it keeps in memory from the tables."""
+
+    def discard(self) -> None:
+        """Forget all that is uncommitted."""
+
+    def positions(self) -> Mapping[str, int]:
+        """Next offset of each source topic, as the state has it."""
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin a source at an offset."""
+
+    def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
+        """Decide on batches and due timers."""
+
+    def next_due_ms(self) -> int | None:
+        """Time of the earliest timer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world of a task."""
+
+    producers: ProducerFactory
+    changelog: Changelog
+    intake: Intake
+    membership: Membership
+    now_ms: Callable[[], int]
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a task is: names, sources and limits; the same for every partition of a group."""
+
+    app: str
+    """Application id, which is the consumer group too."""
+    group: str
+    """Co-partition group."""
+    sources: Mapping[str, Start]
+    """Source topics and where to begin when the group has no offset."""
+    transaction_timeout_s: float
+    session_timeout_s: float
+    batch_records_max: int = 2_000
+    batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
+    """Topics whose ``max.message.bytes`` is below the default."""
+    accepted_losses: frozenset[tuple[str, int, int, int]] = frozenset()
+    """Lost ranges that an operator has accepted: topic, partition, first, next."""
+
+    def transactional_id(self, partition: int) -> str:
+        """Name of the one producer that may write for the partition."""
+        return f"{self.app}.{self.group}.{partition}"
+
+
+@dataclass(slots=True)
+class TaskStats:
+    """Counters since the task object was made."""
+
+    transactions: int = 0
+    records: int = 0
+    resets: int = 0
+    fences: int = 0
+    rewinds: int = 0
+    restored_records: int = 0
+    fates: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Task:
+    """See the module's docstring. ``on_given_up`` is told when the process must end."""
+
+    def __init__(  # noqa: PLR0913 - a composition of parts, made in one place
+        self,
+        spec: TaskSpec,
+        partition: int,
+        tables: Sequence[TaskTable],
+        pipeline: Decider,
+        ports: Ports,
+        on_given_up: Callable[[str], None],
+    ) -> None:
+        self.spec = spec
+        self.partition = partition
+        self.tables = tables
+        self.pipeline = pipeline
+        self.stats = TaskStats()
+        self.phase = Phase.FENCING
+        self.refusal: str | None = None
+        self._ports = ports
+        self._on_given_up = on_given_up
+        self._producer: Producer | None = None
+        self._inbox: deque[Handed] = deque()
+        self._expected: dict[TopicPartition, int] = {}
+        self._epochs: dict[TopicPartition, int] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._busy = False
+        self._runner: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._caught_up_ms = 0
+        self._catch_up: tuple[int, dict[TopicPartition, int]] | None = None
+        self._suspect: dict[TopicPartition, int] = {}
+
+    @property
+    def name(self) -> str:
+        """Group and partition, as in logs."""
+        return f"{self.spec.group}-{self.partition}"
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The source partitions that it owns."""
+        return [TopicPartition(topic, self.partition) for topic in self.spec.sources]
+
+    def begin(self) -> None:
+        """Start to run; the task owns its partition until :meth:`stop`."""
+        self._runner = asyncio.create_task(self._run(), name=f"task {self.name}")
+
+    async def stop(self) -> None:
+        """Finish or abandon the batch in hand and let go of the partition.
+
+        Takes at most the transaction timeout; disks stay open, they belong to the caller.
+        """
+        self._stopping = True
+        self._wake.set()
+        runner = self._runner
+        if runner is not None and not runner.done():
+            if self._busy:
+                await asyncio.wait([runner], timeout=self.spec.transaction_timeout_s)
+            runner.cancel()
+            await asyncio.wait([runner], timeout=5.0)
+        self._cancel_timer()
+        self._inbox.clear()
+        await self._drop_producer()
+        self.pipeline.discard()
+        self.phase = Phase.CLOSED
+
+    def offer(self, handed: Handed) -> None:
+        """Take a batch from the transport; never blocks, never raises."""
+        if handed.epoch != self._epochs.get(handed.partition):
+            self._ports.intake.credit(handed)
+            return
+        self._inbox.append(handed)
+        self._wake.set()
+
+    def watch(self) -> None:
+        """Notice a batch that was handed over and never arrived; call it about once a second."""
+        if self.phase is not Phase.RUNNING or self._busy or self._inbox:
+            self._suspect.clear()
+            return
+        for partition, expected in self._expected.items():
+            last = self._ports.intake.last_handed(partition)
+            if last is None or last < expected:
+                self._suspect.pop(partition, None)
+            elif self._suspect.get(partition) == last:
+                log.warning("batch never arrived: %s-%d up to %d", *partition, last)
+                self._suspect.pop(partition)
+                self._expire_epoch(partition)
+            else:
+                self._suspect[partition] = last
+
+    def _expire_epoch(self, partition: TopicPartition) -> None:
+        # The runner seeks: it is the only one that awaits on behalf of the task.
+        self._epochs[partition] = _VOID
+        self._wake.set()
+
+    # What follows is in the order of a task's life.
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._take_over()
+                await self._process()
+            except RefusedError as refusal:
+                self.phase = Phase.REFUSED
+                self.refusal = str(refusal)
+                log.error("task stopped: %s: %s", self.name, refusal)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever failed, only the log tells what is true
+                await self._reset(error)
+
+    async def _take_over(self) -> None:
+        self.phase = Phase.FENCING
+        self._producer = self._ports.producers(self.spec.transactional_id(self.partition))
+        async with asyncio.timeout(self.spec.transaction_timeout_s + 30):
+            await self._producer.start()
+        self.phase = Phase.RESTORING
+        for table in self.tables:
+            restored = await restore(table, self._ports.changelog, self._ports.now_ms())
+            self.stats.restored_records += restored.records
+        self.pipeline.restore()
+        self.phase = Phase.POSITIONING
+        await self._position()
+        for partition, offset in self._expected.items():
+            await self._seek(partition, offset)
+        self.phase = Phase.RUNNING
+        log.info(
+            "task running: %s: %d changelog records restored, positions %s",
+            self.name,
+            self.stats.restored_records,
+            {topic: offset for (topic, _), offset in self._expected.items()},
+        )
+
+    async def _seek(self, partition: TopicPartition, offset: int) -> None:
+        # Known here before the transport uses it: no batch of the new epoch comes too early.
+        self._epochs[partition] = epoch = next(_EPOCHS)
+        await self._ports.intake.seek(partition, offset, epoch)
+
+    async def _position(self) -> None:
+        """Take the positions from the state, after checking them against group and log."""
+        partitions = self.partitions
+        committed = await self._ports.intake.committed(partitions)
+        bounds = await self._ports.intake.log_bounds(partitions)
+        begun: list[Effects] = []
+        self._expected = {}
+        for partition, group_offset, (first, end) in zip(
+            partitions, committed, bounds, strict=True
+        ):
+            stored = self.pipeline.positions().get(partition.topic)
+            self._check_agreement(partition, stored, group_offset, end)
+            now_ms = self._ports.now_ms()
+            if stored is None:
+                offset = await self._first_offset(partition, first, end)
+                begun.append(self.pipeline.start(partition.topic, offset, now_ms))
+            elif stored < first:
+                self._check_accepted(partition, stored, first)
+                begun.append(
+                    self.pipeline.start(partition.topic, first, now_ms, lost=(stored, first))
+                )
+            self._expected[partition] = self.pipeline.positions()[partition.topic]
+        if begun:
+            await self._commit(
+                Effects(
+                    publish=[record for effects in begun for record in effects.publish],
+                    accounts=[account for effects in begun for account in effects.accounts],
+                ),
+                self._expected,
+                self._ports.now_ms(),
+            )
+
+    def _check_agreement(
+        self, partition: TopicPartition, stored: int | None, group_offset: int | None, end: int
+    ) -> None:
+        if stored != group_offset:
+            raise RefusedError(
+                f"{partition.topic}-{partition.partition}: the consumer group "
+                f"'{self.spec.app}' stands at {_or_none(group_offset)} but the state was written "
+                f"at {_or_none(stored)}. Both move in one transaction, so one of them was changed "
+                "from outside (offsets reset, changelog topics deleted). Set the group's offset "
+                "back to the state's, or delete the group's offsets and the changelog topics "
+                f"'{self.tables[0].changelog.topic}' … to begin anew"
+            )
+        if stored is not None and stored > end:
+            raise RefusedError(
+                f"{partition.topic}-{partition.partition}: the next offset is {stored} but the "
+                f"log ends at {end}: the topic was deleted and created anew. Delete the group's "
+                "offsets and its changelog topics to begin anew, or restore the topic"
+            )
+
+    def _check_accepted(self, partition: TopicPartition, stored: int, first: int) -> None:
+        if (*partition, stored, first) not in self.spec.accepted_losses:
+            loss = f"{partition.topic}:{partition.partition}:{stored}-{first}"
+            raise RefusedError(
+                f"{partition.topic}-{partition.partition}: offsets {stored} to {first - 1} were "
+                f"deleted from the log before they were read ({first - stored} offsets). To go "
+                f"on without them, start the worker with EDO_ACCEPT_LOSS={loss}; they are then "
+                "counted as lost"
+            )
+
+    async def _first_offset(self, partition: TopicPartition, first: int, end: int) -> int:
+        start = self.spec.sources[partition.topic]
+        if start.latest:
+            return end
+        if start.at_ms is None:
+            return first
+        at = await self._ports.intake.offset_at(partition, start.at_ms)
+        return end if at is None else at
+
+    async def _process(self) -> None:
+        while not self._stopping:
+            await self._wait_for_work()
+            if self._stopping:
+                return
+            await self._ports.pace.turn(self)
+            handed, batches = await self._take()
+            now_ms = self._ports.now_ms()
+            effects = self.pipeline.step(batches, now_ms, self._caught_up_ms)
+            if effects.publish:
+                positions = self.pipeline.positions()
+                moved = {TopicPartition(b.topic, b.partition): positions[b.topic] for b in batches}
+                self._expected.update(moved)
+                await self._commit(effects, moved, now_ms)
+                self.stats.records += sum(len(batch.records) for batch in batches)
+            for done in handed:
+                self._ports.intake.credit(done)
+
+    async def _wait_for_work(self) -> None:
+        while True:
+            # Cleared before the look, so that what comes during the look wakes the wait.
+            self._wake.clear()
+            if self._stopping or self._inbox or _VOID in self._epochs.values():
+                break
+            if await self._timers_may_fire():
+                break
+            self._arm_timer()
+            await self._wake.wait()
+        self._cancel_timer()
+
+    async def _take(self) -> tuple[list[Handed], list[Batch]]:
+        """Take what is there, up to a transaction's worth, and check that nothing is missing."""
+        taken: list[Handed] = []
+        batches: list[Batch] = []
+        expected = dict(self._expected)
+        room = self.spec.batch_records_max
+        while self._inbox and room > 0:
+            handed = self._inbox.popleft()
+            partition = handed.partition
+            taken.append(handed)
+            if handed.epoch != self._epochs[partition]:
+                continue
+            if handed.previous >= expected[partition]:
+                log.warning(
+                    "batch missing: %s-%d: expected %d, got %d after %d",
+                    *partition,
+                    expected[partition],
+                    handed.records[0].offset,
+                    handed.previous,
+                )
+                self._epochs[partition] = _VOID
+                continue
+            expected[partition] = max(expected[partition], handed.records[-1].offset + 1)
+            batches.append(Batch(partition.topic, partition.partition, handed.records))
+            room -= len(handed.records)
+        for partition, epoch in list(self._epochs.items()):
+            if epoch == _VOID:
+                self.stats.rewinds += 1
+                offset = expected[partition]
+                await self._seek(partition, offset)
+        return taken, batches
+
+    async def _timers_may_fire(self) -> bool:
+        """Whether a timer is due; one that waits for the end of the log starts the wait."""
+        due_ms = self.pipeline.next_due_ms()
+        now_ms = self._ports.now_ms()
+        if due_ms is None or due_ms > now_ms:
+            self._catch_up = None
+            return False
+        if due_ms <= self._caught_up_ms:
+            return True
+        if self._catch_up is None:
+            # The moment is taken before the question: what the answer covers was there by then.
+            partitions = list(self._expected)
+            bounds = await self._ports.intake.log_bounds(partitions)
+            ends = {p: end for p, (_, end) in zip(partitions, bounds, strict=True)}
+            self._catch_up = (now_ms, ends)
+        moment_ms, ends = self._catch_up
+        if self._inbox or not all(self._has_reached(p, end) for p, end in ends.items()):
+            return False
+        self._caught_up_ms = moment_ms
+        self._catch_up = None
+        return due_ms <= moment_ms
+
+    def _has_reached(self, partition: TopicPartition, end: int) -> bool:
+        expected = self._expected[partition]
+        if expected >= end:
+            return True
+        # Behind the last record there may be transaction markers, which only the fetcher passes.
+        last = self._ports.intake.last_handed(partition)
+        position = self._ports.intake.position(partition)
+        return (last is None or last < expected) and position is not None and position >= end
+
+    def _arm_timer(self) -> None:
+        self._cancel_timer()
+        due_ms = self.pipeline.next_due_ms()
+        if due_ms is None:
+            return
+        wait_s = max(0.001, (due_ms - self._ports.now_ms()) / 1000)
+        if self._catch_up is not None:
+            wait_s = _CATCH_UP_POLL_S
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _commit(
+        self, effects: Effects, offsets: Mapping[TopicPartition, int], now_ms: int
+    ) -> None:
+        """One transaction, then the disk."""
+        assert self._producer is not None
+        changes = [
+            Change(table.changelog.topic, table.changelog.partition, table.rows.changelog)
+            for table in self.tables
+            if table.rows.changelog
+        ]
+        transaction = Transaction(
+            self._producer,
+            self.spec.app,
+            self.spec.transaction_timeout_s,
+            self.spec.batch_bytes_max,
+        )
+        self._busy = True
+        try:
+            last = await transaction.run(effects.publish, changes, offsets, now_ms)
+            if -1 in last.values():
+                # Committed, but where the rows landed is not known: read them back.
+                raise OutcomeUnknownError("the broker did not tell a changelog offset")
+            for table in self.tables:
+                table.write_through(last.get(table.changelog), now_ms)
+        finally:
+            self._busy = False
+        self.stats.transactions += 1
+        for fate, count in effects.counts.items():
+            self.stats.fates[fate] = self.stats.fates.get(fate, 0) + count
+
+    async def _reset(self, error: Exception) -> None:
+        """Drop what is uncommitted and wait until it is certain that the partition is ours."""
+        failed_at = asyncio.get_running_loop().time()
+        self.phase = Phase.WAITING
+        self.stats.resets += 1
+        is_fenced = isinstance(error, FencedError)
+        self.stats.fences += is_fenced
+        log.warning("task reset: %s: %s: %s", self.name, type(error).__name__, error)
+        self.pipeline.discard()
+        self._inbox.clear()
+        self._expected.clear()
+        self._epochs.clear()
+        self._catch_up = None
+        await self._drop_producer()
+        while not self._stopping:
+            confirmed = await self._unless_stopped(
+                self._ports.membership.confirmed_since(failed_at, self.spec.session_timeout_s)
+            )
+            if confirmed or self._stopping:
+                return
+            if is_fenced:
+                self._on_given_up(
+                    f"task {self.name} was taken over by another worker and the consumer group "
+                    "has not confirmed this one since; leaving so that it can be restarted"
+                )
+                return
+
+    async def _unless_stopped(self, wait: Coroutine[Any, Any, bool]) -> bool:
+        waiting = asyncio.ensure_future(wait)
+        try:
+            while not (waiting.done() or self._stopping):
+                self._wake.clear()
+                wake = asyncio.ensure_future(self._wake.wait())
+                await asyncio.wait([waiting, wake], return_when=asyncio.FIRST_COMPLETED)
+                wake.cancel()
+            return waiting.done() and waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(Exception):
+                async with asyncio.timeout(5.0):
+                    await producer.stop()
+
+
+def _or_none(offset: int | None) -> str:
+    return "no offset" if offset is None else f"offset {offset}"

@@ -1,0 +1,184 @@
+"""One transaction of a task: outputs, changelogs and offsets, all or nothing (invariant 1).
+
+aiokafka commits a transaction although one of its batches failed to be produced; so every
+delivery is awaited before the offsets are sent, and any failure aborts. What is raised says what
+is known of the outcome:
+
+- :class:`TransactionAbortedError`: nothing of it is or will be visible.
+- :class:`OutcomeUnknownError`: the commit was asked for and not confirmed.
+- :class:`FencedError`: another producer has initialised the transactional id.
+
+After each of the three the producer is spent: the task resets, which initialises the
+transactional id anew and reads back what was really committed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from edo_stream.core.effects import Publish
+from edo_stream.core.record import Headers
+from edo_stream.engine.ports import BatchBuilder, Delivered, Producer
+
+#: A batch larger than its topic's ``max.message.bytes`` is refused as a whole.
+BATCH_BYTES_MAX = 900_000
+_RECORD_OVERHEAD_BYTES = 128
+_NO_HEADERS: Headers = ()
+
+Item = tuple[bytes | None, bytes | None, Headers, int]
+"""Key, value, headers, timestamp in epoch ms."""
+
+
+class TransactionError(Exception):
+    """The transaction did not, or may not have, committed."""
+
+
+class TransactionAbortedError(TransactionError):
+    """Nothing of the transaction is visible to a ``read_committed`` reader, now or later."""
+
+
+class OutcomeUnknownError(TransactionError):
+    """The commit was requested but not confirmed: only the log can tell."""
+
+
+class FencedError(TransactionError):
+    """Another producer has taken over the transactional id."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What a table wants on its changelog partition."""
+
+    topic: str
+    partition: int
+    rows: Mapping[bytes, bytes | None]
+
+
+class Transaction:
+    """Begin, produce, await every delivery, offsets, commit; used once.
+
+    ``batch_bytes_max`` gives the largest batch of topics that allow less than the default.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        group_id: str,
+        timeout_s: float,
+        batch_bytes_max: Mapping[str, int] | None = None,
+    ) -> None:
+        self._producer = producer
+        self._group_id = group_id
+        self._timeout_s = timeout_s
+        self._batch_bytes_max = batch_bytes_max or {}
+        self._deliveries: list[tuple[TopicPartition, int, Awaitable[Delivered]]] = []
+
+    async def run(
+        self,
+        publish: Sequence[Publish],
+        changes: Sequence[Change],
+        offsets: Mapping[TopicPartition, int],
+        now_ms: int,
+    ) -> dict[TopicPartition, int]:
+        """Carry it out; returns the last offset that each changelog partition has got.
+
+        An offset is -1 where the broker confirmed a repeated batch without telling where the
+        first copy landed.
+
+        Raises:
+            TransactionError: see the subclasses; the producer is spent.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                last = await self._write(publish, changes, now_ms)
+                if offsets:
+                    await self._producer.send_offsets_to_transaction(offsets, self._group_id)
+        except ProducerFenced as error:
+            raise FencedError(str(error)) from error
+        except (KafkaError, TimeoutError) as error:
+            await self._abort()
+            raise TransactionAbortedError(f"{type(error).__name__}: {error}") from error
+        await self._commit()
+        return last
+
+    async def _write(
+        self, publish: Sequence[Publish], changes: Sequence[Change], now_ms: int
+    ) -> dict[TopicPartition, int]:
+        await self._producer.begin_transaction()
+        for partition, items in _grouped(publish).items():
+            await self._send(partition, items)
+        for change in changes:
+            rows = ((key, value, _NO_HEADERS, now_ms) for key, value in change.rows.items())
+            await self._send(TopicPartition(change.topic, change.partition), rows)
+        # Every delivery, before anything else: aiokafka would commit over a failed one.
+        outcomes = await asyncio.gather(
+            *(future for _, _, future in self._deliveries), return_exceptions=True
+        )
+        last: dict[TopicPartition, int] = {}
+        for (partition, count, _), outcome in zip(self._deliveries, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            last[partition] = -1 if outcome.offset < 0 else outcome.offset + count - 1
+        return {
+            partition: last[partition]
+            for partition in (TopicPartition(c.topic, c.partition) for c in changes)
+            if partition in last
+        }
+
+    async def _send(self, partition: TopicPartition, items: Iterable[Item]) -> None:
+        size_max = self._batch_bytes_max.get(partition.topic, BATCH_BYTES_MAX)
+        batch = self._producer.create_batch()
+        size = 0
+        for key, value, headers, timestamp in items:
+            size += len(key or b"") + len(value or b"") + _RECORD_OVERHEAD_BYTES
+            for name, content in headers:
+                size += len(name) + len(content)
+            full = size > size_max and batch.record_count()
+            if (
+                full
+                or batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is None
+            ):
+                await self._hand_over(batch, partition)
+                batch = self._producer.create_batch()
+                size = len(key or b"") + len(value or b"") + _RECORD_OVERHEAD_BYTES
+                batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
+        if batch.record_count():
+            await self._hand_over(batch, partition)
+
+    async def _hand_over(self, batch: BatchBuilder, partition: TopicPartition) -> None:
+        count = batch.record_count()
+        delivered = await self._producer.send_batch(
+            batch, partition.topic, partition=partition.partition
+        )
+        self._deliveries.append((partition, count, delivered))
+
+    async def _commit(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._producer.commit_transaction()
+        except ProducerFenced as error:
+            raise FencedError(str(error)) from error
+        except (KafkaError, TimeoutError) as error:
+            raise OutcomeUnknownError(f"{type(error).__name__}: {error}") from error
+
+    async def _abort(self) -> None:
+        # A courtesy to readers, who would wait for the transaction to time out; what makes it
+        # safe is that the producer is spent and the transactional id initialised anew.
+        with suppress(KafkaError, TimeoutError, AssertionError):
+            async with asyncio.timeout(1.0):
+                await self._producer.abort_transaction()
+
+
+def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Item]]:
+    grouped: dict[TopicPartition, list[Item]] = {}
+    by_name: dict[tuple[str, int], list[Item]] = {}
+    for record in publish:
+        place = (record.topic, record.partition)
+        items = by_name.get(place)
+        if items is None:
+            items = by_name[place] = grouped[TopicPartition(*place)] = []
+        items.append((record.key, record.value, record.headers, record.timestamp_ms))
+    return grouped
