@@ -2,18 +2,16 @@
 
 import base64
 import hashlib
-import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from edo_stream.local.errors import LocalError
 from edo_stream.local.jvm import JarSet, Report, java_command, java_environment
-from edo_stream.local.ports import HOST, accepts, free_port, require_free
+from edo_stream.local.ports import HOST, accepts, free_port
 from edo_stream.local.process import Process
-from edo_stream.local.supervisor import Order
+from edo_stream.local.service import Launch, LocalService, host_port, silent
 
 KAFKA_VERSION = "4.1.2"
 KAFKA_JARS = JarSet(
@@ -21,33 +19,33 @@ KAFKA_JARS = JarSet(
     coordinates=(
         f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
         f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}",
-        # The API version that Kafka is built with.
+        # Of the API version that Kafka is built with.
         "org.slf4j:slf4j-simple:1.7.36",
     ),
 )
-# The serial collector needs a third of the memory of G1 at this heap size and fewer threads.
-HEAP_OPTIONS = ("-Xms256m", "-Xmx768m", "-XX:+UseSerialGC")
 LOGGING_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
 )
 
+# At this heap size the serial collector takes less memory and fewer threads than G1.
+_JAVA_OPTIONS = ("-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", *LOGGING_OPTIONS)
 _STARTED = "Kafka Server started"
-_START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 20.0
 _FORMAT_TIMEOUT_S = 60.0
 
 
-class LocalKafka:
-    """A Kafka broker that ends with this process, on data that stays.
+class LocalKafka(LocalService):
+    """A Kafka broker.
 
-    Once started, ``port`` is kept over ``stop``, ``kill`` and ``start``. ``settings`` are broker
-    settings that come last. For several nodes give each its ``node_id``, its ``controller_port``
-    and all ``voters`` (node id to controller port), and raise the replication factors.
+    ``settings`` are broker settings that come last. For several nodes give each its ``node_id``,
+    its ``controller_port`` and all ``voters`` (node id to controller port), raise the replication
+    factors, ``launch`` all and then ``wait_ready`` for each.
     """
 
-    def __init__(  # noqa: PLR0913 - each is independent and has a default
+    title = "Kafka"
+
+    def __init__(  # noqa: PLR0913 - independent settings, each with a default
         self,
         data_dir: Path,
         port: int | None = None,
@@ -56,140 +54,45 @@ class LocalKafka:
         node_id: int = 1,
         controller_port: int | None = None,
         voters: Mapping[int, int] | None = None,
-        report: Report = lambda _line: None,
+        report: Report = silent,
         is_detached: bool = False,
     ) -> None:
-        self.directory = data_dir.absolute()
-        self.port = port or free_port()
-        self.log = self.directory / "log.txt"
+        super().__init__(data_dir, port, report=report, is_detached=is_detached)
         self._settings = dict(settings or {})
         self._node_id = node_id
         self._controller_port = controller_port
         self._voters = voters
-        self._report = report
-        self._is_detached = is_detached
-        self._process: Process | None = None
 
     @property
     def bootstrap(self) -> str:
         """The address for clients, ``host:port``."""
-        return f"{HOST}:{self.port}"
+        return host_port(self.port)
 
     @property
-    def pid(self) -> int | None:
-        """The broker's process id while it runs."""
-        return self._process.pid if self._process is not None and self.is_running else None
+    def address(self) -> str:
+        """Where clients find the broker."""
+        return self.bootstrap
 
-    @property
-    def is_running(self) -> bool:
-        """Tell whether the broker was started here and has not ended."""
-        return self._process is not None and self._process.is_running
-
-    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
-        """Start the broker and wait until it serves; harmless when it already runs.
-
-        Raises:
-            LocalError: the port is taken, the data cannot be used, or the broker died.
-        """
-        if self.is_running:
-            return
-        require_free(self.port, "Kafka")
-        java = java_command(KAFKA_JARS, HEAP_OPTIONS + LOGGING_OPTIONS, self._report)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        properties = self._write_properties(self.directory / "data", "server.properties")
-        self._format(java)
-        self._process = Process(
-            Order(
-                service="kafka",
-                address=self.bootstrap,
-                command=[*java, "kafka.Kafka", str(properties)],
-                directory=str(self.directory),
-                log=str(self.log),
-                stop_signal=15,
-                stop_timeout_s=_STOP_TIMEOUT_S,
-                is_detached=self._is_detached,
-            ),
-            java_environment(),
-        )
-        try:
-            self._process.wait_until(self._is_serving, timeout_s)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End the broker in order; its data stays."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def kill(self) -> None:
-        """End the broker as a crash would (SIGKILL)."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop and start on the same data and port."""
-        self.stop()
-        self.start()
-
-    def detach(self) -> None:
-        """Let a broker started with ``is_detached`` go on when this process ends."""
-        if self._process is not None:
-            self._process.detach()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _is_serving(self) -> bool:
-        assert self._process is not None
-        # The port opens before the broker has caught up with the metadata log.
-        return accepts(self.port) and _STARTED in self._process.logged()
-
-    def _write_properties(self, data: Path, name: str) -> Path:
-        controller_port = self._controller_port or free_port()
-        voters = self._voters or {self._node_id: controller_port}
-        properties = {
-            "process.roles": "broker,controller",
-            "node.id": str(self._node_id),
-            "controller.quorum.voters": _voters_text(voters),
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            "log.dirs": str(data),
-            **_ONE_NODE,
-            **self._settings,
-        }
-        path = self.directory / name
-        path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        return path
-
-    def _format(self, java: list[str]) -> None:
-        """Prepare an empty data directory; aside first, so that it exists whole or not at all."""
+    def _prepare(self) -> Launch:
+        java = java_command(KAFKA_JARS, _JAVA_OPTIONS, self._report)
         data = self.directory / "data"
-        if (data / "meta.properties").exists():
-            return
-        if data.exists() and any(data.iterdir()):
-            raise LocalError(
-                f"{data} holds no complete Kafka data (meta.properties is missing): "
-                "delete the directory to start anew"
-            )
-        aside = self.directory / f"data.{os.getpid()}.new"
-        properties = self._write_properties(aside, f"format.{os.getpid()}.properties")
-        # Known to all nodes of a quorum without asking each other.
-        cluster = _cluster_id(properties.read_text() if self._voters is None else self._voters)
-        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}")
+        if not _is_formatted(data):
+            self._format(java, data)
+        properties = self._write_properties(data, "server.properties")
+        return Launch([*java, "kafka.Kafka", str(properties)], java_environment())
+
+    def _is_ready(self, process: Process) -> bool:
+        # The port opens before the broker has caught up with the metadata log.
+        return accepts(self.port) and _STARTED in process.logged()
+
+    def _format(self, java: list[str], data: Path) -> None:
+        """Write the identity of an empty node: aside first, so that it is there whole or not."""
+        aside = data.with_suffix(".new")
+        shutil.rmtree(aside, ignore_errors=True)
+        properties = self._write_properties(aside, "format.properties")
+        # All nodes of a quorum derive the same; a node alone is told from any other.
+        seed = properties.read_text() if self._voters is None else _voters_text(self._voters)
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={_cluster_id(seed)}")
         formatted = subprocess.run(  # noqa: S603 - our own command
             [*java, *tool, "--config", str(properties)],
             capture_output=True,
@@ -200,16 +103,47 @@ class LocalKafka:
         )
         properties.unlink()
         if formatted.returncode != 0:
-            raise LocalError(f"Kafka cannot use {data}: {formatted.stderr.strip()[-1000:]}")
+            raise LocalError(f"Kafka cannot prepare {data}: {formatted.stderr.strip()[-1000:]}")
         aside.replace(data)
+
+    def _write_properties(self, data: Path, name: str) -> Path:
+        controller_port = self._controller_port or free_port()
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": str(self._node_id),
+            "controller.quorum.voters": _voters_text(
+                self._voters or {self._node_id: controller_port}
+            ),
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{host_port(controller_port)}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(data),
+            **_ONE_NODE,
+            **self._settings,
+        }
+        path = self.directory / name
+        path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        return path
+
+
+def _is_formatted(data: Path) -> bool:
+    if (data / "meta.properties").exists():
+        return True
+    if data.exists() and any(data.iterdir()):
+        raise LocalError(
+            f"{data} holds no complete Kafka data (meta.properties is missing): "
+            "delete the directory to start anew"
+        )
+    return False
 
 
 def _voters_text(voters: Mapping[int, int]) -> str:
     return ",".join(f"{node}@{HOST}:{port}" for node, port in sorted(voters.items()))
 
 
-def _cluster_id(seed: object) -> str:
-    digest = hashlib.sha256(repr(seed).encode()).digest()[:16]
+def _cluster_id(seed: str) -> str:
+    digest = hashlib.sha256(seed.encode()).digest()[:16]
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 

@@ -115,6 +115,7 @@ class Process:
 
     def kill(self) -> None:
         """End the service as a crash would (SIGKILL)."""
+        children = _children(self.pid)
         if self._supervisor.stdin is not None and self.is_running:
             try:
                 self._supervisor.stdin.write(b"k")
@@ -123,6 +124,8 @@ class Process:
                 pass  # It ended by itself at this moment.
             self._wait()
         self._close()
+        # PostgreSQL's backends notice on their own; until then the data is theirs.
+        psutil.wait_procs(children, _SUPERVISOR_GRACE_S)
 
     def _close(self) -> None:
         if self._supervisor.stdin is not None:
@@ -214,6 +217,27 @@ def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> 
         pass
     except psutil.AccessDenied as error:
         raise LocalError(f"process {process.pid} belongs to another user") from error
+
+
+def require_unused(directory: Path) -> None:
+    """Fail when a service runs on the directory, whoever started it.
+
+    Raises:
+        LocalError: it does.
+    """
+    found = find(directory)
+    if found is not None and found.is_running:
+        raise LocalError(
+            f"{directory} is in use: {found.service} runs there as pid {found.pid} "
+            f"at {found.address}"
+        )
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _size(path: Path) -> int:
