@@ -107,7 +107,7 @@ class Intake(Protocol):
     async def offset_at(self, partition: TopicPartition, at_ms: int) -> int | None:
         """First offset whose record is not older than a time; ``None`` when all are older."""
 
-    async def seek(self, partition: TopicPartition, offset: int, epoch: int) -> None:
+    async def move_to(self, partition: TopicPartition, offset: int, epoch: int) -> None:
         """Deliver from an offset on, and resume fetching.
 
         Batches carry ``epoch`` from now on; those of earlier epochs are void.
@@ -119,7 +119,7 @@ class Intake(Protocol):
     def last_handed(self, partition: TopicPartition) -> int | None:
         """Last offset handed over in the current epoch; ``None`` when there was none."""
 
-    def position(self, partition: TopicPartition) -> int | None:
+    def fetch_position(self, partition: TopicPartition) -> int | None:
         """Offset that the fetcher reads next, transaction markers skipped."""
 
 

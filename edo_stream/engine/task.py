@@ -71,6 +71,10 @@ class RefusedError(Exception):
     """The task cannot go on without losing or repeating records; says what to do."""
 
 
+class MisplacedError(Exception):
+    """The log has lost the offset that is next; positioning anew tells how much."""
+
+
 class Decider(Protocol):
     """The core's pipeline as the task uses it; see :mod:`edo_stream.core.pipeline`."""
 
@@ -169,8 +173,9 @@ class Task:
         self._expected: dict[TopicPartition, int] = {}
         self._epochs: dict[TopicPartition, int] = {}
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._busy = False
+        self._is_misplaced = False
         self._runner: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._caught_up_ms = 0
@@ -196,7 +201,7 @@ class Task:
 
         Takes at most the transaction timeout; disks stay open, they belong to the caller.
         """
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         runner = self._runner
         if runner is not None and not runner.done():
@@ -216,6 +221,11 @@ class Task:
             self._ports.intake.credit(handed)
             return
         self._inbox.append(handed)
+        self._wake.set()
+
+    def reposition(self) -> None:
+        """Look again where the sources stand: the log has lost the offset that is next."""
+        self._is_misplaced = True
         self._wake.set()
 
     def watch(self) -> None:
@@ -242,7 +252,7 @@ class Task:
     # What follows is in the order of a task's life.
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             try:
                 await self._take_over()
                 await self._process()
@@ -265,6 +275,7 @@ class Task:
             self.stats.restored_records += restored.records
         self.pipeline.restore()
         self.phase = Phase.POSITIONING
+        self._is_misplaced = False
         await self._position()
         for partition, offset in self._expected.items():
             await self._seek(partition, offset)
@@ -279,7 +290,7 @@ class Task:
     async def _seek(self, partition: TopicPartition, offset: int) -> None:
         # Known here before the transport uses it: no batch of the new epoch comes too early.
         self._epochs[partition] = epoch = next(_EPOCHS)
-        await self._ports.intake.seek(partition, offset, epoch)
+        await self._ports.intake.move_to(partition, offset, epoch)
 
     async def _position(self) -> None:
         """Take the positions from the state, after checking them against group and log."""
@@ -352,9 +363,9 @@ class Task:
         return end if at is None else at
 
     async def _process(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             await self._wait_for_work()
-            if self._stopping:
+            if self._stop.is_set():
                 return
             await self._ports.pace.turn(self)
             handed, batches = await self._take()
@@ -373,7 +384,9 @@ class Task:
         while True:
             # Cleared before the look, so that what comes during the look wakes the wait.
             self._wake.clear()
-            if self._stopping or self._inbox or _VOID in self._epochs.values():
+            if self._is_misplaced:
+                raise MisplacedError("the next offset is not in the log any more")
+            if self._stop.is_set() or self._inbox or _VOID in self._epochs.values():
                 break
             if await self._timers_may_fire():
                 break
@@ -441,7 +454,7 @@ class Task:
             return True
         # Behind the last record there may be transaction markers, which only the fetcher passes.
         last = self._ports.intake.last_handed(partition)
-        position = self._ports.intake.position(partition)
+        position = self._ports.intake.fetch_position(partition)
         return (last is None or last < expected) and position is not None and position >= end
 
     def _arm_timer(self) -> None:
@@ -503,11 +516,11 @@ class Task:
         self._epochs.clear()
         self._catch_up = None
         await self._drop_producer()
-        while not self._stopping:
+        while not self._stop.is_set():
             confirmed = await self._unless_stopped(
                 self._ports.membership.confirmed_since(failed_at, self.spec.session_timeout_s)
             )
-            if confirmed or self._stopping:
+            if confirmed or self._stop.is_set():
                 return
             if is_fenced:
                 self._on_given_up(
@@ -519,7 +532,7 @@ class Task:
     async def _unless_stopped(self, wait: Coroutine[Any, Any, bool]) -> bool:
         waiting = asyncio.ensure_future(wait)
         try:
-            while not (waiting.done() or self._stopping):
+            while not (waiting.done() or self._stop.is_set()):
                 self._wake.clear()
                 wake = asyncio.ensure_future(self._wake.wait())
                 await asyncio.wait([waiting, wake], return_when=asyncio.FIRST_COMPLETED)

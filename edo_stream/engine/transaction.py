@@ -133,17 +133,15 @@ class Transaction:
         batch = self._producer.create_batch()
         size = 0
         for key, value, headers, timestamp in items:
-            size += len(key or b"") + len(value or b"") + _RECORD_OVERHEAD_BYTES
+            record_size = _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
             for name, content in headers:
-                size += len(name) + len(content)
-            full = size > size_max and batch.record_count()
-            if (
-                full
-                or batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is None
+                record_size += len(name) + len(content or b"")
+            size += record_size
+            if (size > size_max and batch.record_count()) or (
+                batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is None
             ):
                 await self._hand_over(batch, partition)
-                batch = self._producer.create_batch()
-                size = len(key or b"") + len(value or b"") + _RECORD_OVERHEAD_BYTES
+                batch, size = self._producer.create_batch(), record_size
                 batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
         if batch.record_count():
             await self._hand_over(batch, partition)

@@ -1,0 +1,163 @@
+"""Which tasks this worker runs: begins and stops them as partitions come and go."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from edo_stream.core.state import Expand, Table
+from edo_stream.engine.ports import Disk, Handed
+from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+
+log = logging.getLogger(__name__)
+
+_WATCH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTable:
+    """A table that each task of a group has a partition of."""
+
+    name: str
+    changelog: str
+    """Topic with as many partitions as the group."""
+    expand: Expand
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """What the tasks of one co-partition group are made of."""
+
+    spec: TaskSpec
+    partitions: int
+    tables: Sequence[GroupTable]
+    make_pipeline: Callable[[int, Sequence[Table]], Decider]
+    """Takes the partition and the tables in the order above."""
+
+
+OpenDisk = Callable[[str, int], Disk]
+"""Opens the disk of a table's partition."""
+
+
+class Assignment:
+    """The tasks of this worker. Called from Faust's rebalance, one call at a time."""
+
+    def __init__(
+        self,
+        plans: Mapping[str, GroupPlan],
+        ports: Ports,
+        open_disk: OpenDisk,
+        on_given_up: Callable[[str], None],
+    ) -> None:
+        self.tasks: dict[tuple[str, int], Task] = {}
+        self._plans = plans
+        self._ports = ports
+        self._open_disk = open_disk
+        self._on_given_up = on_given_up
+        self._disks: dict[tuple[str, int], Disk] = {}
+        self._by_topic = {
+            topic: group for group, plan in plans.items() for topic in plan.spec.sources
+        }
+        self._watcher: asyncio.Task[None] | None = None
+
+    def offer(self, handed: Handed) -> None:
+        """Hand a batch to its task; without one it is void, and read again by its next owner."""
+        task = self.task_of(handed.partition)
+        if task is not None:
+            task.offer(handed)
+
+    def task_of(self, partition: TopicPartition) -> Task | None:
+        """The task that owns a source partition, if it is here."""
+        group = self._by_topic.get(partition.topic)
+        return None if group is None else self.tasks.get((group, partition.partition))
+
+    async def revoke(self) -> None:
+        """Stop all tasks: each finishes its batch. Disks stay open, for what comes back."""
+        tasks, self.tasks = self.tasks, {}
+        await asyncio.gather(*(task.stop() for task in tasks.values()))
+
+    async def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin the tasks of the partitions; they fence, restore and position by themselves."""
+        await self.revoke()
+        wanted = self._wanted(partitions)
+        self._close_disks(keep=wanted)
+        for group, partition in sorted(wanted):
+            task = self._make(group, partition)
+            self.tasks[group, partition] = task
+            task.begin()
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch(), name="task watcher")
+
+    async def close(self) -> None:
+        """Stop everything and close the disks."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+        await self.revoke()
+        self._close_disks(keep=set())
+
+    def _wanted(self, partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:
+        """Groups and partition numbers that are here with all their sources."""
+        assigned = set(partitions)
+        touched = {
+            (self._by_topic[p.topic], p.partition) for p in assigned if p.topic in self._by_topic
+        }
+        wanted = set()
+        for group, number in touched:
+            missing = [
+                topic
+                for topic in self._plans[group].spec.sources
+                if TopicPartition(topic, number) not in assigned
+            ]
+            if missing:
+                log.error(
+                    "task not started: %s-%d: partition %d of %s is assigned to another worker. "
+                    "Workers with different topics run together; upgrade all of them",
+                    group,
+                    number,
+                    number,
+                    ", ".join(missing),
+                )
+            else:
+                wanted.add((group, number))
+        return wanted
+
+    def _make(self, group: str, partition: int) -> Task:
+        plan = self._plans[group]
+        tables = [
+            TaskTable(
+                TopicPartition(table.changelog, partition),
+                self._disk(table.name, partition),
+                table.expand,
+            )
+            for table in plan.tables
+        ]
+        pipeline = plan.make_pipeline(partition, [table.rows for table in tables])
+        return Task(plan.spec, partition, tables, pipeline, self._ports, self._on_given_up)
+
+    def _disk(self, table: str, partition: int) -> Disk:
+        disk = self._disks.get((table, partition))
+        if disk is None:
+            disk = self._disks[table, partition] = self._open_disk(table, partition)
+        return disk
+
+    def _close_disks(self, keep: set[tuple[str, int]]) -> None:
+        kept = {
+            (table.name, partition)
+            for group, partition in keep
+            for table in self._plans[group].tables
+        }
+        for place in [place for place in self._disks if place not in kept]:
+            self._disks.pop(place).close()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for task in list(self.tasks.values()):
+                task.watch()

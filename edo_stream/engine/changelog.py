@@ -1,0 +1,95 @@
+"""Reads changelog partitions from the broker: committed records only."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+
+from edo_stream.engine.ports import ChangelogRecord
+from edo_stream.engine.security import BrokerAccess
+
+#: Restores that read at the same time; each has a connection of its own.
+_READERS_MAX = 4
+_PART_BYTES_MAX = 4 << 20
+#: A restore that gets nothing for so long fails, and the task starts over.
+_STALL_S = 30.0
+
+
+class BrokerChangelog:
+    """See :class:`edo_stream.engine.ports.Changelog`; one object serves all tasks."""
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self._access = access
+        self._asker: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
+        self._readers = asyncio.Semaphore(_READERS_MAX)
+
+    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        """See :class:`edo_stream.engine.ports.Changelog`."""
+        async with self._starting:
+            if self._asker is None:
+                asker = self._consumer()
+                await asker.start()
+                self._asker = asker
+        first = await self._asker.beginning_offsets([partition])
+        end = await self._asker.end_offsets([partition])
+        return first[partition], end[partition]
+
+    async def read(
+        self, partition: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[Sequence[ChangelogRecord]]:
+        """See :class:`edo_stream.engine.ports.Changelog`."""
+        if start >= end:
+            return
+        async with self._readers:
+            consumer = self._consumer()
+            await consumer.start()
+            try:
+                consumer.assign([partition])
+                consumer.seek(partition, start)
+                stalled_at = asyncio.get_running_loop().time() + _STALL_S
+                position = start
+                while position < end:
+                    fetched = await consumer.getmany(partition, timeout_ms=500)
+                    part = _part(fetched.get(partition, ()), end)
+                    if part:
+                        yield part
+                    # Transaction markers at the end move the position without a record.
+                    moved = await consumer.position(partition)
+                    now = asyncio.get_running_loop().time()
+                    if moved > position:
+                        position, stalled_at = moved, now + _STALL_S
+                    elif now > stalled_at:
+                        raise KafkaTimeoutError(
+                            f"{partition.topic}-{partition.partition}: restore stands at offset "
+                            f"{position} of {end} since {_STALL_S:.0f} s"
+                        )
+            finally:
+                await consumer.stop()
+
+    async def close(self) -> None:
+        """Close the connection that asks for bounds."""
+        if self._asker is not None:
+            await self._asker.stop()
+            self._asker = None
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._access.client(
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                max_partition_fetch_bytes=_PART_BYTES_MAX,
+                fetch_max_wait_ms=50,
+            )
+        )
+
+
+def _part(records: Sequence[Any], end: int) -> list[ChangelogRecord]:
+    return [
+        ChangelogRecord(record.offset, record.key, record.value)
+        for record in records
+        if record.offset < end and record.key is not None
+    ]

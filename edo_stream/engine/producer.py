@@ -1,0 +1,35 @@
+"""The real producers of tasks: aiokafka's, one per transactional id."""
+
+from collections.abc import Callable
+from typing import cast
+
+from aiokafka import AIOKafkaProducer
+
+from edo_stream.engine.ports import Producer
+from edo_stream.engine.security import BrokerAccess
+
+#: Room for a whole transaction's records of one partition; the batch is cut before that.
+_BATCH_BYTES_MAX = 1 << 20
+
+
+def producer_factory(
+    access: BrokerAccess, transaction_timeout_ms: int, compression: str | None
+) -> Callable[[str], Producer]:
+    """Make producers for transactional ids; they connect at ``start``."""
+
+    def make(transactional_id: str) -> Producer:
+        producer = AIOKafkaProducer(
+            **access.client(
+                transactional_id=transactional_id,
+                client_id=transactional_id,
+                transaction_timeout_ms=transaction_timeout_ms,
+                request_timeout_ms=transaction_timeout_ms,
+                acks="all",
+                linger_ms=0,
+                max_batch_size=_BATCH_BYTES_MAX,
+                compression_type=compression,
+            )
+        )
+        return cast(Producer, producer)
+
+    return make

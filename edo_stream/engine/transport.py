@@ -1,0 +1,331 @@
+"""Faust's transport with one Faust event per partition batch, and the task's ports onto it.
+
+The broker connection, group membership, rebalance and assignor stay Faust's and aiokafka's. What
+changes is the drain loop: instead of a message, event and queue hop per record, a batch of raw
+records travels as the value of one event. The batches are linked (see
+:class:`edo_stream.engine.ports.Handed`), so that one that is dropped on the way, by Faust or by a
+cancelled fetch, is noticed by its task.
+
+Two threads: aiokafka's consumer lives in Faust's consumer thread, tasks live in the main loop.
+What is written at a drain or a seek (``_chain``, ``_epochs``) is written in the consumer thread
+only, without an await in between.
+
+Private names of Faust and aiokafka are used here; the packages are pinned, and the names are
+asserted at import.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from time import monotonic
+from typing import Any, TypeVar, cast
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+from faust.transport.conductor import Conductor
+from faust.transport.drivers import aiokafka as driver
+from mode.threads import ServiceThread
+
+from edo_stream.engine.ports import Handed
+
+log = logging.getLogger(__name__)
+
+for owner, name in (
+    (driver.Consumer, "_drain_messages"),
+    (driver.Consumer, "_new_consumer_thread"),
+    (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+    (AiokafkaFetcher, "fetched_records"),
+    (GroupCoordinator, "_do_heartbeat"),
+    (Conductor, "acks_enabled_for"),
+    (ServiceThread, "on_thread_stop"),
+):
+    assert hasattr(owner, name), f"{owner.__name__}.{name} is gone: pin the versions we know"
+
+#: How long a fetch waits at the broker for data (Faust has 1,500 ms). A partition that is
+#: resumed waits behind the fetch in flight, so this bounds the latency of a resume.
+FETCH_WAIT_MS = 100
+_FETCH_WAIT_S = 1.0
+_NOTHING_TO_FETCH_S = 0.02
+
+#: Marks of backpressure per partition: records and bytes handed over and not yet done with.
+RECORDS_HIGH, RECORDS_LOW = 4_000, 1_000
+BYTES_HIGH, BYTES_LOW = 8 << 20, 2 << 20
+
+T = TypeVar("T")
+
+
+class TaskConsumerThread(driver.AIOKafkaConsumerThread):
+    """Consumer thread that reads committed records only and remembers its heartbeats."""
+
+    #: When the last accepted heartbeat was sent, and its generation.
+    heartbeat: tuple[float, int] = (0.0, -1)
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        # Faust's own would read uncommitted records and wait 1.5 s at the broker.
+        app: Any = self.app
+        conf = app.conf
+        self._assignor = app.assignor
+        return AIOKafkaConsumer(
+            **app.worker_settings.access.client(
+                client_id=conf.broker_client_id,
+                group_id=conf.id,
+                group_instance_id=conf.consumer_group_instance_id,
+                partition_assignment_strategy=[self._assignor],
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                max_poll_records=conf.broker_max_poll_records,
+                max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+                max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+                request_timeout_ms=int(conf.broker_request_timeout * 1000),
+                session_timeout_ms=int(conf.broker_session_timeout * 1000),
+                rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+                heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            )
+        )
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        client: Any = self._consumer
+        if not isinstance(client._coordinator, GroupCoordinator):
+            return  # A client without a group: there is nothing to remember.
+        send_heartbeat = client._coordinator._do_heartbeat
+
+        async def do_heartbeat() -> bool:
+            sent_at, generation = monotonic(), client._coordinator.generation
+            accepted = await send_heartbeat()
+            if accepted:
+                self.heartbeat = (sent_at, generation)
+            return cast(bool, accepted)
+
+        client._coordinator._do_heartbeat = do_heartbeat
+
+
+class TaskConsumer(driver.Consumer):
+    """Faust's consumer with a drain loop of batches; the ports ``Intake`` and ``Membership``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._chain: dict[TopicPartition, int] = {}
+        self._epochs: dict[TopicPartition, int] = {}
+        self._handed_to: dict[TopicPartition, int] = {}
+        self._outstanding: dict[TopicPartition, tuple[int, int]] = {}
+        self._paused: set[TopicPartition] = set()
+        self._resuming: set[asyncio.Task[None]] = set()
+        #: Called when the log no longer has the offset that a partition stands at.
+        self.on_out_of_range: Callable[[TopicPartition], None] = lambda partition: None
+
+    def _new_consumer_thread(self) -> TaskConsumerThread:
+        return TaskConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        """Do nothing: tasks seek, to the offsets that their state was written at."""
+
+    # -- assignment
+
+    async def hold_all(self) -> None:
+        """Own nothing and fetch nothing of what is assigned, until tasks seek."""
+
+        async def hold() -> None:
+            self._epochs.clear()
+            self._chain.clear()
+            client = self._client()
+            client.pause(*client.assignment())
+
+        await self._in_thread(hold)
+        self._handed_to.clear()
+        self._outstanding.clear()
+        self._paused.clear()
+
+    # -- the drain loop
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        services: list[Any] = [self, fetcher]
+        while not any(service.should_stop for service in services):
+            if not (self.flow_active and self._epochs):
+                await self.sleep(_NOTHING_TO_FETCH_S)
+                continue
+            generation = self.app.consumer_generation_id
+            try:
+                batches = await self._in_thread(self._fetch)
+            except ConsumerStoppedError:
+                return
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                continue  # Void: after a rebalance every partition is sought anew.
+            for batch in batches:
+                await self._hand_over(batch)
+            await asyncio.sleep(0)
+
+    async def _fetch(self) -> list[Handed]:
+        """Drain what is fetched; in the consumer thread, so linked before anything awaits."""
+        client = self._client()
+        try:
+            drained = await client._fetcher.fetched_records(
+                frozenset(self._epochs),
+                timeout=_FETCH_WAIT_S,
+                max_records=client._max_poll_records,
+            )
+        except OffsetOutOfRangeError as error:
+            for partition in error.args[0]:
+                self.loop.call_soon_threadsafe(self.on_out_of_range, TopicPartition(*partition))
+            return []
+        except NoOffsetForPartitionError:
+            return []  # Not positioned yet: its task is about to move it.
+        except ConsumerStoppedError:
+            raise
+        except KafkaError as error:
+            log.error("fetch failed: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(1.0)
+            return []
+        batches = []
+        for partition, records in drained.items():
+            epoch = self._epochs.get(partition)
+            if epoch is None:
+                continue
+            size_bytes = sum(
+                (r.serialized_value_size + r.serialized_key_size + 64) for r in records
+            )
+            batches.append(Handed(partition, records, epoch, self._chain[partition], size_bytes))
+            self._chain[partition] = records[-1].offset
+        return batches
+
+    async def _hand_over(self, batch: Handed) -> None:
+        partition = batch.partition
+        if batch.epoch != self._epochs.get(partition):
+            return
+        records, size_bytes = self._outstanding.get(partition, (0, 0))
+        records, size_bytes = records + len(batch.records), size_bytes + batch.size_bytes
+        self._outstanding[partition] = (records, size_bytes)
+        self._handed_to[partition] = batch.records[-1].offset
+        if (records >= RECORDS_HIGH or size_bytes >= BYTES_HIGH) and partition not in self._paused:
+            self._paused.add(partition)
+            await self._in_thread(lambda: self._set_paused(partition, True))
+        message = self._to_message(partition, batch.records[-1])
+        event = self.app.create_event(None, batch, None, message)
+        conductor = cast(Conductor, self.app.topics)
+        for channel in conductor._tp_index[partition]:
+            message.incref()
+            await channel.queue.put(event)
+
+    async def _set_paused(self, partition: TopicPartition, is_paused: bool) -> None:
+        # aiokafka's own pause: Faust's loses what was already fetched.
+        client = self._client()
+        if partition in client.assignment():
+            (client.pause if is_paused else client.resume)(partition)
+
+    # -- port Intake
+
+    async def move_to(self, partition: TopicPartition, offset: int, epoch: int) -> None:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+
+        async def move() -> None:
+            client = self._client()
+            if partition not in client.assignment():
+                return
+            client.seek(partition, offset)
+            self._chain[partition] = offset - 1
+            self._epochs[partition] = epoch
+            client.resume(partition)
+
+        self._handed_to.pop(partition, None)
+        self._outstanding.pop(partition, None)
+        self._paused.discard(partition)
+        await self._in_thread(move)
+
+    def credit(self, handed: Handed) -> None:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+        partition = handed.partition
+        if handed.epoch != self._epochs.get(partition):
+            return
+        records, size_bytes = self._outstanding.get(partition, (0, 0))
+        records, size_bytes = records - len(handed.records), size_bytes - handed.size_bytes
+        self._outstanding[partition] = (records, size_bytes)
+        if partition in self._paused and records <= RECORDS_LOW and size_bytes <= BYTES_LOW:
+            self._paused.discard(partition)
+            resume = asyncio.ensure_future(
+                self._in_thread(lambda: self._set_paused(partition, False))
+            )
+            self._resuming.add(resume)
+            resume.add_done_callback(self._resuming.discard)
+
+    def last_handed(self, partition: TopicPartition) -> int | None:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+        return self._handed_to.get(partition)
+
+    def fetch_position(self, partition: TopicPartition) -> int | None:
+        """See :class:`edo_stream.engine.ports.Intake`; read across threads, it is one integer."""
+        subscription = self._client()._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or partition not in assignment.tps:
+            return None
+        state = assignment.state_value(partition)
+        return cast(int, state.position) if state.has_valid_position else None
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> list[int | None]:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+
+        async def ask() -> list[int | None]:
+            client = self._client()
+            return [await client.committed(partition) for partition in partitions]
+
+        return await self._in_thread(ask)
+
+    async def log_bounds(self, partitions: Sequence[TopicPartition]) -> list[tuple[int, int]]:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+
+        async def ask() -> list[tuple[int, int]]:
+            client = self._client()
+            first = await client.beginning_offsets(partitions)
+            end = await client.end_offsets(partitions)
+            return [(first[partition], end[partition]) for partition in partitions]
+
+        return await self._in_thread(ask)
+
+    async def offset_at(self, partition: TopicPartition, at_ms: int) -> int | None:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+
+        async def ask() -> int | None:
+            found = await self._client().offsets_for_times({partition: at_ms})
+            return None if found[partition] is None else cast(int, found[partition].offset)
+
+        return await self._in_thread(ask)
+
+    # -- port Membership
+
+    async def confirmed_since(self, moment: float, timeout_s: float) -> bool:
+        """See :class:`edo_stream.engine.ports.Membership`."""
+        generation = self.app.consumer_generation_id
+        deadline = monotonic() + timeout_s
+        while monotonic() < deadline:
+            sent_at, of_generation = cast(TaskConsumerThread, self._thread).heartbeat
+            if sent_at > moment and of_generation == generation:
+                return self.app.consumer_generation_id == generation
+            await asyncio.sleep(0.1)
+        return False
+
+    # -- threads
+
+    def _client(self) -> Any:
+        client = self._thread._consumer
+        if client is None:
+            raise ConsumerStoppedError
+        return client
+
+    async def _in_thread(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        # Past Faust's method queue, whose two workers a waiting fetch could occupy.
+        loop = self._thread.thread_loop
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
+
+
+class TaskTransport(driver.Transport):
+    """Plugs the consumer in: ``app.transport = TaskTransport(url, app)``."""
+
+    Consumer = TaskConsumer

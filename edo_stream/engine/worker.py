@@ -1,0 +1,226 @@
+"""The Faust application of the decide plane, put together from plans.
+
+One agent per source topic hands batches to the task of their partition; everything that matters
+happens in there (:mod:`edo_stream.engine.task`).
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faust
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from faust.app.base import BootStrategy
+from mode import Service
+
+from edo_stream.engine import clock
+from edo_stream.engine.admin import PreparationError, Wanted, prepare
+from edo_stream.engine.assignment import Assignment, GroupPlan
+from edo_stream.engine.changelog import BrokerChangelog
+from edo_stream.engine.pace import Pace
+from edo_stream.engine.ports import Disk
+from edo_stream.engine.producer import producer_factory
+from edo_stream.engine.security import BrokerAccess
+from edo_stream.engine.store import RocksDisk
+from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
+from edo_stream.engine.task import Ports
+from edo_stream.engine.transport import TaskConsumer, TaskTransport
+
+log = logging.getLogger(__name__)
+
+#: sysexits.h: the process ends for a reason that a restart may or may not mend.
+_EX_TEMPFAIL = 75
+_EX_CONFIG = 78
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What the worker's Faust application needs to know besides the plans."""
+
+    app_id: str
+    access: BrokerAccess
+    data_dir: Path
+    transaction_timeout_ms: int
+    session_timeout_s: float
+    heartbeat_interval_s: float
+    rebalance_timeout_s: float
+    batch_records_max: int
+    instance_id: str | None = None
+    compression: str | None = None
+    web_bind: str = "127.0.0.1"
+    web_port: int = 6066
+
+
+class Preparation(Service):
+    """First service to start: checks the topics, then puts the tasks' side together."""
+
+    def __init__(self, app: "EdoApp", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._app = app
+
+    async def on_start(self) -> None:
+        app, settings = self._app, self._app.worker_settings
+        try:
+            limits = await prepare(settings.access, app.wanted)
+        except PreparationError as error:
+            _leave(_EX_CONFIG, *error.findings)
+        except KafkaError as error:
+            _leave(
+                _EX_TEMPFAIL,
+                f"no broker at {settings.access.bootstrap}: {type(error).__name__}: {error}",
+            )
+        app.batch_bytes_max.update(limits)
+        _plug_in(app)
+
+
+def _leave(status: int, *lines: str) -> NoReturn:
+    """End the process at once, with a message instead of a traceback."""
+    for line in lines:
+        log.critical(line)
+        print(f"edo_stream: {line}", file=sys.stderr)  # noqa: T201 - logs may be off or elsewhere
+    sys.stderr.flush()
+    # Crash-only: nothing is open that a restart would not find in order.
+    os._exit(status)
+
+
+class _Boot(BootStrategy):
+    #: Tasks have producers of their own; Faust's would only idle.
+    enable_kafka_producer = False
+
+    def server(self) -> Iterable[Any]:
+        app: Any = self.app
+        return self._chain([app.preparation], super().server())
+
+
+class EdoApp(faust.App):
+    """Faust application whose partitions are run by tasks."""
+
+    BootStrategy = _Boot
+
+    worker_settings: WorkerSettings
+    plans: Mapping[str, GroupPlan]
+    wanted: Sequence[Wanted]
+    batch_bytes_max: dict[str, int]
+    preparation: Preparation
+    assignment: Assignment
+
+
+def make_app(
+    settings: WorkerSettings, plans: Mapping[str, GroupPlan], wanted: Sequence[Wanted]
+) -> EdoApp:
+    """Build the application that ``faust -A … worker`` runs."""
+    app = EdoApp(
+        settings.app_id,
+        broker=f"aiokafka://{settings.access.bootstrap}",
+        store="memory://",
+        datadir=str(settings.data_dir),
+        TableManager=TaskTableManager,
+        Table=TaskFaustTable,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.heartbeat_interval_s,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        broker_request_timeout=max(30.0, settings.session_timeout_s),
+        broker_max_poll_records=settings.batch_records_max,
+        consumer_max_fetch_size=4 << 20,
+        consumer_auto_offset_reset="none",
+        consumer_group_instance_id=settings.instance_id,
+        stream_processing_timeout=3_600,
+        stream_wait_empty=False,
+        web_bind=settings.web_bind,
+        web_port=settings.web_port,
+        web_host=settings.web_bind,
+    )
+    app.worker_settings = settings
+    app.plans = plans
+    app.wanted = wanted
+    app.batch_bytes_max = {}
+    app.transport = TaskTransport(app.conf.broker_consumer, app)
+    app.preparation = Preparation(app, loop=app.loop, beacon=app.beacon)
+    _add_tables(app, plans)
+    _add_agents(app, plans)
+    return app
+
+
+def _add_tables(app: EdoApp, plans: Mapping[str, GroupPlan]) -> None:
+    for plan in plans.values():
+        for table in plan.tables:
+            app.Table(
+                table.name,
+                partitions=plan.partitions,
+                changelog_topic=app.topic(table.changelog, partitions=plan.partitions),
+                help=f"state of the tasks of group {plan.spec.group}",
+            )
+
+
+def _add_agents(app: EdoApp, plans: Mapping[str, GroupPlan]) -> None:
+    for plan in plans.values():
+        for topic in plan.spec.sources:
+            source = app.topic(
+                topic,
+                key_type=bytes,
+                value_type=bytes,
+                key_serializer="raw",
+                value_serializer="raw",
+                # Faust neither tracks nor commits these: the transactions of the tasks do.
+                acks=False,
+            )
+            app.agent(source, name=f"decide.{topic}")(_hand_over(app))
+
+
+def _hand_over(app: EdoApp) -> Any:
+    async def decide(stream: Any) -> None:
+        """Hand each batch to the task that owns its partition."""
+        async for batch in stream:
+            app.assignment.offer(batch)
+
+    return decide
+
+
+def _plug_in(app: EdoApp) -> None:
+    settings, consumer, tables = app.worker_settings, app.consumer, app.tables
+    assert isinstance(consumer, TaskConsumer)
+    assert isinstance(tables, TaskTableManager)
+    ports = Ports(
+        producers=producer_factory(
+            settings.access, settings.transaction_timeout_ms, settings.compression
+        ),
+        changelog=BrokerChangelog(settings.access),
+        intake=consumer,
+        membership=consumer,
+        now_ms=clock.now_ms,
+        pace=Pace(),
+    )
+    app.assignment = tables.assignment = Assignment(
+        app.plans, ports, _open_disk(app), lambda why: _leave(_EX_TEMPFAIL, why)
+    )
+
+    def on_out_of_range(partition: TopicPartition) -> None:
+        task = app.assignment.task_of(partition)
+        if task is not None:
+            task.reposition()
+
+    consumer.on_out_of_range = on_out_of_range
+
+
+def _open_disk(app: EdoApp) -> Any:
+    def open_disk(table: str, partition: int) -> Disk:
+        path = Path(app.conf.tabledir) / f"{table}-{partition}"
+        try:
+            return RocksDisk(path)
+        except Exception as error:
+            if "lock" in str(error).lower():
+                _leave(
+                    _EX_CONFIG,
+                    f"{path} is in use by another process: give each worker a data directory "
+                    "of its own (EDO_DATA)",
+                )
+            raise
+
+    return open_disk
