@@ -1,7 +1,6 @@
 """Accounting: every record that comes in ends as exactly one fate, and the rows prove it."""
 
 from enum import Enum
-from itertools import pairwise
 
 import msgspec
 
@@ -56,17 +55,19 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     version: int = 1
 
 
-def runs_of(fates: list[tuple[int, Fate]]) -> tuple[Run, ...]:
-    """Run-length encode fates given as ``(offset, fate)`` in ascending order of offset."""
-    if not fates:
+def runs_of(offsets: list[int], fates: list[Fate]) -> tuple[Run, ...]:
+    """Run-length encode fates; ``offsets`` are theirs, in ascending order."""
+    if not offsets:
         return ()
+    first, last = offsets[0], fates[-1]
+    if offsets[-1] - first == len(offsets) - 1 and fates.count(last) == len(fates):
+        return (Run(first, len(offsets), last.value),)
     runs = []
-    start, length = fates[0][0], 1
-    for (offset, fate), (following, following_fate) in pairwise(fates):
-        if following == offset + 1 and following_fate is fate:
-            length += 1
-        else:
-            runs.append(Run(start, length, fate.value))
-            start, length = following, 1
-    runs.append(Run(start, length, fates[-1][1].value))
+    start, fate, expected = first, fates[0], first
+    for offset, next_fate in zip(offsets, fates, strict=True):
+        if offset != expected or next_fate is not fate:
+            runs.append(Run(start, expected - start, fate.value))
+            start, fate = offset, next_fate
+        expected = offset + 1
+    runs.append(Run(start, expected - start, fate.value))
     return tuple(runs)

@@ -5,7 +5,8 @@ from typing import Protocol
 
 import msgspec
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+"""A header may be null, by Kafka's protocol, and stays so in what repeats it."""
 
 
 class Record(Protocol):
@@ -49,7 +50,7 @@ class StoredRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def stored(record: Record) -> StoredRecord:

@@ -1,0 +1,40 @@
+"""Headers of what the pipeline publishes: CloudEvents in binary mode, and their sizes."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from edo_stream.core.record import Headers
+
+Header = tuple[str, bytes | None]
+
+SPECVERSION: Final = ("ce_specversion", b"1.0")
+JSON_CONTENT: Final = ("content-type", b"application/json")
+LATE: Final = ("ce_edolate", b"true")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS: Final = -62_135_596_800_000
+_LAST_MS: Final = 253_402_300_799_999
+
+
+def utf8(text: str) -> bytes:
+    """Encode; a lone surrogate, which no producer should send, becomes ``?`` and stops nobody."""
+    return text.encode("utf-8", "replace")
+
+
+def time_text(time_ms: int) -> bytes | None:
+    """RFC 3339 text of epoch ms, ``None`` outside the years 1 to 9999."""
+    if not _FIRST_MS <= time_ms <= _LAST_MS:
+        return None
+    seconds, rest_ms = divmod(time_ms, 1000)
+    return b"%b.%03dZ" % (_second_text(seconds), rest_ms)
+
+
+@lru_cache(maxsize=1024)
+def _second_text(seconds: int) -> bytes:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19].encode()
+
+
+def size_of(headers: Headers) -> int:
+    """Bytes of headers on the wire, rounded up."""
+    return sum([len(name) + len(value or b"") + 8 for name, value in headers])

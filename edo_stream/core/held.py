@@ -1,0 +1,86 @@
+"""The gap buffer: events that wait for a number before theirs, one row each.
+
+A row is ``h``, the topic, a zero, the key with its length, and the number (8 bytes, big endian),
+so that the events of a key lie together in their order. Its value is the time at which the wait
+began and the original record: a release decodes it again, and old rows never go stale.
+"""
+
+from struct import Struct
+from typing import Final
+
+import msgspec
+
+from edo_stream.core.event import Event
+from edo_stream.core.record import Record, StoredRecord, stored
+from edo_stream.core.state import Table
+
+_PREFIX: Final = b"h"
+_LENGTH: Final = Struct(">I")
+_NUMBER: Final = Struct(">Q")
+_HELD_AT: Final = Struct(">Q")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(StoredRecord).decode
+
+
+class Held:
+    """Events held in one task, named by the sequence row they wait for (topic, zero, key).
+
+    An event that is held and released within one step leaves no trace in the state. For keys that
+    wait, the numbers stay in memory; the contracts' bounds are the bound of that.
+    """
+
+    def __init__(self, state: Table) -> None:
+        self._state = state
+        self._numbers: dict[bytes, dict[int, int]] = {}
+        self._fresh: dict[bytes, tuple[int, Record, Event]] = {}
+
+    def discard(self) -> None:
+        """Forget what is uncommitted."""
+        self._numbers.clear()
+        self._fresh.clear()
+
+    def numbers(self, name: bytes, count: int) -> dict[int, int]:
+        """Numbers that wait for a key, with the time each has waited since (epoch ms).
+
+        ``count`` is how many the key's row speaks of: for none, nothing is read.
+        """
+        numbers = self._numbers.get(name)
+        if numbers is None and count > 0:
+            prefix = _prefix(name)
+            rows = self._state.scan(prefix, prefix + b"\xff" * 9)
+            numbers = self._numbers[name] = {
+                _NUMBER.unpack(key[-8:])[0]: _HELD_AT.unpack_from(value)[0] for key, value in rows
+            }
+        return numbers or {}
+
+    def hold(self, name: bytes, record: Record, event: Event, now_ms: int) -> None:
+        """Keep an event until its turn; the caller has read the key's numbers before."""
+        number = event.position
+        assert number is not None
+        self._numbers.setdefault(name, {})[number] = now_ms
+        self._fresh[_prefix(name) + _NUMBER.pack(number)] = (now_ms, record, event)
+
+    def take(self, name: bytes, number: int) -> tuple[Record, Event | None]:
+        """Remove an event; from an earlier step it comes as its record alone."""
+        numbers = self._numbers[name]
+        del numbers[number]
+        if not numbers:
+            del self._numbers[name]
+        row = _prefix(name) + _NUMBER.pack(number)
+        if (fresh := self._fresh.pop(row, None)) is not None:
+            return fresh[1], fresh[2]
+        value = self._state.get(row)
+        assert value is not None, f"held row {row!r} is gone"
+        self._state.write(row, None)
+        return _decode(value[_HELD_AT.size :]), None
+
+    def flush(self) -> None:
+        """Write what was held in this step and still is."""
+        for row, (held_at_ms, record, _) in self._fresh.items():
+            self._state.write(row, _HELD_AT.pack(held_at_ms) + _encode(stored(record)))
+        self._fresh.clear()
+
+
+def _prefix(name: bytes) -> bytes:
+    topic, _, key = name.partition(b"\0")
+    return b"%b%b\0%b%b" % (_PREFIX, topic, _LENGTH.pack(len(key)), key)

@@ -1,0 +1,97 @@
+"""A lane: one source topic of a task, with the rules of its contract compiled."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edo_stream.core.contract import Contract, MonotonicOrder, SequenceOrder
+from edo_stream.core.dedupe import Expiry, digest_of
+from edo_stream.core.event import Decoded, Event, Ignored, Violation
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.monotonic import Monotonic, ReachedRow
+from edo_stream.core.outlet import Outlet
+from edo_stream.core.record import Record
+from edo_stream.core.resequencer import Resequencer, SequenceState
+from edo_stream.core.state import RowCache
+from edo_stream.core.task import TaskIdentity
+
+NO_DIGEST: Final = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A topic to read: its contract, and the codec that decodes its records.
+
+    ``decode`` returns a violation instead of raising; should it raise all the same, the record
+    is a violation too.
+    """
+
+    contract: Contract
+    decode: Callable[[Record], Event | Violation | Ignored]
+
+
+class Lane:
+    """One source topic of a task: how its records are judged, and what orders them."""
+
+    def __init__(
+        self,
+        identity: TaskIdentity,
+        source: Source,
+        state: SequenceState,
+        reached: RowCache[ReachedRow],
+    ) -> None:
+        contract = source.contract
+        ordering = contract.ordering
+        self.topic = contract.topic
+        self.ledger = Ledger(contract.topic)
+        self.outlet = Outlet(identity, contract, state.step, self.ledger)
+        self.is_numbered = isinstance(ordering, SequenceOrder)
+        # Should the contract have been ``sequence`` before, what is still held times out.
+        self.resequencer = Resequencer(
+            contract,
+            ordering if isinstance(ordering, SequenceOrder) else SequenceOrder(),
+            self.outlet,
+            state,
+            self.judge,
+        )
+        self.place: Callable[[Record, Event], None] = self.outlet.emit
+        self.monotonic: Monotonic | None = None
+        if self.is_numbered:
+            self.place = self.resequencer.place
+        elif isinstance(ordering, MonotonicOrder):
+            self.monotonic = Monotonic(contract, ordering, self.outlet, state.step, reached)
+            self.place = self.monotonic.place
+        dedupe = contract.dedupe
+        self.expiry = None if dedupe is None else Expiry(dedupe)
+        self._digest = None if dedupe is None else digest_of(contract.topic, dedupe.fields)
+        self._decode = source.decode
+
+    def judge(self, record: Record) -> Decoded:
+        """Decode a record; whatever the codec does, poison never stops the partition."""
+        try:
+            return self._decode(record)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # any bug of a codec is about this record only
+            return Violation("undecodable", f"codec failed: {type(error).__name__}")
+
+    def judge_all(self, records: Sequence[Record]) -> tuple[list[Decoded], list[bytes]]:
+        """Decode a batch; the digest of what is no event is :data:`NO_DIGEST`."""
+        judged = [self.judge(record) for record in records]
+        digest_of_event = self._digest
+        if digest_of_event is None:
+            return judged, [NO_DIGEST] * len(judged)
+        digests: list[bytes] = []
+        for index, outcome in enumerate(judged):
+            digest = digest_of_event(outcome) if isinstance(outcome, Event) else NO_DIGEST
+            if isinstance(digest, Violation):
+                judged[index] = digest
+                digest = NO_DIGEST
+            digests.append(digest)
+        return judged, digests
+
+    def reject(self, record: Record, violation: Violation) -> None:
+        """Dead-letter a record; its number is used up if it can be read."""
+        self.outlet.dead_letter(record, violation)
+        if self.is_numbered and violation.key is not None:
+            self.resequencer.fill(violation.key, violation.position)

@@ -1,0 +1,72 @@
+"""The fates of one topic's records in one step, each record once."""
+
+from bisect import bisect_left
+from typing import Final
+
+from edo_stream.core.accounts import Account, Fate, Run, runs_of
+from edo_stream.core.task import TaskIdentity
+
+_UNREAD: Final = 2**63
+"""Beyond all offsets: the step reads nothing of the topic."""
+
+
+class Ledger:
+    """Collects fates; an event that is held and released within the step ends with one.
+
+    ``mark`` is called in ascending order of offset for records read, and at any time for those
+    held before. What is below the offset that the step began at was held by an earlier one.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._offsets: list[int] = []
+        self._fates: list[Fate] = []
+        self._settled: list[tuple[int, Fate]] = []
+        self._read_from = _UNREAD
+
+    def open(self, next_offset: int) -> None:
+        """A batch of the topic is being read: the step writes an account in any case."""
+        self._read_from = min(self._read_from, next_offset)
+
+    def mark(self, offset: int, fate: Fate) -> None:
+        """Note what has become of a record."""
+        offsets = self._offsets
+        if offset < self._read_from:
+            self._settled.append((offset, fate))
+        elif not offsets or offset > offsets[-1]:
+            offsets.append(offset)
+            self._fates.append(fate)
+        else:
+            self._fates[bisect_left(offsets, offset)] = fate
+
+    def close(self, identity: TaskIdentity, at_ms: int) -> Account | None:
+        """The step's account, ``None`` when there is nothing to tell; the ledger starts anew."""
+        if self._read_from == _UNREAD and not self._settled:
+            return None
+        self._settled.sort(key=_offset_of)
+        account = Account(
+            app=identity.app,
+            group=identity.group,
+            topic=self._topic,
+            partition=identity.partition,
+            at_ms=at_ms,
+            runs=runs_of(self._offsets, self._fates),
+            settled=_runs_of_pairs(self._settled),
+        )
+        self.discard()
+        return account
+
+    def discard(self) -> None:
+        """Forget the step."""
+        self._offsets = []
+        self._fates = []
+        self._settled = []
+        self._read_from = _UNREAD
+
+
+def _offset_of(entry: tuple[int, Fate]) -> int:
+    return entry[0]
+
+
+def _runs_of_pairs(entries: list[tuple[int, Fate]]) -> tuple[Run, ...]:
+    return runs_of([offset for offset, _ in entries], [fate for _, fate in entries])

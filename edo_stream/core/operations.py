@@ -1,0 +1,84 @@
+"""Operators' requests: JSON records on the control topic of a group.
+
+``{"op": "gap.skip", "topic": …, "key": …, "to": 7}`` gives up the missing numbers of a key up to
+and including 7; the next number is then 8 or later. ``{"op": "gap.release", "topic": …, "key": …}``
+emits all that is held for a key, in order, and gives up every gap in it. A key that is no text is
+written as ``{"base64": …}``.
+"""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from edo_stream.core.event import Violation
+
+
+class SkipGap(msgspec.Struct, frozen=True):
+    """Give up the missing numbers of a key up to and including ``to``."""
+
+    topic: str
+    key: bytes
+    to: int
+
+
+class ReleaseHeld(msgspec.Struct, frozen=True):
+    """Emit all that is held for a key, giving up every gap in it."""
+
+    topic: str
+    key: bytes
+
+
+Operation = SkipGap | ReleaseHeld
+
+
+class _Base64(msgspec.Struct, forbid_unknown_fields=True):
+    base64: str
+
+
+class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    op: str
+    topic: str
+    key: str | _Base64
+    to: int | None = None
+    id: str | None = None
+    """Name that the operator's tool gives to the request, to find its outcome."""
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+def parse_operation(value: bytes | None) -> tuple[Operation | Violation, Mapping[str, Any]]:
+    """Read a request, and what of it its outcome repeats."""
+    try:
+        request = _decode(value or b"")
+        repeated = {
+            name: part for name, part in msgspec.to_builtins(request).items() if part is not None
+        }
+        return _operation(request), repeated
+    except (ValueError, RecursionError) as error:
+        return Violation("invalid", str(error)[:200]), {}
+
+
+def _operation(request: _Request) -> Operation | Violation:
+    try:
+        key = (
+            request.key.encode()
+            if isinstance(request.key, str)
+            else b64decode(request.key.base64, validate=True)
+        )
+    except Base64Error as error:
+        return Violation("invalid", f"key: {error}")
+    match request.op, request.to:
+        case "gap.skip", int(to):
+            return SkipGap(request.topic, key, to)
+        case "gap.skip", None:
+            return Violation("invalid", "to: expected a number")
+        case "gap.release", None:
+            return ReleaseHeld(request.topic, key)
+        case "gap.release", _:
+            return Violation("invalid", "to: expected none")
+        case _:
+            return Violation("invalid", f"op: unknown {request.op[:100]!r}")

@@ -1,0 +1,146 @@
+"""The way out of one source: results, dead letters, and the fate that goes with each."""
+
+from collections.abc import Callable
+from hashlib import sha1
+from typing import Final
+
+import msgspec
+
+from edo_stream.core.accounts import Fate
+from edo_stream.core.contract import Contract
+from edo_stream.core.dead_letter import dead_letter
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import NAMESPACE, Event, Violation
+from edo_stream.core.headers import LATE, SPECVERSION, Header, size_of, time_text
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.partitioner import partition_of
+from edo_stream.core.record import Record
+from edo_stream.core.task import Step, TaskIdentity
+
+_SLACK_BYTES: Final = 63 * 1024
+"""Of the 64 KiB that a topic of results allows beyond its source's limit."""
+
+#: Names that an event's extensions never override.
+_RESERVED: Final = frozenset(
+    {
+        "ce_specversion",
+        "ce_id",
+        "ce_source",
+        "ce_type",
+        "ce_subject",
+        "ce_time",
+        "ce_correlationid",
+        "ce_causationid",
+        "ce_edoposition",
+        "ce_edolate",
+        "content-type",
+    }
+)
+
+
+class Outlet:
+    """Publishes what a source's records end as; each call marks the record's fate."""
+
+    def __init__(
+        self, identity: TaskIdentity, contract: Contract, step: Step, ledger: Ledger
+    ) -> None:
+        self._identity = identity
+        self._contract = contract
+        self._step = step
+        self._ledger = ledger
+        self._is_same_partition = contract.emit_partitions == contract.partitions
+        self._bytes_max = contract.record_bytes_max + _SLACK_BYTES
+        topic, partition = contract.topic, identity.partition
+        self._id_of = _id_of("result", identity.app, topic, str(partition))
+        self._source = ("ce_source", f"/edo/{identity.app}".encode())
+        self._place = f"{topic}/{partition}/".encode()
+
+    def emit(self, record: Record, event: Event, is_late: bool = False) -> None:
+        """Publish the event to the contract's topic of results."""
+        offset, key, timestamp_ms = record.offset, event.key, record.timestamp
+        causation = event.id.encode("utf-8", "replace")
+        correlation = event.correlation_id
+        headers: list[Header] = [
+            SPECVERSION,
+            ("ce_id", self._id_of(offset)),
+            self._source,
+            ("ce_type", event.type.encode("utf-8", "replace")),
+            (
+                "ce_correlationid",
+                causation if correlation is None else correlation.encode("utf-8", "replace"),
+            ),
+            ("ce_causationid", causation),
+            ("ce_edoposition", self._place + b"%d" % offset),
+        ]
+        if event.subject is not None:
+            headers.append(("ce_subject", event.subject.encode("utf-8", "replace")))
+        if event.time_ms is not None and (time := time_text(event.time_ms)) is not None:
+            headers.append(("ce_time", time))
+        if event.content_type is not None:
+            headers.append(("content-type", event.content_type.encode("utf-8", "replace")))
+        if is_late:
+            headers.append(LATE)
+        if event.extensions:
+            headers += [header for header in event.extensions if header[0] not in _RESERVED]
+        data = event.data
+        if self._contract.write_metadata and data is not None:
+            data = _with_metadata(data, correlation or event.id, event.id)
+        size_bytes = len(key) + len(data or b"") + size_of(headers)
+        if size_bytes > self._bytes_max:
+            detail = f"result: expected at most {self._bytes_max} bytes, found {size_bytes}"
+            self.dead_letter(record, Violation("too-large", detail))
+            return
+        partition = self._identity.partition
+        if not self._is_same_partition:
+            partition = partition_of(key, self._contract.emit_partitions)
+        if timestamp_ms < 0:
+            timestamp_ms = self._step.now_ms
+        self._step.publish.append(
+            Publish(self._contract.emit, partition, key, data, headers, timestamp_ms)
+        )
+        self._ledger.mark(offset, Fate.EMITTED)
+
+    def dead_letter(self, record: Record, violation: Violation) -> None:
+        """Publish the original record to the contract's topic of dead letters."""
+        letter = dead_letter(self._identity, self._contract, record, violation, self._step.now_ms)
+        self._step.publish.append(letter)
+        self._ledger.mark(record.offset, Fate.DEAD_LETTERED)
+
+    def mark(self, record: Record, fate: Fate) -> None:
+        """Note the fate of a record that leaves nothing to publish."""
+        self._ledger.mark(record.offset, fate)
+
+
+def _id_of(*parts: str) -> Callable[[int], bytes]:
+    """Fast form of :func:`edo_stream.core.event.derive_id` for ids that end in an offset."""
+    start = sha1(NAMESPACE + "\x1f".join(parts).encode() + b"\x1f", usedforsecurity=False)
+
+    def derive(offset: int) -> bytes:
+        hashed = start.copy()
+        hashed.update(b"%d" % offset)
+        digest = bytearray(hashed.digest()[:16])
+        digest[6] = digest[6] & 0x0F | 0x50
+        digest[8] = digest[8] & 0x3F | 0x80
+        text = digest.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()
+
+    return derive
+
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _with_metadata(data: bytes, correlation_id: str, causation_id: str) -> bytes:
+    """Repeat the ids in ``metadata`` of a JSON object; all else keeps its bytes, digit for digit.
+
+    Data that is no object, or whose ``metadata`` is none, stays as it is.
+    """
+    try:
+        document = _OBJECT.decode(data)
+        metadata = _OBJECT.decode(document.get("metadata", b"{}"))
+    except (ValueError, RecursionError):
+        return data
+    metadata["correlationId"] = msgspec.Raw(msgspec.json.encode(correlation_id))
+    metadata["causationId"] = msgspec.Raw(msgspec.json.encode(causation_id))
+    document["metadata"] = msgspec.Raw(msgspec.json.encode(metadata))
+    return msgspec.json.encode(document)

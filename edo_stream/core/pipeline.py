@@ -1,0 +1,263 @@
+"""The decision core of a task: batches of records and time in, effects and rows out.
+
+Theory of operation. A step reads batches, fires what timers are due, and writes what has changed
+to two tables, whose uncommitted rows the engine commits together with the effects in one
+transaction. The step is a pure function of the tables, the batches and the two times it is given;
+what is kept in memory between steps repeats what the tables say, and is forgotten on a discard.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.dedupe import Ids
+from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.event import Event, Violation
+from edo_stream.core.held import Held
+from edo_stream.core.idle import REACHED, SEQUENCE, IdleSweep
+from edo_stream.core.lane import Lane, Source
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.monotonic import decode_reached, encode_reached
+from edo_stream.core.notices import Notices
+from edo_stream.core.operations import ReleaseHeld, SkipGap, parse_operation
+from edo_stream.core.record import Batch, Record
+from edo_stream.core.resequencer import SequenceState
+from edo_stream.core.sequence import decode_sequence, encode_sequence
+from edo_stream.core.state import RowCache, Table
+from edo_stream.core.task import (
+    InternalTopics,
+    SourceRow,
+    Step,
+    TaskIdentity,
+    TaskRow,
+    load_task,
+    save_task,
+)
+from edo_stream.core.timers import Timers
+
+_SKEW_MS: Final = 5 * 60 * 1000
+"""How far a record's time may run ahead of the task's clock."""
+_TIMERS_MAX: Final = 1_000
+_PUBLISH_MAX: Final = 10_000
+"""Records of a step beyond which no further timer fires; the rest fire in the next."""
+_PUT_OFF_MS: Final = 60 * 60 * 1000
+_SWEPT_MIN: Final = 2
+
+
+class Pipeline:
+    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+
+    def __init__(
+        self,
+        identity: TaskIdentity,
+        sources: Mapping[str, Source],
+        state: Table,
+        ids: Table,
+        internal: InternalTopics,
+    ) -> None:
+        self._identity = identity
+        self._internal = internal
+        self._state = state
+        self._ids_table = ids
+        self._ids = Ids(ids)
+        self._step = Step(TaskRow())
+        self._timers = Timers(state)
+        self._held = Held(state)
+        self._notices = Notices(identity, internal)
+        self._sequences = RowCache(state, SEQUENCE, encode_sequence, decode_sequence)
+        self._reached = RowCache(state, REACHED, encode_reached, decode_reached)
+        shared = SequenceState(self._step, self._sequences, self._held, self._timers, self._notices)
+        self._lanes = {
+            topic: Lane(identity, source, shared, self._reached)
+            for topic, source in sources.items()
+        }
+        self._control = Ledger(internal.control)
+        self._ledgers = [self._control, *(lane.ledger for lane in self._lanes.values())]
+        self._lanes_by_name = {topic.encode(): lane for topic, lane in self._lanes.items()}
+        self._idle = IdleSweep(
+            state, self._step, self._lanes_by_name, self._sequences, self._reached
+        )
+        self.restore()
+
+    def restore(self) -> None:
+        """Read anew what is kept in memory; after the tables were restored or discarded."""
+        self._step.row = load_task(self._state)
+        self._step.publish = []
+        self._sequences.discard()
+        self._reached.discard()
+        self._held.discard()
+        self._timers.restore()
+        self._ids.restore()
+        for ledger in self._ledgers:
+            ledger.discard()
+
+    def discard(self) -> None:
+        """Forget all that is uncommitted: the transaction was aborted."""
+        self._state.discard()
+        self._ids_table.discard()
+        self.restore()
+
+    def positions(self) -> Mapping[str, int]:
+        """Next offset of each source topic that was ever started."""
+        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
+
+    def next_due_ms(self) -> int | None:
+        """Time of the earliest timer, which may be past; ``None`` when there is none."""
+        return self._timers.next_due_ms
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin to read a source at an offset; with ``lost``, go on behind records that are gone.
+
+        ``lost`` is a range of offsets, first and next, that the log no longer had; ``offset`` is
+        its end then.
+        """
+        assert lost is None or lost[1] == offset, f"{topic}: lost {lost} does not end at {offset}"
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        self._source_row(topic).next_offset = offset
+        account = Account(
+            app=self._identity.app,
+            group=self._identity.group,
+            topic=topic,
+            partition=self._identity.partition,
+            at_ms=now_ms,
+            start=offset if lost is None else None,
+            lost=lost,
+        )
+        self._flush()
+        return self._effects([account])
+
+    def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
+        """Decide on batches, then on timers that are due.
+
+        Timers fire up to ``caught_up_ms`` only, the time at which the task had read all that was
+        there: an outage must not look like events that did not come.
+        """
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        if batches:
+            self._idle.run()
+            rows_max = _SWEPT_MIN + 2 * len(batches)
+            self._ids.sweep(self._step.row.stream_ms, rows_max)
+        for batch in batches:
+            if batch.topic == self._internal.control:
+                self._operate_all(batch)
+            else:
+                self._read(self._lanes[batch.topic], batch)
+        has_fired = self._fire(min(now_ms, caught_up_ms))
+        if not batches and not has_fired:
+            return Effects()
+        accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
+        self._flush()
+        return self._effects([account for account in accounts if account is not None])
+
+    def _source_row(self, topic: str) -> SourceRow:
+        return self._step.row.sources.setdefault(topic, SourceRow(0))
+
+    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
+        """Records of a batch that were not processed before; a redelivery may repeat some."""
+        assert batch.partition == self._identity.partition, (
+            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
+        )
+        source = self._source_row(batch.topic)
+        ledger.open(source.next_offset)
+        records = batch.records
+        if records[0].offset < source.next_offset:
+            records = [record for record in records if record.offset >= source.next_offset]
+        if records:
+            source.next_offset = records[-1].offset + 1
+        return records
+
+    def _read(self, lane: Lane, batch: Batch) -> None:
+        """Bring the records of one source to their fates, in the order of their offsets."""
+        records = self._take(batch, lane.ledger)
+        judged, digests = lane.judge_all(records)
+        ids, expiry, place, mark = self._ids, lane.expiry, lane.place, lane.ledger.mark
+        known = ids.recall(digests) if expiry else [None] * len(digests)
+        row = self._step.row
+        stream_ms, ahead_ms = row.stream_ms, self._step.now_ms + _SKEW_MS
+        expiry_s = expiry.at(stream_ms) if expiry else 0
+        for record, outcome, digest, seen in zip(records, judged, digests, known, strict=True):
+            if record.timestamp > stream_ms < ahead_ms:
+                stream_ms = row.stream_ms = min(record.timestamp, ahead_ms)
+                expiry_s = expiry.at(stream_ms) if expiry else 0
+            match outcome:
+                case Event():
+                    if not digest or ids.admit(digest, seen, record.offset, stream_ms, expiry_s):
+                        place(record, outcome)
+                    else:
+                        mark(record.offset, Fate.DUPLICATE)
+                case Violation():
+                    lane.reject(record, outcome)
+                case _:
+                    mark(record.offset, Fate.IGNORED)
+        ids.write(lane.topic)
+
+    def _operate_all(self, batch: Batch) -> None:
+        """Carry out operators' requests; done or refused, each is answered by a notice."""
+        for record in self._take(batch, self._control):
+            operation, request = parse_operation(record.value)
+            key, refusal = None, None
+            if isinstance(operation, Violation):
+                refusal = operation.detail
+            else:
+                key, refusal = operation.key, self._operate(operation)
+            self._step.publish.append(
+                self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
+            )
+            self._control.mark(record.offset, Fate.APPLIED)
+
+    def _operate(self, operation: SkipGap | ReleaseHeld) -> str | None:
+        lane = self._lanes.get(operation.topic)
+        if lane is None:
+            return "unknown topic"
+        to = operation.to if isinstance(operation, SkipGap) else None
+        return lane.resequencer.operate(operation.key, to)
+
+    def _fire(self, limit_ms: int) -> bool:
+        """Fire timers that are due; whether there were any."""
+        due = self._timers.due(limit_ms, _TIMERS_MAX)
+        for due_ms, name in due:
+            if len(self._step.publish) >= _PUBLISH_MAX:
+                break
+            lane = self._lanes_by_name.get(name.partition(b"\0")[0])
+            if lane is None:
+                self._put_off(due_ms, name)
+            else:
+                lane.resequencer.expire(name, due_ms)
+        return bool(due)
+
+    def _put_off(self, due_ms: int, name: bytes) -> None:
+        """Keep the timer of a topic that the group no longer reads; its contract may come back."""
+        row = self._sequences.get(name)
+        assert row is not None, f"timer of {name!r} without its row"
+        row.due_ms = self._step.now_ms + _PUT_OFF_MS
+        self._timers.clear(due_ms, name)
+        self._timers.set(row.due_ms, name)
+        self._sequences.put(name, row)
+
+    def _flush(self) -> None:
+        self._sequences.flush()
+        self._reached.flush()
+        self._held.flush()
+        self._timers.flush()
+        save_task(self._state, self._step.row)
+
+    def _effects(self, accounts: list[Account]) -> Effects:
+        app, partition = self._identity.app, self._identity.partition
+        publish = self._step.publish
+        counts: dict[tuple[str, str], int] = {}
+        for account in accounts:
+            key = f"{app}/{account.topic}/{partition}".encode()
+            to = partition % self._internal.accounts_partitions
+            value = msgspec.json.encode(account)
+            publish.append(Publish(self._internal.accounts, to, key, value, (), self._step.now_ms))
+            for run in (*account.runs, *account.settled):
+                count = (account.topic, run.fate)
+                counts[count] = counts.get(count, 0) + run.length
+        self._step.publish = []
+        return Effects(publish, accounts, counts)
