@@ -1,0 +1,1 @@
+"""Bursts of events for a broker, planned from a seed, with what must come out of them."""
