@@ -173,32 +173,40 @@ def _put(url: str, configuration: Mapping[str, str], name: str, deadline_s: floa
 
 
 def _wait_running(url: str, name: str, deadline_s: float) -> None:
-    status: Any = None
+    parts: list[dict[str, str]] = []
+    is_restarted = False
     while time.monotonic() < deadline_s:
-        try:
-            status = _request("GET", f"{url}/status")
-        except urllib.error.HTTPError as error:
-            # Its status is written a little after its configuration.
-            if error.code not in (_NOT_FOUND, _CONFLICT):
-                raise LocalError(f"connector {name} has no status: {_reason(error)}") from error
-        except OSError as error:
-            raise LocalError(f"Kafka Connect does not answer at {url}: {error}") from error
-        else:
-            parts = [status["connector"], *status["tasks"]]
-            _raise_failed(parts, name)
-            if status["tasks"] and all(part["state"] == "RUNNING" for part in parts):
-                return
+        parts = _states(url, name)
+        failed = [part for part in parts if part["state"] == "FAILED"]
+        if failed and is_restarted:
+            raise LocalError(f"connector {name} failed: {_cause(failed[0].get('trace', ''))}")
+        if failed:
+            # Perhaps of an earlier configuration or day: what failed is not started again unasked.
+            _request("POST", f"{url}/restart?includeTasks=true&onlyFailed=true")
+            is_restarted = True
+        elif len(parts) > 1 and all(part["state"] == "RUNNING" for part in parts):
+            return
         time.sleep(_POLL_S)
-    raise LocalError(f"connector {name} does not run yet; its last status: {json.dumps(status)}")
+    raise LocalError(f"connector {name} does not run yet; its last status: {json.dumps(parts)}")
 
 
-def _raise_failed(parts: list[dict[str, str]], name: str) -> None:
-    for part in parts:
-        if part["state"] == "FAILED":
-            # Of the Java trace the first lines and the causes say something.
-            lines = part.get("trace", "").splitlines()
-            words = [line for line in lines if not line.startswith("\tat ")]
-            raise LocalError(f"connector {name} failed: " + "\n  ".join(words))
+def _states(url: str, name: str) -> list[dict[str, str]]:
+    """Give the state of the connector and of each of its tasks, in this order."""
+    try:
+        status = _request("GET", f"{url}/status")
+    except urllib.error.HTTPError as error:
+        # The status is written a little after the configuration.
+        if error.code in (_NOT_FOUND, _CONFLICT):
+            return []
+        raise LocalError(f"connector {name} has no status: {_reason(error)}") from error
+    except OSError as error:
+        raise LocalError(f"Kafka Connect does not answer at {url}: {error}") from error
+    return [status["connector"], *status["tasks"]]
+
+
+def _cause(trace: str) -> str:
+    """Give what a Java trace says, without where."""
+    return "\n  ".join(line for line in trace.splitlines() if not line.startswith("\tat "))
 
 
 def _request(method: str, url: str, body: Mapping[str, str] | None = None) -> Any:
@@ -212,7 +220,8 @@ def _request(method: str, url: str, body: Mapping[str, str] | None = None) -> An
     # Loopback is never reached through a proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=_REQUEST_TIMEOUT_S) as response:
-        return json.load(response)
+        text = response.read()
+    return json.loads(text) if text else None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -3,6 +3,8 @@
 import random
 import socket
 
+import psutil
+
 from edo_stream.local.errors import LocalError
 
 HOST = "127.0.0.1"
@@ -24,16 +26,28 @@ def free_port() -> int:
     raise LocalError(f"no free port found on {HOST} between {_FREE_PORTS[0]} and {_FREE_PORTS[-1]}")
 
 
-def require_free(port: int, service: str, advice: str = "") -> None:
-    """Fail before a service does, with its name and port in the message.
+def require_free(port: int, service: str, advice: str = "choose another port") -> None:
+    """Fail before a service does, with its name, the port and, where known, who is in the way.
 
     Raises:
         LocalError: the port is taken, or may not be used.
     """
-    if is_free(port):
-        return
-    hint = advice or "stop what listens there or choose another port"
-    raise LocalError(f"port {port} on {HOST}, wanted for {service}, is taken: {hint}")
+    if not is_free(port):
+        raise LocalError(
+            f"port {port} on {HOST}, wanted for {service}, is taken{_by_whom(port)}: "
+            f"stop what listens there, or {advice}"
+        )
+
+
+def _by_whom(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            is_listener = connection.status == psutil.CONN_LISTEN and connection.pid is not None
+            if is_listener and connection.laddr[1:2] == (port,):
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # Not every system shows the processes of others.
+    return ""
 
 
 def is_free(port: int) -> bool:

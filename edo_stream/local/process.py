@@ -57,7 +57,8 @@ class Process:
             stdin=subprocess.DEVNULL if order.is_detached else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=order.directory,
+            env={**environment, "PYTHONPATH": _module_path()},
             start_new_session=True,
         )
         self.pid = self._read_answer()
@@ -116,7 +117,12 @@ class Process:
     def kill(self) -> None:
         """End the service as a crash would (SIGKILL)."""
         children = _children(self.pid)
-        if self._supervisor.stdin is not None and self.is_running:
+        if self._order.is_detached:
+            found = find(Path(self._order.directory))
+            if found is not None and found.process is not None:
+                _signal(found.process, psutil.Process.kill)
+            self._wait()
+        elif self._supervisor.stdin is not None and self.is_running:
             try:
                 self._supervisor.stdin.write(b"k")
                 self._supervisor.stdin.flush()
@@ -231,6 +237,11 @@ def require_unused(directory: Path) -> None:
             f"{directory} is in use: {found.service} runs there as pid {found.pid} "
             f"at {found.address}"
         )
+
+
+def _module_path() -> str:
+    """Let the supervisor find this package wherever its starter did."""
+    return os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
 
 
 def _children(pid: int) -> list[psutil.Process]:

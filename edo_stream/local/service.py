@@ -9,10 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from edo_stream.local.errors import LocalError
 from edo_stream.local.jvm import Report
 from edo_stream.local.ports import HOST, free_port, require_free
 from edo_stream.local.process import Process, require_unused
-from edo_stream.local.supervisor import Order
+from edo_stream.local.supervisor import LOCK, Order
+
+_LOG_MAX_BYTES = 20_000_000
 
 
 def silent(_line: str) -> None:
@@ -95,7 +98,7 @@ class LocalService(ABC):
         """Start the service without waiting: nodes of one quorum wait for each other."""
         require_unused(self.directory)
         require_free(self.port, self.title)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._claim_directory()
         launch = self._prepare()
         order = Order(
             service=self.title,
@@ -111,6 +114,18 @@ class LocalService(ABC):
             details=launch.details,
         )
         self._process = Process(order, launch.environment)
+
+    def _claim_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            # Marks the directory as ours from the first moment, for those who clear it away.
+            (self.directory / LOCK).touch()
+            if self.log.exists() and self.log.stat().st_size > _LOG_MAX_BYTES:
+                self.log.replace(self.log.with_suffix(".old.txt"))
+        except OSError as error:
+            raise LocalError(
+                f"{self.directory}, for {self.title}, cannot be written: {error.strerror}"
+            ) from error
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait for a launched service; what is not ready in time is stopped.

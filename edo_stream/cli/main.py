@@ -1,0 +1,46 @@
+"""The command `edo`: one sub-command per module of this package.
+
+Exit codes: 0 done, 1 findings or failure, 2 wrong usage, 3 something is unreachable.
+"""
+
+import os
+import sys
+
+import typer
+
+from edo_stream.cli import local
+from edo_stream.local.errors import LocalError
+
+# Never a traceback: with locals it would show data.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(local.app, name="local")
+
+_INTERRUPTED = 130
+
+
+@app.callback()
+def edo() -> None:
+    """Event-driven orchestration on Kafka."""
+
+
+def main() -> None:
+    """Run one command; what goes wrong becomes one line and an exit code."""
+    try:
+        app()
+    except LocalError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); nothing more may be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("EDO_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (EDO_DEBUG=1 shows where)", 1)
+
+
+def _fail(text: str, code: int) -> None:
+    print(f"edo: {text}", file=sys.stderr)
+    sys.exit(code)
