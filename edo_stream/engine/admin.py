@@ -67,7 +67,7 @@ class Admin:
 
     async def _message_bytes_max(self, names: Sequence[str]) -> dict[str, int]:
         asked = [
-            ConfigResource(ConfigResourceType.TOPIC, name, configs=["max.message.bytes"])
+            ConfigResource(ConfigResourceType.TOPIC, name, configs={"max.message.bytes": None})
             for name in names
         ]
         sizes = dict.fromkeys(names, BATCH_BYTES_MAX)

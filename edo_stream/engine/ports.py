@@ -16,7 +16,12 @@ class BatchBuilder(Protocol):
     """A producer batch that is being filled."""
 
     def append(
-        self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers
+        self,
+        *,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes | None]],
     ) -> object | None:
         """Add a record; ``None`` when the batch is full. The first record always fits."""
 

@@ -26,6 +26,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from edo_stream.core.contract import Start
 from edo_stream.core.effects import Effects
@@ -40,7 +41,13 @@ from edo_stream.engine.ports import (
     ProducerFactory,
 )
 from edo_stream.engine.restore import TaskTable, restore
-from edo_stream.engine.transaction import Change, FencedError, OutcomeUnknownError, Transaction
+from edo_stream.engine.transaction import (
+    Change,
+    FencedError,
+    OutcomeUnknownError,
+    Transaction,
+    TransactionError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +80,10 @@ class RefusedError(Exception):
 
 class MisplacedError(Exception):
     """The log has lost the offset that is next; positioning anew tells how much."""
+
+
+#: What may fail a task without being a bug.
+_EXPECTED = (TransactionError, KafkaError, TimeoutError, MisplacedError)
 
 
 class Decider(Protocol):
@@ -238,7 +249,7 @@ class Task:
             if last is None or last < expected:
                 self._suspect.pop(partition, None)
             elif self._suspect.get(partition) == last:
-                log.warning("batch never arrived: %s-%d up to %d", *partition, last)
+                log.info("batch never arrived, reading again: %s-%d up to %d", *partition, last)
                 self._suspect.pop(partition)
                 self._expire_epoch(partition)
             else:
@@ -407,8 +418,9 @@ class Task:
             if handed.epoch != self._epochs[partition]:
                 continue
             if handed.previous >= expected[partition]:
-                log.warning(
-                    "batch missing: %s-%d: expected %d, got %d after %d",
+                # Faust empties its queues when it resumes after a rebalance.
+                log.info(
+                    "batch missing, reading again: %s-%d: expected %d, got %d after %d",
                     *partition,
                     expected[partition],
                     handed.records[0].offset,
@@ -509,7 +521,16 @@ class Task:
         self.stats.resets += 1
         is_fenced = isinstance(error, FencedError)
         self.stats.fences += is_fenced
-        log.warning("task reset: %s: %s: %s", self.name, type(error).__name__, error)
+        is_expected = isinstance(
+            error, TransactionError | KafkaError | TimeoutError | MisplacedError
+        )
+        log.warning(
+            "task reset: %s: %s: %s",
+            self.name,
+            type(error).__name__,
+            error,
+            exc_info=None if is_expected else error,
+        )
         self.pipeline.discard()
         self._inbox.clear()
         self._expected.clear()

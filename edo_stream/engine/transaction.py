@@ -21,15 +21,14 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from edo_stream.core.effects import Publish
-from edo_stream.core.record import Headers
 from edo_stream.engine.ports import BatchBuilder, Delivered, Producer
 
 #: A batch larger than its topic's ``max.message.bytes`` is refused as a whole.
 BATCH_BYTES_MAX = 900_000
 _RECORD_OVERHEAD_BYTES = 128
-_NO_HEADERS: Headers = ()
+_NO_HEADERS: list[tuple[str, bytes | None]] = []
 
-Item = tuple[bytes | None, bytes | None, Headers, int]
+Item = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int]
 """Key, value, headers, timestamp in epoch ms."""
 
 
@@ -178,5 +177,7 @@ def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Item]]:
         items = by_name.get(place)
         if items is None:
             items = by_name[place] = grouped[TopicPartition(*place)] = []
-        items.append((record.key, record.value, record.headers, record.timestamp_ms))
+        # The client's record builder takes lists only.
+        headers = record.headers if type(record.headers) is list else list(record.headers)
+        items.append((record.key, record.value, headers, record.timestamp_ms))
     return grouped

@@ -158,7 +158,7 @@ class TaskConsumer(driver.Consumer):
                 batches = await self._in_thread(self._fetch)
             except ConsumerStoppedError:
                 return
-            if not self.flow_active or generation != self.app.consumer_generation_id:
+            if generation != self.app.consumer_generation_id:
                 continue  # Void: after a rebalance every partition is sought anew.
             for batch in batches:
                 await self._hand_over(batch)
