@@ -1,0 +1,119 @@
+"""Which Kafka topics there must be, with their partitions and configuration."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from edo_stream.core.contract import DAY_MS
+from edo_stream.registry.contracts import Topic
+from edo_stream.registry.declaration import INTERNAL_PREFIX
+
+ACCOUNTS: Final = f"{INTERNAL_PREFIX}accounts"
+GAPS: Final = f"{INTERNAL_PREFIX}gaps"
+ACCOUNTS_PARTITIONS: Final = 8
+GAPS_PARTITIONS: Final = 8
+
+_INTERNAL_RETENTION_MS: Final = 14 * DAY_MS
+_CONTROL_RETENTION_MS: Final = 7 * DAY_MS
+_DEAD_LETTERS_RETENTION_MS: Final = 30 * DAY_MS
+#: A result or dead letter is its source's record and some headers.
+_HEADROOM_BYTES: Final = 64 * 1024
+_REPLICAS_FOR_TWO_IN_SYNC: Final = 3
+
+
+class Role(Enum):
+    """What a topic is for."""
+
+    SOURCE = "source"
+    EMIT = "emit"
+    DEAD_LETTERS = "dead-letters"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic to create; ``config`` in Kafka's own names and texts."""
+
+    name: str
+    partitions: int
+    replication: int
+    role: Role
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def control_topic(group: str) -> str:
+    """Name of the topic that carries operators' requests to the tasks of a group."""
+    return f"{INTERNAL_PREFIX}control.{group}"
+
+
+def topic_plan(
+    topics: Iterable[Topic], groups: dict[str, int], internal_replication: int
+) -> tuple[TopicSpec, ...]:
+    """All topics but the changelogs, sorted by name; ``groups`` gives their partitions."""
+    plan: dict[str, TopicSpec] = {}
+    declared = list(topics)
+    for topic in declared:
+        _add(plan, _source(topic))
+    for topic in declared:
+        _add(plan, _emit(topic))
+        _add(plan, _dead_letters(topic))
+    for name, partitions in ((ACCOUNTS, ACCOUNTS_PARTITIONS), (GAPS, GAPS_PARTITIONS)):
+        config = _config(_INTERNAL_RETENTION_MS, internal_replication)
+        _add(plan, TopicSpec(name, partitions, internal_replication, Role.INTERNAL, config))
+    for group, partitions in groups.items():
+        config = _config(_CONTROL_RETENTION_MS, internal_replication)
+        spec = TopicSpec(
+            control_topic(group), partitions, internal_replication, Role.INTERNAL, config
+        )
+        _add(plan, spec)
+    return tuple(plan[name] for name in sorted(plan))
+
+
+def _add(plan: dict[str, TopicSpec], spec: TopicSpec) -> None:
+    """Add a topic, or widen one that others name too; a source's own contract is the last word."""
+    known = plan.setdefault(spec.name, spec)
+    if known is spec or known.role is Role.SOURCE:
+        return
+    config = known.config | {
+        name: str(max(int(known.config[name]), int(spec.config[name])))
+        for name in ("retention.ms", "max.message.bytes")
+    }
+    plan[spec.name] = replace(
+        known,
+        partitions=max(known.partitions, spec.partitions),
+        replication=max(known.replication, spec.replication),
+        config=config,
+    )
+
+
+def _source(topic: Topic) -> TopicSpec:
+    contract = topic.contract
+    config = _config(topic.retention_ms, topic.replication, contract.record_bytes_max)
+    return TopicSpec(contract.topic, contract.partitions, topic.replication, Role.SOURCE, config)
+
+
+def _emit(topic: Topic) -> TopicSpec:
+    contract = topic.contract
+    bytes_max = contract.record_bytes_max + _HEADROOM_BYTES
+    config = _config(topic.retention_ms, topic.replication, bytes_max)
+    return TopicSpec(contract.emit, contract.emit_partitions, topic.replication, Role.EMIT, config)
+
+
+def _dead_letters(topic: Topic) -> TopicSpec:
+    contract = topic.contract
+    bytes_max = contract.record_bytes_max + _HEADROOM_BYTES
+    config = _config(_DEAD_LETTERS_RETENTION_MS, topic.replication, bytes_max)
+    return TopicSpec(
+        contract.dead_letters, contract.partitions, topic.replication, Role.DEAD_LETTERS, config
+    )
+
+
+def _config(retention_ms: int, replication: int, bytes_max: int | None = None) -> dict[str, str]:
+    config = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    if bytes_max is not None:
+        config["max.message.bytes"] = str(bytes_max)
+    if replication >= _REPLICAS_FOR_TWO_IN_SYNC:
+        # One replica may be down, and what was acknowledged survives the loss of another.
+        config["min.insync.replicas"] = "2"
+    return config

@@ -1,0 +1,54 @@
+"""Durations, sizes and times as people write them in contracts: ``30s``, ``1MiB``."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
+
+_DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
+_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNIT_BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def duration_ms(value: object) -> int:
+    """Milliseconds of a duration such as ``250ms``, ``30s``, ``5m``, ``12h``, ``7d``."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            f"{_shown(value)} is not a duration: write a whole number and its unit, "
+            "ms, s, m, h or d, such as 30s"
+        )
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
+def size_bytes(value: object) -> int:
+    """Bytes of a size such as ``64KiB`` or ``1MiB``."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            f"{_shown(value)} is not a size: write a whole number and its unit, "
+            "B, KiB, MiB or GiB, such as 1MiB"
+        )
+    return int(match[1]) * _UNIT_BYTES[match[2]]
+
+
+def time_ms(value: str) -> int:
+    """Epoch ms of a time with its offset, such as ``2026-01-31T12:00:00Z``."""
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None or "T" not in value:
+        raise ValueError(f"{_shown(value)} is not a time: write one such as 2026-01-31T12:00:00Z")
+    return int(found.timestamp()) * 1_000 + found.microsecond // 1_000
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms)]
+Size = Annotated[int, BeforeValidator(size_bytes)]
