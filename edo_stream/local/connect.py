@@ -113,9 +113,10 @@ def register_postgres_connector(  # noqa: PLR0913 - what the connector cannot gu
 
     ``tables`` are ``schema.table``; changes of one arrive on ``topic_prefix.schema.table``, keyed
     by its primary key, as JSON without schemas, in transactions: read them committed, and none
-    comes twice. ``partitions`` is for topics that Connect creates;
-    None when all are there already. ``slot`` and ``publication`` are derived from ``name``.
-    ``settings`` are connector settings that come last.
+    comes twice. A running task may still be at its first snapshot; a worker that ends before that
+    is done takes another one. ``partitions`` is for topics that Connect creates; None when all are
+    there already. ``slot`` and ``publication`` are derived from ``name``. ``settings`` are
+    connector settings that come last.
 
     Raises:
         LocalError: refused, failed, or not running in time; with the connector's own words.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class Process:
             stdin=subprocess.DEVNULL if order.is_detached else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,
             cwd=order.directory,
             env={**environment, "PYTHONPATH": _module_path()},
             start_new_session=True,
@@ -123,11 +125,8 @@ class Process:
                 _signal(found.process, psutil.Process.kill)
             self._wait()
         elif self._supervisor.stdin is not None and self.is_running:
-            try:
+            with suppress(BrokenPipeError):  # It may end by itself at this moment.
                 self._supervisor.stdin.write(b"k")
-                self._supervisor.stdin.flush()
-            except BrokenPipeError:
-                pass  # It ended by itself at this moment.
             self._wait()
         self._close()
         # PostgreSQL's backends notice on their own; until then the data is theirs.

@@ -96,6 +96,8 @@ class LocalService(ABC):
 
     def launch(self) -> None:
         """Start the service without waiting: nodes of one quorum wait for each other."""
+        # What is left of one that ended by itself.
+        self.stop()
         require_unused(self.directory)
         require_free(self.port, self.title)
         self._claim_directory()
