@@ -106,22 +106,21 @@ def logs(
 
 def _run_until_interrupted(stack: Stack, ports: Ports, with_cdc: bool) -> None:
     # As Ctrl-C, so that a service manager ends us in order too.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with stack.foreground(ports, with_cdc, _report) as states:
             _print_table(states)
-            print("Ctrl-C stops them.")
-            ended = _wait_for_an_end(stack)
+            print("Ctrl-C stops them.", flush=True)
+            ended = _wait_for_an_end(stack, {state.service for state in states})
             raise LocalError(f"{ended.service} ended by itself; its log: {ended.log}")
     except KeyboardInterrupt:
-        stack.down(is_wiping=False, report=_report)
         print("Stopped.")
 
 
-def _wait_for_an_end(stack: Stack) -> State:
+def _wait_for_an_end(stack: Stack, services: set[str]) -> State:
     while True:
         for state in stack.states():
-            if not state.is_running:
+            if state.service in services and not state.is_running:
                 return state
         time.sleep(_POLL_S)
 

@@ -8,12 +8,14 @@ import sys
 
 import typer
 
-from edo_stream.cli import local
+from edo_stream.cli import local, topics
+from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
 # Never a traceback: with locals it would show data.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(local.app, name="local")
+app.add_typer(topics.app, name="topics")
 
 _INTERRUPTED = 130
 
@@ -27,6 +29,8 @@ def main() -> None:
     """Run one command; what goes wrong becomes one line and an exit code."""
     try:
         app()
+    except CommandError as error:
+        _fail(str(error), error.code)
     except LocalError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:

@@ -1,9 +1,12 @@
 """How every client of the engine reaches the broker."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
+from edo_stream.settings import Settings
 
 
 class BrokerAccess(msgspec.Struct, frozen=True):
@@ -16,3 +19,42 @@ class BrokerAccess(msgspec.Struct, frozen=True):
     def client(self, **more: Any) -> dict[str, Any]:
         """Arguments for any client, with the security settings."""
         return {"bootstrap_servers": self.bootstrap, **self.security, **more}
+
+
+class AccessError(Exception):
+    """The credentials cannot be used; says which file or variable."""
+
+
+def broker_access(settings: Settings) -> BrokerAccess:
+    """Put together what the settings say about the broker.
+
+    Raises:
+        AccessError: a certificate or key cannot be read.
+    """
+    security: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    if settings.uses_tls:
+        security["ssl_context"] = _tls(settings)
+    if settings.uses_sasl:
+        assert settings.sasl_password is not None
+        security["sasl_mechanism"] = settings.sasl_mechanism
+        security["sasl_plain_username"] = settings.sasl_username
+        security["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    return BrokerAccess(settings.broker, security)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(
+            cafile=None if settings.tls_ca_file is None else str(settings.tls_ca_file)
+        )
+    except (ssl.SSLError, OSError) as error:
+        raise AccessError(f"EDO_TLS_CA_FILE {settings.tls_ca_file}: {error}") from error
+    if settings.tls_cert_file is not None:
+        try:
+            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+        except (ssl.SSLError, OSError) as error:
+            raise AccessError(
+                f"EDO_TLS_CERT_FILE {settings.tls_cert_file} with EDO_TLS_KEY_FILE "
+                f"{settings.tls_key_file}: {error}"
+            ) from error
+    return context

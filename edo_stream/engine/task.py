@@ -21,7 +21,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -120,6 +120,8 @@ class Ports:
     membership: Membership
     now_ms: Callable[[], int]
     pace: Pace
+    batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
+    """Topics whose ``max.message.bytes`` is below the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,12 @@ class TaskSpec:
     transaction_timeout_s: float
     session_timeout_s: float
     batch_records_max: int = 2_000
-    batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
-    """Topics whose ``max.message.bytes`` is below the default."""
     accepted_losses: frozenset[tuple[str, int, int, int]] = frozenset()
     """Lost ranges that an operator has accepted: topic, partition, first, next."""
+
+    def of_group(self, group: str, sources: Mapping[str, Start]) -> "TaskSpec":
+        """The same for another group."""
+        return replace(self, group=group, sources=sources)
 
     def transactional_id(self, partition: int) -> str:
         """Name of the one producer that may write for the partition."""
@@ -498,7 +502,7 @@ class Task:
             self._producer,
             self.spec.app,
             self.spec.transaction_timeout_s,
-            self.spec.batch_bytes_max,
+            self._ports.batch_bytes_max,
         )
         self._busy = True
         try:

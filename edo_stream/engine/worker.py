@@ -49,6 +49,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     heartbeat_interval_s: float
     rebalance_timeout_s: float
     batch_records_max: int
+    transactions_per_s: int = 300
     instance_id: str | None = None
     compression: str | None = None
     web_bind: str = "127.0.0.1"
@@ -73,8 +74,7 @@ class Preparation(Service):
                 _EX_TEMPFAIL,
                 f"no broker at {settings.access.bootstrap}: {type(error).__name__}: {error}",
             )
-        app.batch_bytes_max.update(limits)
-        _plug_in(app)
+        _plug_in(app, limits)
 
 
 def _leave(status: int, *lines: str) -> NoReturn:
@@ -104,7 +104,6 @@ class EdoApp(faust.App):
     worker_settings: WorkerSettings
     plans: Mapping[str, GroupPlan]
     wanted: Sequence[Wanted]
-    batch_bytes_max: dict[str, int]
     preparation: Preparation
     assignment: Assignment
 
@@ -140,7 +139,6 @@ def make_app(
     app.worker_settings = settings
     app.plans = plans
     app.wanted = wanted
-    app.batch_bytes_max = {}
     app.transport = TaskTransport(app.conf.broker_consumer, app)
     app.preparation = Preparation(app, loop=app.loop, beacon=app.beacon)
     _add_tables(app, plans)
@@ -183,7 +181,7 @@ def _hand_over(app: EdoApp) -> Any:
     return decide
 
 
-def _plug_in(app: EdoApp) -> None:
+def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
     settings, consumer, tables = app.worker_settings, app.consumer, app.tables
     assert isinstance(consumer, TaskConsumer)
     assert isinstance(tables, TaskTableManager)
@@ -195,7 +193,8 @@ def _plug_in(app: EdoApp) -> None:
         intake=consumer,
         membership=consumer,
         now_ms=clock.now_ms,
-        pace=Pace(),
+        pace=Pace(settings.transactions_per_s),
+        batch_bytes_max=batch_bytes_max,
     )
     app.assignment = tables.assignment = Assignment(
         app.plans, ports, _open_disk(app), lambda why: _leave(_EX_TEMPFAIL, why)

@@ -1,0 +1,59 @@
+"""`edo topics`: the topics that the contracts and the engine need, at the broker."""
+
+import asyncio
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edo_stream.cli.environment import Environment, unreachable
+from edo_stream.engine.admin import Admin, PreparationError, Wanted
+from edo_stream.engine.plans import wanted_topics
+
+app = typer.Typer(no_args_is_help=True, help="Topics that the contracts need, at the broker.")
+
+
+@app.callback()
+def topics() -> None:
+    """Topics that the contracts need, at the broker."""
+
+
+@app.command()
+def apply() -> None:
+    """Create what is missing; nothing that is there is changed or deleted."""
+    environment = Environment.read()
+    wanted = wanted_topics(
+        environment.registry, environment.settings.app_id, environment.settings.replication
+    )
+    with unreachable(environment.settings.broker):
+        states = asyncio.run(_apply(environment, wanted))
+    table = Table("topic", "partitions", "state")
+    for topic, state in states:
+        table.add_row(topic.name, str(topic.partitions), state)
+    Console().print(table)
+    if any(state.startswith("differs") for _, state in states):
+        raise typer.Exit(1)
+
+
+async def _apply(environment: Environment, wanted: list[Wanted]) -> list[tuple[Wanted, str]]:
+    async with Admin(environment.access) as admin:
+        present = await admin.present(topic.name for topic in wanted)
+        missing = [topic for topic in wanted if topic.name not in present]
+        refused: list[str] = []
+        try:
+            created = set(await admin.create(missing))
+        except PreparationError as error:
+            created, refused = set(), error.findings
+    states = []
+    for topic in wanted:
+        there = present.get(topic.name)
+        if topic.name in created:
+            state = "created"
+        elif there is None:
+            state = "differs: " + "; ".join(f for f in refused if f" {topic.name} " in f)
+        elif there.partitions != topic.partitions:
+            state = f"differs: has {there.partitions} partitions, {topic.why} wants other"
+        else:
+            state = "there"
+        states.append((topic, state))
+    return states

@@ -1,0 +1,122 @@
+"""From contracts to plans: what the tasks of each group are made of, and which topics they need."""
+
+from collections.abc import Sequence
+
+from edo_stream.core.contract import DAY_MS, Start
+from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.lane import Source
+from edo_stream.core.pipeline import Pipeline
+from edo_stream.core.state import Table, as_is
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.engine.admin import Wanted
+from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
+from edo_stream.engine.task import Decider, TaskSpec
+from edo_stream.registry import Group, Registry, Role, TopicSpec, control_topic
+from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
+from edo_stream.sources import decoder
+
+_HOUR_MS = 3_600_000
+_MINUTE_MS = 60_000
+#: A held event is one row: the record and some more.
+_HELD_HEADROOM_BYTES = 64 * 1024
+_EARLIEST = Start()
+
+
+def group_plans(registry: Registry, spec: TaskSpec) -> dict[str, GroupPlan]:
+    """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored."""
+    return {name: _plan(registry, group, spec) for name, group in registry.groups.items()}
+
+
+def _plan(registry: Registry, group: Group, shared: TaskSpec) -> GroupPlan:
+    contracts = {topic: registry.contracts[topic] for topic in group.topics}
+    sources = {topic: Source(contract, decoder(contract)) for topic, contract in contracts.items()}
+    control = control_topic(group.name)
+    internal = InternalTopics(
+        accounts=ACCOUNTS,
+        accounts_partitions=ACCOUNTS_PARTITIONS,
+        gaps=GAPS,
+        gaps_partitions=GAPS_PARTITIONS,
+        control=control,
+    )
+
+    def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
+        state, ids = tables
+        identity = TaskIdentity(shared.app, group.name, partition)
+        return Pipeline(identity, sources, state, ids, internal)
+
+    starts = {topic: contract.start for topic, contract in contracts.items()}
+    spec = shared.of_group(group.name, {**starts, control: _EARLIEST})
+    return GroupPlan(spec, group.partitions, group_tables(shared.app, group.name), make_pipeline)
+
+
+def group_tables(app: str, group: str) -> tuple[GroupTable, GroupTable]:
+    """The two tables of a group: its state, and the ids that it remembers."""
+    return (
+        GroupTable(f"{group}-state", f"{app}-{group}-state-changelog", as_is),
+        GroupTable(f"{group}-ids", f"{app}-{group}-ids-changelog", expand_ids),
+    )
+
+
+def wanted_topics(registry: Registry, app: str, internal_replication: int) -> list[Wanted]:
+    """Every topic that the decide plane reads or writes, changelogs included."""
+    wanted = [_wanted(spec, registry) for spec in registry.topic_plan(internal_replication)]
+    for group in registry.groups.values():
+        wanted += _changelogs(registry, group, app, internal_replication)
+    return wanted
+
+
+def _wanted(spec: TopicSpec, registry: Registry) -> Wanted:
+    topic = registry.topics.get(spec.name)
+    why = f"the {spec.role.value} of a contract" if topic is None else str(topic.file)
+    is_internal = spec.role in (Role.INTERNAL, Role.DEAD_LETTERS)
+    return Wanted(spec.name, spec.partitions, spec.replication, spec.config, is_internal, why)
+
+
+def _changelogs(
+    registry: Registry, group: Group, app: str, replication: int
+) -> tuple[Wanted, Wanted]:
+    contracts = [registry.contracts[topic] for topic in group.topics]
+    held_bytes = max(contract.record_bytes_max for contract in contracts) + _HELD_HEADROOM_BYTES
+    ttl_ms = max((c.dedupe.ttl_ms for c in contracts if c.dedupe is not None), default=DAY_MS)
+    state, ids = group_tables(app, group.name)
+    why = f"group {group.name}"
+    return (
+        Wanted(
+            state.changelog,
+            group.partitions,
+            replication,
+            _in_sync(replication)
+            | {
+                "cleanup.policy": "compact",
+                "min.cleanable.dirty.ratio": "0.1",
+                "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
+                "segment.ms": str(_HOUR_MS),
+                "segment.bytes": str(64 << 20),
+                "max.message.bytes": str(max(held_bytes, 1 << 20)),
+            },
+            is_internal=True,
+            why=why,
+        ),
+        Wanted(
+            ids.changelog,
+            group.partitions,
+            replication,
+            # Its records have keys of their own and expire together: nothing to compact. Kept
+            # for twice the time-to-live, so that an outage with a lost disk forgets nothing
+            # unless it lasts as long as that.
+            _in_sync(replication)
+            | {
+                "cleanup.policy": "delete",
+                "retention.ms": str(2 * ttl_ms),
+                "segment.ms": str(min(max(ttl_ms // 4, _MINUTE_MS), DAY_MS)),
+                "segment.bytes": str(64 << 20),
+            },
+            is_internal=True,
+            why=why,
+        ),
+    )
+
+
+def _in_sync(replication: int) -> dict[str, str]:
+    return {"min.insync.replicas": "2" if replication >= 3 else "1"}
