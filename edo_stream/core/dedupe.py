@@ -68,7 +68,7 @@ def _digest_of_source_and_id(start: Any) -> Digest:
     """Digest what CloudEvents calls a duplicate: the way of nearly every event."""
 
     def digest(event: Event) -> bytes:
-        source, event_id = event.source.encode(), event.id.encode()
+        source, event_id = _text(event.source), _text(event.id)
         hashed = start.copy()
         hashed.update(b"%d:%b%d:%b" % (len(source), source, len(event_id), event_id))
         return hashed.digest()  # type: ignore[no-any-return]  # the hash type has no name
@@ -89,10 +89,15 @@ def _scalar(value: Any) -> bytes | None:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode()
+        return _text(value)
     if value is None or value is MISSING or isinstance(value, dict | list):
         return None
     return b"\x00" + str(value).encode()
+
+
+def _text(text: str) -> bytes:
+    """Encode any text at all, different ones differently: a lone surrogate stops nobody."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 class Ids:

@@ -138,9 +138,9 @@ def _with_metadata(data: bytes, correlation_id: str, causation_id: str) -> bytes
     try:
         document = _OBJECT.decode(data)
         metadata = _OBJECT.decode(document.get("metadata", b"{}"))
+        metadata["correlationId"] = msgspec.Raw(msgspec.json.encode(correlation_id))
+        metadata["causationId"] = msgspec.Raw(msgspec.json.encode(causation_id))
+        document["metadata"] = msgspec.Raw(msgspec.json.encode(metadata))
+        return msgspec.json.encode(document)
     except (ValueError, RecursionError):
         return data
-    metadata["correlationId"] = msgspec.Raw(msgspec.json.encode(correlation_id))
-    metadata["causationId"] = msgspec.Raw(msgspec.json.encode(causation_id))
-    document["metadata"] = msgspec.Raw(msgspec.json.encode(metadata))
-    return msgspec.json.encode(document)
