@@ -3,7 +3,7 @@
 import pytest
 
 from edo_stream.core.accounts import Fate
-from edo_stream.observe.history import (
+from edo_stream.observe.outcome import (
     Flaw,
     GivenUp,
     Input,

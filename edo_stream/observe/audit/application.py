@@ -1,0 +1,127 @@
+"""Take the records of an application's topics for evidence about its sources."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from edo_stream.core.accounts import Account
+from edo_stream.core.record import Headers
+from edo_stream.observe.audit.evidence import Bounds, SourceAudit
+from edo_stream.observe.audit.report import Finding, Findings, Problem, Report, Tally
+
+
+class Place(NamedTuple):
+    """Where a record lies, or lay."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+_decode_account: Final = msgspec.json.Decoder(Account).decode
+
+
+class Audit:
+    """An application's accounts, results and dead letters against its sources."""
+
+    def __init__(self, app: str, topics: Collection[str], findings: Findings) -> None:
+        self._app = app
+        self._results_source = f"/edo/{app}".encode()
+        self._app_name = app.encode()
+        self._findings = findings
+        self._sources: dict[tuple[str, int], SourceAudit] = {}
+        self._tallies = {topic: Tally() for topic in topics}
+        self._foreign = 0
+
+    def source(self, topic: str, partition: int, bounds: Bounds) -> SourceAudit:
+        """Begin the audit of a source partition; before any evidence."""
+        audit = SourceAudit(topic, partition, bounds, self._findings)
+        self._sources[topic, partition] = audit
+        return audit
+
+    def find(self, problem: Problem, at: Place) -> None:
+        """Add a finding that needs no evidence."""
+        self._findings.add(Finding(problem, *at))
+
+    def account(self, value: bytes | None, at: Place, is_firm: bool) -> None:
+        """Take a record of the topic of accounts; see :meth:`SourceAudit.account`."""
+        try:
+            account = _decode_account(value or b"")
+        except msgspec.DecodeError:
+            self.find(Problem.UNREADABLE_ACCOUNT, at)
+            return
+        source = self._sources.get((account.topic, account.partition))
+        if account.app == self._app and source is not None:
+            source.account(account, is_firm)
+
+    def record(self, at: Place) -> None:
+        """Take a record of a source."""
+        self._sources[at.topic, at.partition].record(at.offset)
+
+    def result(self, headers: Headers, at: Place) -> Place | None:
+        """Take a record of a topic of results; where its cause is, if it is one of ours."""
+        named = dict(headers)
+        if named.get("ce_source") != self._results_source:
+            self._foreign += 1
+            return None
+        cause = _place_of(named.get("ce_edoposition"))
+        return self._take(cause, at, SourceAudit.result)
+
+    def dead_letter(self, headers: Headers, at: Place) -> Place | None:
+        """Take a record of a topic of dead letters, as :meth:`result` does."""
+        # Of a name that occurs twice the last one is ours: a dead letter may fail again.
+        named = dict(headers)
+        if named.get("edo-app") != self._app_name:
+            self._foreign += 1
+            return None
+        parts = [named.get(f"edo-{part}") or b"" for part in ("topic", "partition", "offset")]
+        return self._take(_place_of(b"/".join(parts)), at, SourceAudit.dead_letter)
+
+    def results_begin_with(self, topic: str, partition: int, offset: int | None) -> None:
+        """Results of a source were deleted; see :meth:`SourceAudit.results_begin_with`."""
+        if (source := self._sources.get((topic, partition))) is not None:
+            source.results_begin_with(offset)
+
+    def dead_letters_begin_with(self, topic: str, partition: int, offset: int | None) -> None:
+        """Dead letters of a source were deleted; as with results."""
+        if (source := self._sources.get((topic, partition))) is not None:
+            source.dead_letters_begin_with(offset)
+
+    def conclude(self, firsts: Mapping[tuple[str, int], int], has_all_accounts: bool) -> Report:
+        """Judge all evidence.
+
+        ``firsts`` are the first offsets of the sources' logs after everything was read;
+        ``has_all_accounts`` is false when retention has deleted accounts.
+        """
+        for place, source in self._sources.items():
+            first = firsts.get(place, source.bounds.first)
+            self._tallies[source.topic].add(source.conclude(first, has_all_accounts))
+        return Report(
+            self._tallies, tuple(self._findings.kept), self._findings.counts, self._foreign
+        )
+
+    def _take(
+        self, cause: Place | None, at: Place, count: Callable[[SourceAudit, int], bool]
+    ) -> Place | None:
+        if cause is None:
+            self.find(Problem.UNEXPLAINED, at)
+            return None
+        source = self._sources.get(cause[:2])
+        if source is None:
+            if cause.topic in self._tallies:
+                self.find(Problem.UNEXPLAINED, at)
+            else:
+                self._foreign += 1
+            return None
+        if not count(source, cause.offset):
+            self.find(Problem.UNEXPLAINED, at)
+        return cause
+
+
+def _place_of(text: bytes | None) -> Place | None:
+    """Read ``topic/partition/offset``."""
+    parts = (text or b"").split(b"/")
+    if len(parts) != 3 or not (parts[1].isdigit() and parts[2].isdigit()):
+        return None
+    return Place(parts[0].decode("utf-8", "replace"), int(parts[1]), int(parts[2]))

@@ -1,0 +1,267 @@
+"""Read the topics of an audit, as a consistent cut, while workers go on writing them.
+
+Order of reading, and why. A transaction becomes visible in one partition after the other, so
+no moment shows it everywhere. Three steps make up for it:
+
+1. The group's committed offsets; then the ends of the accounts. Every transaction that moved an
+   offset has its account before that end. Only offsets below the committed ones are judged.
+2. Wait until the transactions open at that end are decided; then the ends of results and dead
+   letters. So those of every account read so far (the *firm* ones) lie before these ends.
+3. Wait until the transactions open there are decided; then the ends of the accounts once more.
+   So every result read has its account, even if it is one whose other results were not read: a
+   *tentative* one, which explains a result and does not ask for one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import ConsumerRecord
+
+from edo_stream.core.contract import Contract
+from edo_stream.observe.audit.application import Audit, Place
+from edo_stream.observe.audit.evidence import Bounds
+from edo_stream.observe.audit.report import Findings, Problem, Report
+
+_FETCH_BYTES: Final = 4 << 20
+_DECIDED_WITHIN_S: Final = 120.0
+_DECIDED_POLL_S: Final = 0.1
+
+Offsets = dict[TopicPartition, int]
+
+
+class UndecidedError(Exception):
+    """A transaction stays open for so long that the topics show no consistent state."""
+
+
+class Progress(NamedTuple):
+    """How far the reading is."""
+
+    what: str
+    done: int
+    total: int
+    """In offsets; some of them hold no record."""
+
+
+class AuditSpec(NamedTuple):
+    """What is audited."""
+
+    app: str
+    """Application id, which is the consumer group too."""
+    contracts: Sequence[Contract]
+    accounts_topic: str
+    findings_max: int = 100
+
+
+async def audit(
+    spec: AuditSpec, broker: Mapping[str, Any], on_progress: Callable[[Progress], None]
+) -> Report:
+    """Audit the sources of an application up to the offsets that its group has committed.
+
+    ``broker`` is what a client needs to connect: ``bootstrap_servers`` and its security.
+    Memory: five bytes an offset that the sources' logs span, and 100 a record that was held.
+
+    Raises:
+        UndecidedError: A transaction stays open for two minutes.
+        KafkaError: The broker cannot be reached.
+    """
+    admin = AIOKafkaAdminClient(**broker)
+    reader = _consumer(broker, "read_committed")
+    # Sees what transactions have written before they are decided.
+    open_reader = _consumer(broker, "read_uncommitted")
+    clients = (admin, reader, open_reader)
+    try:
+        for client in clients:
+            await client.start()
+        return await _Reading(spec, admin, reader, open_reader, on_progress).run()
+    finally:
+        await admin.close()
+        await reader.stop()
+        await open_reader.stop()
+
+
+def _consumer(broker: Mapping[str, Any], isolation: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **broker,
+        isolation_level=isolation,
+        enable_auto_commit=False,
+        # Where retention overtakes the audit, it goes on behind.
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_bytes=4 * _FETCH_BYTES,
+    )
+
+
+class _Reading:
+    """One audit; its methods come in the order of the steps."""
+
+    def __init__(
+        self,
+        spec: AuditSpec,
+        admin: AIOKafkaAdminClient,
+        reader: AIOKafkaConsumer,
+        open_reader: AIOKafkaConsumer,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._spec = spec
+        self._admin = admin
+        self._reader = reader
+        self._open_reader = open_reader
+        self._on_progress = on_progress
+        topics = [contract.topic for contract in spec.contracts]
+        self._audit = Audit(spec.app, topics, Findings(spec.findings_max))
+
+    async def run(self) -> Report:
+        contracts = self._spec.contracts
+        sources = await self._partitions([one.topic for one in contracts])
+        results = await self._partitions([one.emit for one in contracts])
+        letters = await self._partitions([one.dead_letters for one in contracts])
+        accounts = await self._partitions([self._spec.accounts_topic])
+        committed = await self._admin.list_consumer_group_offsets(self._spec.app)
+        firm_ends = await self._decided_ends(accounts)
+        output_ends = await self._decided_ends({*results, *letters})
+        account_ends = await self._decided_ends(accounts)
+        await self._begin_sources(sources, committed)
+        await self._read_accounts(accounts, firm_ends, account_ends)
+        await self._read_sources(sources)
+        await self._read_results(results, output_ends)
+        await self._read_dead_letters(letters, output_ends)
+        firsts = await self._firsts(sources)
+        account_firsts = await self._firsts(accounts)
+        return self._audit.conclude(
+            {(topic, partition): first for (topic, partition), first in firsts.items()},
+            has_all_accounts=not any(account_firsts.values()),
+        )
+
+    async def _partitions(self, topics: Collection[str]) -> set[TopicPartition]:
+        # Asking for a topic that does not exist might create it.
+        existing = set(await self._admin.list_topics())
+        for topic in set(topics) - existing:
+            self._audit.find(Problem.TOPIC_MISSING, Place(topic, 0, 0))
+        wanted = sorted(set(topics) & existing)
+        described = await self._admin.describe_topics(wanted) if wanted else []
+        return {
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in described
+            for partition in topic["partitions"]
+        }
+
+    async def _decided_ends(self, partitions: Collection[TopicPartition]) -> Offsets:
+        """Ends of now, once no transaction that has written before them is open."""
+        if not partitions:
+            return {}
+        ends: Offsets = await self._open_reader.end_offsets(list(partitions))
+        try:
+            async with asyncio.timeout(_DECIDED_WITHIN_S):
+                while stuck := await self._undecided(ends):
+                    self._on_progress(Progress("waiting for open transactions", 0, len(stuck)))
+                    await asyncio.sleep(_DECIDED_POLL_S)
+        except TimeoutError as error:
+            names = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(ends))
+            raise UndecidedError(
+                f"a transaction has been open for {_DECIDED_WITHIN_S:.0f} s on one of {names}"
+            ) from error
+        return ends
+
+    async def _undecided(self, ends: Offsets) -> list[TopicPartition]:
+        stable: Offsets = await self._reader.end_offsets(list(ends))
+        return [partition for partition, end in ends.items() if stable[partition] < end]
+
+    async def _firsts(self, partitions: Collection[TopicPartition]) -> Offsets:
+        if not partitions:
+            return {}
+        firsts: Offsets = await self._reader.beginning_offsets(list(partitions))
+        return firsts
+
+    async def _begin_sources(
+        self, sources: Collection[TopicPartition], committed: Mapping[TopicPartition, Any]
+    ) -> None:
+        self._source_ends: Offsets = {}
+        if not sources:
+            return
+        firsts = await self._firsts(sources)
+        ends = await self._open_reader.end_offsets(list(sources))
+        self._source_ends = await self._reader.end_offsets(list(sources))
+        for place in sources:
+            offset = committed[place].offset if place in committed else -1
+            bounds = Bounds(firsts[place], offset if offset >= 0 else None, ends[place])
+            self._audit.source(place.topic, place.partition, bounds)
+
+    async def _read_accounts(
+        self, partitions: Collection[TopicPartition], firm_ends: Offsets, ends: Offsets
+    ) -> None:
+        async for at, record in self._records("accounts", partitions, ends):
+            is_firm = at.offset < firm_ends[TopicPartition(at.topic, at.partition)]
+            self._audit.account(record.value, at, is_firm)
+
+    async def _read_sources(self, partitions: Collection[TopicPartition]) -> None:
+        async for at, _ in self._records("sources", partitions, self._source_ends):
+            self._audit.record(at)
+
+    async def _read_results(self, partitions: Collection[TopicPartition], ends: Offsets) -> None:
+        seen: dict[tuple[TopicPartition, str, int], int] = {}
+        async for at, record in self._records("results", partitions, ends):
+            cause = self._audit.result(record.headers, at)
+            if cause is not None:
+                seen.setdefault((TopicPartition(at.topic, at.partition), *cause[:2]), cause.offset)
+        firsts = await self._firsts(partitions)
+        for contract in self._spec.contracts:
+            for number in range(contract.emit_partitions):
+                place = TopicPartition(contract.emit, number)
+                if firsts.get(place, 0) > 0:
+                    sources = (
+                        (number,)
+                        if contract.emit_partitions == contract.partitions
+                        else range(contract.partitions)
+                    )
+                    for source in sources:
+                        self._audit.results_begin_with(
+                            contract.topic, source, seen.get((place, contract.topic, source))
+                        )
+
+    async def _read_dead_letters(
+        self, partitions: Collection[TopicPartition], ends: Offsets
+    ) -> None:
+        seen: dict[tuple[str, int], int] = {}
+        async for at, record in self._records("dead letters", partitions, ends):
+            cause = self._audit.dead_letter(record.headers, at)
+            if cause is not None:
+                seen.setdefault(cause[:2], cause.offset)
+        firsts = await self._firsts(partitions)
+        for contract in self._spec.contracts:
+            for number in range(contract.partitions):
+                # A dead letter keeps the partition of its record.
+                if firsts.get(TopicPartition(contract.dead_letters, number), 0) > 0:
+                    offset = seen.get((contract.topic, number))
+                    self._audit.dead_letters_begin_with(contract.topic, number, offset)
+
+    async def _records(
+        self, what: str, partitions: Collection[TopicPartition], ends: Offsets
+    ) -> AsyncIterator[tuple[Place, ConsumerRecord]]:
+        """Records before the ends, of each partition in the order of its log."""
+        firsts = await self._firsts(partitions)
+        left = {place for place in partitions if firsts[place] < ends[place]}
+        total = sum(ends[place] - firsts[place] for place in left)
+        if not left:
+            return
+        self._reader.assign(sorted(left))
+        for place in left:
+            self._reader.seek(place, firsts[place])
+        read = dict(firsts)
+        while left:
+            for place, records in (await self._reader.getmany(*left, timeout_ms=500)).items():
+                end = ends[place]
+                for record in records:
+                    if record.offset < end:
+                        yield Place(place.topic, place.partition, record.offset), record
+            for place in list(left):
+                # Past transaction markers too, which no record shows.
+                read[place] = await self._reader.position(place)
+                if read[place] >= ends[place]:
+                    left.discard(place)
+                    self._reader.pause(place)
+            done = sum(min(read[place], ends[place]) - firsts[place] for place in read)
+            self._on_progress(Progress(what, done, total))
+        self._reader.unsubscribe()
