@@ -130,7 +130,7 @@ class Process:
             self._wait()
         self._close()
         # PostgreSQL's backends notice on their own; until then the data is theirs.
-        psutil.wait_procs(children, _SUPERVISOR_GRACE_S)
+        wait_gone(children, _SUPERVISOR_GRACE_S)
 
     def _close(self) -> None:
         if self._supervisor.stdin is not None:
@@ -185,11 +185,28 @@ def _living(identity: Mapping[str, float]) -> psutil.Process | None:
     try:
         process = psutil.Process(int(identity["pid"]))
         is_same = abs(process.create_time() - identity["created_s"]) < _SAME_START_S
-        if is_same and process.status() != psutil.STATUS_ZOMBIE:
-            return process
     except psutil.Error:
-        pass
-    return None
+        return None
+    return process if is_same and not _is_gone(process) else None
+
+
+def wait_gone(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait for the processes to end; give those that have not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    still = processes
+    while still := [process for process in still if not _is_gone(process)]:
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(_POLL_S)
+    return still
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    """Tell whether it has ended: also when nobody asks for its exit code, as in containers."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def end(directory: Path, timeout_s: float) -> bool:
@@ -205,10 +222,10 @@ def end(directory: Path, timeout_s: float) -> bool:
     processes = [process for process in (found.supervisor, found.process) if process is not None]
     if processes:
         _signal(processes[0], psutil.Process.terminate)
-        _, still = psutil.wait_procs(processes, timeout_s)
+        still = wait_gone(processes, timeout_s)
         for process in still:
             _signal(process, psutil.Process.kill)
-        _, still = psutil.wait_procs(still, _SUPERVISOR_GRACE_S)
+        still = wait_gone(still, _SUPERVISOR_GRACE_S)
         if still:
             raise LocalError(f"{found.service} (pid {still[0].pid}) does not end")
     (directory / RECORD).unlink(missing_ok=True)

@@ -72,15 +72,18 @@ class Stack:
     def foreground(self, ports: Ports, with_cdc: bool, report: Report) -> Iterator[list[State]]:
         """Start what does not run yet and stop it at the end of the block, or with this process.
 
+        Gives all that runs, also what somebody else started and what therefore goes on.
+
         Raises:
             LocalError: as ``up``.
         """
         with self._alone():
             started = self._start(ports, with_cdc, is_detached=False, report=report)
         try:
-            yield self.states()
+            yield [state for state in self.states() if state.is_running]
         finally:
             _stop(started)
+            self._forget(started)
 
     def down(self, is_wiping: bool, report: Report) -> bool:
         """Stop what runs, in order, and with ``is_wiping`` delete its data; False when none ran.
@@ -163,8 +166,12 @@ class Stack:
         return [name for name in SERVICES if name in wanted]
 
     def _want(self, name: str) -> None:
-        path = self._directory / _WANTED
-        path.write_text(json.dumps([*self._wanted(), name]))
+        (self._directory / _WANTED).write_text(json.dumps([*self._wanted(), name]))
+
+    def _forget(self, services: list[LocalService]) -> None:
+        forgotten = {service.directory.name for service in services}
+        left = [name for name in self._wanted() if name not in forgotten]
+        (self._directory / _WANTED).write_text(json.dumps(left))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -2,11 +2,14 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+
+from edo_stream.local.process import wait_gone
 
 _GONE_TIMEOUT_S = 30
 
@@ -20,17 +23,13 @@ def open_dir() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def assert_gone(*pids: int) -> None:
-    processes = []
-    for pid in pids:
-        try:
-            processes.append(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(processes, _GONE_TIMEOUT_S)
-    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+@pytest.fixture
+def assert_gone() -> Callable[..., None]:
+    def check(*pids: int) -> None:
+        processes = []
+        for pid in pids:
+            with suppress(psutil.NoSuchProcess):
+                processes.append(psutil.Process(pid))
+        assert wait_gone(processes, _GONE_TIMEOUT_S) == []
 
-
-@pytest.fixture(name="assert_gone")
-def _assert_gone() -> object:
-    return assert_gone
+    return check

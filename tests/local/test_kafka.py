@@ -5,14 +5,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
-from edo_stream.local.process import find
+from edo_stream.local.process import find, wait_gone
 from edo_stream.local.supervisor import RECORD
 
 
@@ -86,7 +85,7 @@ def test_a_killed_supervisor_takes_the_broker_along_and_its_record_is_no_obstacl
     assert found.supervisor is not None
     assert found.process is not None
     found.supervisor.kill()
-    psutil.wait_procs([found.process], 30)
+    assert wait_gone([found.process], 30) == []
     assert (running.directory / RECORD).exists()
     running.start()
     assert running.is_running
