@@ -55,8 +55,11 @@ def topic_of(document: Document) -> Topic | None:
     try:
         declaration = Declaration.model_validate(document.value, context={"folder": folder})
     except ValidationError as error:
+        unread = {finding.line for finding in document.findings}
         for item in error.errors(include_url=False):
-            _find(document, item)
+            # What could not be read has its finding already, and is missing for that reason.
+            if item["input"] is not None or document.line(item["loc"]) not in unread:
+                _find(document, item)
         return None
     return None if document.findings else _topic(declaration, document.file)
 

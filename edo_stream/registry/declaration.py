@@ -8,8 +8,7 @@ others are listed in :data:`ORDERING_KEYS`.
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core.core_schema import ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from edo_stream.core.contract import DAY_MS, Start
 from edo_stream.registry.quantity import Duration, Size, time_ms

@@ -9,7 +9,7 @@ import yaml
 
 from edo_stream.registry.finding import Finding
 
-Path_ = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 """Keys and indexes that lead to a value."""
 
 _SCALARS: Final = (
@@ -44,16 +44,16 @@ class Document:
 
     file: Path
     value: Any = None
-    lines: dict[Path_, int] = field(default_factory=dict)
+    lines: dict[Place, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
-    def line(self, path: Path_) -> int:
+    def line(self, path: Place) -> int:
         """Line of a value's key; where the value is missing, the line of what should have it."""
         while path not in self.lines and path:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def find(self, path: Path_, message: str) -> None:
+    def find(self, path: Place, message: str) -> None:
         """Add a finding at a value."""
         self.findings.append(Finding(self.file, self.line(path), message))
 
@@ -83,7 +83,7 @@ def read(file: Path) -> Document:
     return document
 
 
-def _value(document: Document, path: Path_, node: Any, loader: yaml.SafeLoader) -> Any:
+def _value(document: Document, path: Place, node: Any, loader: yaml.SafeLoader) -> Any:
     if isinstance(node, yaml.MappingNode):
         return _mapping(document, path, node, loader)
     if isinstance(node, yaml.SequenceNode):
@@ -99,7 +99,7 @@ def _value(document: Document, path: Path_, node: Any, loader: yaml.SafeLoader) 
         return None
 
 
-def _mapping(document: Document, path: Path_, node: Any, loader: yaml.SafeLoader) -> Any:
+def _mapping(document: Document, path: Place, node: Any, loader: yaml.SafeLoader) -> Any:
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1

@@ -46,7 +46,7 @@ def time_ms(value: str) -> int:
 
 
 def _shown(value: object) -> str:
-    text = str(value)
+    text = "nothing" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

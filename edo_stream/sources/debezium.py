@@ -24,9 +24,10 @@ from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
 from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
 
 _ABSENT: Final = msgspec.Raw(b"")
-_VERBS: Final = {"c": "created", "u": "updated", "d": "deleted", "r": "read"}
-#: Operations that are no change of a row.
-_OTHER: Final = {"t": "truncate", "m": "message"}
+#: Operations as the envelope writes them, a JSON string of one letter.
+_VERBS: Final = {b'"c"': "created", b'"u"': "updated", b'"d"': "deleted", b'"r"': "read"}
+#: Those that are no change of a row.
+_OTHER: Final = {b'"t"': "truncate", b'"m"': "message"}
 _CONTENT_TYPE: Final = "application/json"
 #: A longer key enters the id as its digest: ids travel in headers and in state.
 _KEY_CHARACTERS_MAX: Final = 200
@@ -74,7 +75,7 @@ def _event_reader(contract: Contract) -> Callable[[Record, _Envelope, bytes], Ev
     is_position_needed = needs_position(contract)
 
     def read(record: Record, envelope: _Envelope, data: bytes) -> Event:
-        op = _op(envelope)
+        verb = _verb(envelope)
         source = _source(envelope)
         connector, name = _required(source, "connector"), _required(source, "name")
         database = _required(source, "db") if source.get("db") else name
@@ -85,10 +86,10 @@ def _event_reader(contract: Contract) -> Callable[[Record, _Envelope, bytes], Ev
         if position is None and is_position_needed:
             raise RefusedError(INVALID, f"no position: source of {connector} has none that is read")
         return Event(
-            id=f"{connector}:{table}:{_place(connector, source)}:{op}"
+            id=f"{connector}:{table}:{_place(connector, source)}:{verb}"
             f":{_identity(key_text, envelope)}",
             source=f"/debezium/{connector}/{name}",
-            type=f"{database}.{table}.{_VERBS[op]}",
+            type=f"{database}.{table}.{verb}",
             key=read_key(record.key, key_text, parse(data) if is_parsed else None),
             data=data,
             content_type=_CONTENT_TYPE,
@@ -124,18 +125,18 @@ def _has_schema(envelope: _Envelope) -> bool:
 def _ignored(envelope: _Envelope) -> str | None:
     """Why the record carries no change of a row; ``None`` if it does."""
     if envelope.op:
-        return _OTHER.get(_op(envelope))
+        return _OTHER.get(bytes(envelope.op))
     if envelope.ts_ms and not (envelope.source or envelope.before or envelope.after):
         return "heartbeat"
     return None
 
 
-def _op(envelope: _Envelope) -> str:
-    op = parse(envelope.op) if envelope.op else None
-    if op in _VERBS or op in _OTHER:
-        return str(op)
-    found = "missing" if op is None else "unknown"
-    raise RefusedError(INVALID, f"op is {found}: expected one of c, u, d, r, t, m")
+def _verb(envelope: _Envelope) -> str:
+    verb = _VERBS.get(bytes(envelope.op))
+    if verb is None:
+        found = "unknown" if envelope.op else "missing"
+        raise RefusedError(INVALID, f"op is {found}: expected one of c, u, d, r, t, m")
+    return verb
 
 
 def _source(envelope: _Envelope) -> dict[str, Any]:

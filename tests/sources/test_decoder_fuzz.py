@@ -51,6 +51,19 @@ contracts = st.builds(
     st.sampled_from(POSITIONS),
 )
 
+# fmt: off
+MEMBERS = [
+    "id", "source", "type", "specversion", "subject", "time", "data", "data_base64", "sequence",
+    "datacontenttype", "metadata", "correlationId", "order", "number", "op", "before", "after",
+    "ts_ms", "schema", "payload", "transaction", "connector", "name", "table", "lsn", "txId",
+    "snapshot", "file", "pos", "db",
+]
+HEADERS = [
+    "ce_id", "ce_source", "ce_type", "ce_specversion", "ce_subject", "ce_time", "ce_sequence",
+    "ce_correlationid", "ce_datacontenttype", "ce_data", "ce_", "CE_ID", "content-type",
+]
+# fmt: on
+
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -61,13 +74,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.text(max_size=4)
-            | st.sampled_from(
-                ["id", "source", "type", "specversion", "subject", "time", "data", "data_base64"]
-                + ["datacontenttype", "sequence", "metadata", "correlationId", "order", "number"]
-                + ["op", "before", "after", "ts_ms", "schema", "payload", "transaction"]
-                + ["connector", "name", "table", "lsn", "txId", "snapshot", "file", "pos", "db"]
-            ),
+            st.text(max_size=4) | st.sampled_from(MEMBERS),
             inner,
             max_size=8,
         )
@@ -82,10 +89,7 @@ values = (
     | documents.map(lambda text: text[:-1])
     | st.sampled_from([b"[" * 5_000, b'{"a":' * 2_000, b"1e999", b'"\xff"', b'"\\ud800"'])
 )
-core_headers = st.sampled_from(
-    ["ce_id", "ce_source", "ce_type", "ce_specversion", "ce_subject", "ce_time", "ce_sequence"]
-    + ["ce_correlationid", "ce_datacontenttype", "ce_data", "ce_", "CE_ID", "content-type"]
-)
+core_headers = st.sampled_from(HEADERS)
 header_values = (
     st.none()
     | st.binary(max_size=40)
