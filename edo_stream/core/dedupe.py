@@ -184,8 +184,12 @@ class Expiry:
         # About a thousandth late: the split of the input into batches never shows in an expiry.
         self._step_s = max(1, policy.ttl_ms // 1_024_000)
 
-    def at(self, stream_ms: int) -> int:
-        """Epoch seconds until which an event seen at this stream time is remembered."""
+    def at(self, stream_ms: int) -> tuple[int, int]:
+        """Until when an event seen at this stream time is remembered, in epoch seconds.
+
+        The second number is the stream time, in ms, from which on the expiry is another one.
+        """
         step_ms = self._step_s * 1000
         steps = -(-(stream_ms + self._ttl_ms) // step_ms)
-        return min(steps * self._step_s, _EXPIRY_MAX_S)
+        expiry_s = min(steps * self._step_s, _EXPIRY_MAX_S)
+        return expiry_s, expiry_s * 1000 - self._ttl_ms + 1

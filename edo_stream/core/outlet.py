@@ -1,5 +1,6 @@
 """The way out of one source: results, dead letters, and the fate that goes with each."""
 
+from binascii import hexlify
 from collections.abc import Callable
 from hashlib import sha1
 from typing import Final
@@ -111,6 +112,10 @@ class Outlet:
         self._ledger.mark(record.offset, fate)
 
 
+#: First digit of a UUID's variant field, by the digit of the hash that it replaces (RFC 9562 §4.1).
+_VARIANTS: Final = tuple(b"%x" % (digit & 0x3 | 0x8) for digit in range(16))
+
+
 def _id_of(*parts: str) -> Callable[[int], bytes]:
     """Fast form of :func:`edo_stream.core.event.derive_id` for ids that end in an offset."""
     start = sha1(NAMESPACE + "\x1f".join(parts).encode() + b"\x1f", usedforsecurity=False)
@@ -118,11 +123,17 @@ def _id_of(*parts: str) -> Callable[[int], bytes]:
     def derive(offset: int) -> bytes:
         hashed = start.copy()
         hashed.update(b"%d" % offset)
-        digest = bytearray(hashed.digest()[:16])
-        digest[6] = digest[6] & 0x0F | 0x50
-        digest[8] = digest[8] & 0x3F | 0x80
-        text = digest.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode()
+        digest = hashed.digest()
+        text = hexlify(digest)
+        variant = _VARIANTS[digest[8] >> 4]
+        return b"%b-%b-5%b-%b%b-%b" % (
+            text[:8],
+            text[8:12],
+            text[13:16],
+            variant,
+            text[17:20],
+            text[20:32],
+        )
 
     return derive
 

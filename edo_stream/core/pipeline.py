@@ -180,11 +180,12 @@ class Pipeline:
         known = ids.recall(digests) if expiry else [None] * len(digests)
         row = self._step.row
         stream_ms, ahead_ms = row.stream_ms, self._step.now_ms + _SKEW_MS
-        expiry_s = expiry.at(stream_ms) if expiry else 0
+        expiry_s = until_ms = 0
         for record, outcome, digest, seen in zip(records, judged, digests, known, strict=True):
             if record.timestamp > stream_ms < ahead_ms:
                 stream_ms = row.stream_ms = min(record.timestamp, ahead_ms)
-                expiry_s = expiry.at(stream_ms) if expiry else 0
+            if expiry and stream_ms >= until_ms:
+                expiry_s, until_ms = expiry.at(stream_ms)
             match outcome:
                 case Event():
                     if not digest or ids.admit(digest, seen, record.offset, stream_ms, expiry_s):

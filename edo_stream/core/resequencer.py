@@ -63,7 +63,9 @@ class Resequencer:
             self._outlet.dead_letter(record, Violation("invalid", detail))
             return
         name = self._prefix + event.key
-        row = self._row(name, number)
+        row = self._rows.get(name)
+        if row is None or self.is_idle(row):
+            row = self._begin(name, number)
         if number == row.next:
             self._outlet.emit(record, event)
             self._advance(name, row)
@@ -77,7 +79,9 @@ class Resequencer:
         if number is None or not 0 <= number <= NUMBER_MAX:
             return
         name = self._prefix + key
-        row = self._row(name, number)
+        row = self._rows.get(name)
+        if row is None or self.is_idle(row):
+            row = self._begin(name, number)
         if number == row.next:
             self._advance(name, row)
         elif number > row.next and number not in self._held.numbers(name, row.held):
@@ -120,15 +124,13 @@ class Resequencer:
         """Whether a key has not been seen for so long that it starts anew."""
         return not row.held and self._step.row.stream_ms - row.touched_ms > self._idle_ms
 
-    def _row(self, name: bytes, number: int) -> SequenceRow:
-        """Row of a key, begun at its start number, or at ``number`` where none is declared."""
-        row = self._rows.get(name)
-        if row is None or self.is_idle(row):
-            start = number if self._policy.start is None else self._policy.start
-            row = SequenceRow(next=0, touched_ms=self._step.row.stream_ms)
-            if start:
-                row.skip_to(start)
-            self._rows.put(name, row)
+    def _begin(self, name: bytes, number: int) -> SequenceRow:
+        """Begin a key at its start number, or at ``number`` where none is declared."""
+        start = number if self._policy.start is None else self._policy.start
+        row = SequenceRow(next=0, touched_ms=self._step.row.stream_ms)
+        if start:
+            row.skip_to(start)
+        self._rows.put(name, row)
         return row
 
     def _put(self, name: bytes, row: SequenceRow) -> None:

@@ -72,8 +72,7 @@ class Table:
     def write(self, key: bytes, value: bytes | None) -> None:
         """Record a change: one changelog record, and the local rows that it expands to."""
         self.changelog[key] = value
-        for row, row_value in self._expand(key, value):
-            self.local[row] = row_value
+        self.local.update(self._expand(key, value))
 
     def forget(self, key: bytes) -> None:
         """Delete a local row without a changelog record (expiry that a restore repeats)."""
@@ -124,7 +123,8 @@ class RowCache(Generic[T]):
         self._decode = decode
         self._rows_max = rows_max
         self._rows: dict[bytes, T | None] = {}
-        self._dirty: set[bytes] = set()
+        # In the order of the first change, which is the same in every run; a set's is not.
+        self._dirty: dict[bytes, None] = {}
 
     def get(self, key: bytes) -> T | None:
         """The row, decoded; a caller that changes it in place calls :meth:`put` as well."""
@@ -137,16 +137,16 @@ class RowCache(Generic[T]):
     def put(self, key: bytes, row: T) -> None:
         """Keep a new or changed row."""
         self._rows[key] = row
-        self._dirty.add(key)
+        self._dirty[key] = None
 
     def delete(self, key: bytes) -> None:
         """Remove the row."""
         self._rows[key] = None
-        self._dirty.add(key)
+        self._dirty[key] = None
 
     def flush(self) -> None:
         """Write what has changed to the table; the last act of a step."""
-        for key in sorted(self._dirty):
+        for key in self._dirty:
             row = self._rows[key]
             self._table.write(self._prefix + key, None if row is None else self._encode(row))
         self._dirty.clear()

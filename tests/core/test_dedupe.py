@@ -192,8 +192,9 @@ def test_a_topic_is_part_of_the_digest() -> None:
 def test_an_expiry_is_never_early_and_little_late(ttl_ms: int) -> None:
     expiry = Expiry(DedupePolicy(ttl_ms=ttl_ms))
     for stream_ms in (NOW_MS, NOW_MS + 1, NOW_MS + 999):
-        late_ms = expiry.at(stream_ms) * 1000 - stream_ms - ttl_ms
-        assert 0 <= late_ms <= max(1_000, ttl_ms // 1_000)
+        expiry_s, until_ms = expiry.at(stream_ms)
+        assert 0 <= expiry_s * 1000 - stream_ms - ttl_ms <= max(1_000, ttl_ms // 1_000)
+        assert expiry.at(until_ms - 1)[0] == expiry_s < expiry.at(until_ms)[0]
 
 
 def test_a_tombstone_on_the_changelog_deletes_its_index_row() -> None:

@@ -50,6 +50,13 @@ def test_a_result_is_a_cloudevent_that_names_its_cause() -> None:
     }
 
 
+def test_the_fast_ids_of_results_are_the_derived_ones() -> None:
+    task = Bench([contract()])
+    task.feed(*(record(offset) for offset in range(100)))
+    expected = [derive_id("result", "app", TOPIC, "5", str(offset)) for offset in range(100)]
+    assert expected == [header(each, "ce_id") for each in task.published[:-1]]
+
+
 def test_a_result_without_a_correlation_begins_one() -> None:
     assert header(result_of(record(7)), "ce_correlationid") == "id-7"
 

@@ -1,0 +1,53 @@
+"""Rows of a task: what a step sees of its own writes, and what is left of them."""
+
+from edo_stream.core.state import RowCache, Table
+from tests.core.memory import Memory
+
+
+def table() -> Table:
+    memory = Memory()
+    memory.write({b"a": b"1", b"b": b"2", b"d": b"4"})
+    return Table(memory)
+
+
+def test_a_step_sees_its_own_writes_over_the_committed_rows() -> None:
+    rows = table()
+    rows.write(b"a", b"9")
+    rows.write(b"b", None)
+    rows.write(b"c", b"3")
+    assert [rows.get(key) for key in (b"a", b"b", b"c", b"d", b"e")] == [
+        b"9",
+        None,
+        b"3",
+        b"4",
+        None,
+    ]
+    assert rows.get_many([b"a", b"b", b"d"]) == [b"9", None, b"4"]
+    assert list(rows.scan(b"a", b"d")) == [(b"a", b"9"), (b"c", b"3")]
+
+
+def test_a_row_forgotten_is_gone_without_a_record() -> None:
+    rows = table()
+    rows.forget(b"a")
+    assert rows.get(b"a") is None
+    assert rows.changelog == {}
+
+
+def test_a_discard_brings_the_committed_rows_back() -> None:
+    rows = table()
+    rows.write(b"a", None)
+    rows.discard()
+    assert rows.get(b"a") == b"1"
+    assert list(rows.scan(b"a", b"z")) == [(b"a", b"1"), (b"b", b"2"), (b"d", b"4")]
+
+
+def test_a_full_cache_starts_anew_and_reads_what_it_had_written() -> None:
+    rows = table()
+    cache: RowCache[bytes] = RowCache(rows, b"", bytes, bytes, rows_max=1)
+    cache.put(b"x", b"5")
+    cache.put(b"y", b"6")
+    cache.delete(b"a")
+    cache.flush()
+    assert rows.changelog == {b"x": b"5", b"y": b"6", b"a": None}
+    assert cache._rows == {}
+    assert [cache.get(key) for key in (b"x", b"y", b"a")] == [b"5", b"6", None]
