@@ -19,7 +19,7 @@ async def read_ids(
     A result has an id of its own and names its event as its cause; any other record is itself.
     """
     found: list[tuple[bytes, str]] = []
-    async for record in _records(topic, broker, lambda record: record.key in keys):
+    async for record in records(topic, broker, lambda record: record.key in keys):
         headers = dict(record.headers)
         id_ = headers.get("ce_causationid") or headers.get("ce_id") or b""
         found.append((record.key, id_.decode()))
@@ -29,12 +29,12 @@ async def read_ids(
 async def count_records(topic: str, broker: Mapping[str, Any], keys: Collection[bytes]) -> int:
     """How many records have one of the keys."""
     found = 0
-    async for _ in _records(topic, broker, lambda record: record.key in keys):
+    async for _ in records(topic, broker, lambda record: record.key in keys):
         found += 1
     return found
 
 
-async def _records(
+async def records(
     topic: str, broker: Mapping[str, Any], wanted: Callable[[ConsumerRecord], bool]
 ) -> AsyncIterator[ConsumerRecord]:
     partitions = await _partitions(topic, broker)

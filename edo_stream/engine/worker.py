@@ -6,7 +6,6 @@ happens in there (:mod:`edo_stream.engine.task`).
 
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,8 +80,7 @@ def _leave(status: int, *lines: str) -> NoReturn:
     """End the process at once, with a message instead of a traceback."""
     for line in lines:
         log.critical(line)
-        print(f"edo_stream: {line}", file=sys.stderr)  # noqa: T201 - logs may be off or elsewhere
-    sys.stderr.flush()
+    logging.shutdown()
     # Crash-only: nothing is open that a restart would not find in order.
     os._exit(status)
 

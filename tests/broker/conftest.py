@@ -1,0 +1,32 @@
+"""A real Kafka for the tests of this folder, with the topics of the project's contracts."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edo_stream.local.kafka import LocalKafka
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    with LocalKafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def environment(kafka: LocalKafka) -> dict[str, str]:
+    """What a process needs to work on the broker; the topics are there."""
+    environment = {"EDO_BROKER": kafka.bootstrap, "EDO_TOPICS": str(ROOT / "topics")}
+    subprocess.run(
+        [sys.executable, "-m", "edo_stream", "topics", "apply"],
+        env={**os.environ, **environment},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return environment
