@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from edo_stream.local.errors import LocalError
-from edo_stream.local.jvm import JarSet, Report, java_command, java_environment
+from edo_stream.local.jvm import JarSet, Report, java_command, java_environment, write_properties
 from edo_stream.local.kafka import KAFKA_VERSION, LOGGING_OPTIONS
 from edo_stream.local.ports import HOST
 from edo_stream.local.process import Process
@@ -85,7 +85,7 @@ class LocalConnect(LocalService):
             **self._settings,
         }
         path = self.directory / "connect.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        write_properties(path, properties)
         main = "org.apache.kafka.connect.cli.ConnectDistributed"
         return Launch([*java, main, str(path)], java_environment())
 

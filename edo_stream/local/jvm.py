@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ Report = Callable[[str], None]
 
 _MANIFEST = "manifest.json"
 _REQUEST_TIMEOUT_S = 60
+_ASCII_END = 128
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,25 @@ def java_command(jars: JarSet, options: tuple[str, ...], report: Report) -> list
 
 
 def java_environment() -> dict[str, str]:
-    """Give the caller's environment without what would steer a Java runtime."""
+    """Give the caller's environment without what would steer a Java runtime.
+
+    The locale decides whether Java can open a path with letters beyond ASCII.
+    """
     steering = {"CLASSPATH", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JAVA_HOME"}
-    return {name: value for name, value in os.environ.items() if name not in steering}
+    kept = {name: value for name, value in os.environ.items() if name not in steering}
+    return {**kept, "LC_ALL": "C.UTF-8"}
+
+
+def write_properties(path: Path, properties: Mapping[str, str]) -> None:
+    """Write a Java properties file, whose letters beyond ASCII are written as their codes."""
+    lines = [f"{key}={_escape(value)}\n" for key, value in properties.items()]
+    path.write_text("".join(lines), encoding="ascii")
+
+
+def _escape(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < _ASCII_END else f"\\u{code:04x}" for code in codes)
 
 
 def ensure_jars(jars: JarSet, report: Report) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edo_stream.local.errors import LocalError
-from edo_stream.local.jvm import JarSet, Report, java_command, java_environment
+from edo_stream.local.jvm import JarSet, Report, java_command, java_environment, write_properties
 from edo_stream.local.ports import HOST, accepts, free_port
 from edo_stream.local.process import Process
 from edo_stream.local.service import Launch, LocalService, host_port, silent
@@ -123,7 +123,7 @@ class LocalKafka(LocalService):
             **self._settings,
         }
         path = self.directory / name
-        path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        write_properties(path, properties)
         return path
 
 

@@ -59,9 +59,11 @@ def test_a_half_written_data_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_preparation_is_repeated(tmp_path: Path) -> None:
-    (tmp_path / "data.new").mkdir()
-    (tmp_path / "data.new" / "bootstrap.checkpoint").write_text("half")
-    with LocalKafka(tmp_path) as kafka:
+    # In a directory as people name them, too.
+    directory = tmp_path / "J\u00f6rg's data"
+    (directory / "data.new").mkdir(parents=True)
+    (directory / "data.new" / "bootstrap.checkpoint").write_text("half")
+    with LocalKafka(directory) as kafka:
         assert kafka.is_running
 
 
