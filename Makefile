@@ -1,12 +1,50 @@
+# One command per need; the same commands run in CI.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED ?= 1
+N ?= 20000
 
-.PHONY: setup
-setup: $(VENV)/.ready
+.PHONY: help demo test check sim broker chaos format docs clean
+
+help:
+	@echo "make demo     the main job on a real Kafka, PostgreSQL and Debezium, judged at the end"
+	@echo "make test     all tests: check, local services, a real Kafka under kill -9"
+	@echo "make check    format, lint, types, layers, source, core, simulation: under three minutes"
+	@echo "make sim      more histories: make sim N=50000 SEED=7"
+	@echo "make broker   tests on a real Kafka"
+	@echo "make format   format the code"
+	@echo "make docs     write the generated parts of docs/"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing edo_stream and its tools into $(VENV) …"
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@echo "Installing edo_stream and its tools into $(VENV); a minute the first time …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
 	@touch $@
+
+demo: $(VENV)/.ready
+	@$(BIN)/python -m load.demo
+
+test: check broker
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry -v . 2>&1 | tail -n 2
+	$(BIN)/pytest -q --ignore=tests/broker --ignore=tests/local
+
+broker: $(VENV)/.ready
+	$(BIN)/pytest -q tests/local tests/broker
+
+sim: $(VENV)/.ready
+	$(BIN)/python -m tests.simulation --seeds $(N) --from $(SEED)
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check -q --fix-only .
+	$(BIN)/ruff format -q .
+
+clean:
+	rm -rf $(VENV) build data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,375 @@
+"""The main job from end to end on real input, judged from the topics: ``make demo``.
+
+A real Kafka, PostgreSQL and Debezium; two workers; rows changed by real transactions and a burst
+of CloudEvents with duplicates, disorder, gaps and garbage. One worker is killed with -9 in the
+middle. At the end the table accounts for every record, and all is stopped again.
+"""
+
+import asyncio
+import os
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as Partition
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from edo_stream.engine.admin import Admin
+from edo_stream.engine.plans import wanted_topics
+from edo_stream.engine.security import BrokerAccess, broker_access
+from edo_stream.local.connect import LocalConnect, register_postgres_connector
+from edo_stream.local.errors import LocalError
+from edo_stream.local.kafka import LocalKafka
+from edo_stream.local.postgres import LocalPostgres
+from edo_stream.observe.audit.reader import AuditSpec, audit
+from edo_stream.observe.audit.report import Report
+from edo_stream.registry import Registry, RegistryError, load
+from edo_stream.registry.plan import ACCOUNTS
+from edo_stream.settings import SettingsError, read_settings
+from load.chaos import DEAD_LETTERS, EMIT, SOURCE, fleet
+from load.customers import TABLE, Captured, Customers
+from load.expect import Comparison, Expectation, compare, expect
+from load.fleet import LocalWorker
+from load.plan import plan
+from load.profile import PROFILES, Profile
+from load.read import count_records, read_ids, records
+from load.send import Report as Sent
+from load.send import SendPolicy, send
+
+CAPTURED: Final = "shop.public.customers"
+CHANGED: Final = "shop.customer.changed"
+_WORKERS: Final = 2
+_KILL_AFTER_S: Final = 11.0
+"""In the spike of the profile."""
+_SETTLE_S: Final = 90.0
+_PLAIN_PROGRESS_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the table shows while it runs."""
+
+    started: float = field(default_factory=time.monotonic)
+    phase: str = "starting"
+    notes: list[str] = field(default_factory=list)
+    offsets: dict[str, int] = field(default_factory=dict)
+    sent: int = 0
+
+    def say(self, note: str) -> None:
+        self.notes.append(f"{time.monotonic() - self.started:5.1f} s  {note}")
+
+    def __rich__(self) -> Table:
+        table = Table(title=f"{self.phase}, {time.monotonic() - self.started:.0f} s", min_width=60)
+        table.add_column("topic")
+        table.add_column("end offset", justify="right")
+        for topic, end in self.offsets.items():
+            table.add_row(topic, f"{end:,}")
+        for note in self.notes[-8:]:
+            table.add_row(note, "", end_section=False)
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the demo runs."""
+
+    broker: str
+    access: BrokerAccess
+    registry: Registry
+    app: str
+    directory: Path
+    postgres: LocalPostgres
+    connect: LocalConnect
+
+
+def run(events: int, directory: Path, console: Console) -> bool:
+    """Run the demo; whether everything is accounted for."""
+    progress = Progress()
+    shutil.rmtree(directory, ignore_errors=True)
+    with ExitStack() as stack:
+        show = stack.enter_context(_shown(progress, console))
+        place = _start(stack, directory, progress)
+        progress.phase = "running"
+        run_number = time.time_ns() // 1_000_000_000
+        profile = replace(PROFILES["demo"], events=events, seed=run_number % 100_000)
+        customers = Customers(place.postgres.dsn, run_number * 1_000_000, profile.seed)
+        customers.create()
+        _capture(place, progress)
+        workers = stack.enter_context(
+            fleet(directory / "workers", _WORKERS, {"EDO_BROKER": place.broker})
+        )
+        progress.say(f"{_WORKERS} workers are ready")
+        judged = asyncio.run(_go(place, profile, customers, workers, progress))
+        show.stop()
+        _conclude(console, judged, profile, progress)
+        progress.phase = "stopping"
+    console.print(f"Took {time.monotonic() - progress.started:.0f} s; nothing is left running.")
+    return judged.is_exact
+
+
+@contextmanager
+def _shown(progress: Progress, console: Console) -> Iterator[Live]:
+    """Show progress: a table that is redrawn at a terminal, a line now and then elsewhere."""
+    done = threading.Event()
+
+    def lines() -> None:
+        said = 0
+        while not done.wait(_PLAIN_PROGRESS_S):
+            for note in progress.notes[said:]:
+                console.print(note, highlight=False)
+            said = len(progress.notes)
+            ends = ", ".join(f"{topic} {end:,}" for topic, end in progress.offsets.items())
+            console.print(f"{progress.phase}: {ends}", highlight=False)
+
+    if console.is_terminal:
+        with Live(get_renderable=progress.__rich__, console=console, refresh_per_second=4) as live:
+            yield live
+    else:
+        printer = threading.Thread(target=lines, daemon=True)
+        printer.start()
+        try:
+            yield Live(console=console, auto_refresh=False)
+        finally:
+            done.set()
+            printer.join()
+
+
+def _start(stack: ExitStack, directory: Path, progress: Progress) -> Place:
+    """Start what the demo needs; each ends with the stack."""
+    postgres = LocalPostgres(directory / "postgres", report=progress.say)
+    postgres.launch()
+    stack.callback(postgres.stop)
+    broker = os.environ.get("EDO_BROKER") or _start_kafka(stack, directory, progress)
+    progress.say(f"Kafka is ready at {broker}")
+    settings = read_settings({**os.environ, "EDO_BROKER": broker})
+    access, registry = broker_access(settings), load(settings.topics)
+    asyncio.run(_create_topics(access, registry, settings.app_id))
+    connect = LocalConnect(directory / "connect", broker, report=progress.say)
+    connect.launch()
+    stack.callback(connect.stop)
+    postgres.wait_ready(60.0)
+    connect.wait_ready(120.0)
+    progress.say("PostgreSQL and Debezium on Kafka Connect are ready")
+    return Place(broker, access, registry, settings.app_id, directory, postgres, connect)
+
+
+def _start_kafka(stack: ExitStack, directory: Path, progress: Progress) -> str:
+    kafka = LocalKafka(directory / "kafka", report=progress.say)
+    kafka.start(120.0)
+    stack.callback(kafka.stop)
+    return kafka.bootstrap
+
+
+async def _create_topics(access: BrokerAccess, registry: Registry, app: str) -> None:
+    async with Admin(access) as admin:
+        wanted = wanted_topics(registry, app, 1)
+        present = await admin.present(topic.name for topic in wanted)
+        await admin.create(topic for topic in wanted if topic.name not in present)
+
+
+def _capture(place: Place, progress: Progress) -> None:
+    register_postgres_connector(
+        place.connect.url,
+        place.postgres.dsn,
+        name="shop",
+        tables=[TABLE],
+        topic_prefix=CAPTURED.removesuffix(f".{TABLE}"),
+        partitions=None,
+    )
+    progress.say(f"capturing {TABLE} from PostgreSQL's log")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Everything that is known at the end."""
+
+    sent: Sent
+    expectation: Expectation
+    burst: Comparison
+    customers: Customers
+    captured: Captured
+    rows: dict[int, tuple[str, str]]
+    report: Report
+
+    @property
+    def has_all_rows(self) -> bool:
+        changes, out = self.customers.changes, self.captured
+        return changes == out.changes and not out.repeated and self.rows == out.rows
+
+    @property
+    def is_exact(self) -> bool:
+        return self.burst.is_exact and self.has_all_rows and self.report.is_clean
+
+
+async def _go(
+    place: Place,
+    profile: Profile,
+    customers: Customers,
+    workers: list[LocalWorker],
+    progress: Progress,
+) -> Judged:
+    access = place.access.client()
+    async with _watched(place, progress):
+        sent = await _feed(profile, customers, workers, access, progress)
+        expectation = await asyncio.to_thread(expect, profile)
+        progress.phase = "waiting for the last results"
+        burst = await _settled(expectation, access)
+        captured = await _captured(customers, access)
+        rows = await asyncio.to_thread(customers.rows)
+        progress.phase = "auditing"
+        spec = AuditSpec(place.app, list(place.registry.contracts.values()), ACCOUNTS)
+        report = await audit(spec, access, lambda _: None)
+    return Judged(sent, expectation, burst, customers, captured, rows, report)
+
+
+async def _feed(
+    profile: Profile,
+    customers: Customers,
+    workers: list[LocalWorker],
+    access: dict[str, Any],
+    progress: Progress,
+) -> Sent:
+    """Send the burst and change rows; kill a worker meanwhile."""
+    done = threading.Event()
+    writing = asyncio.create_task(asyncio.to_thread(customers.work, done))
+    killing = asyncio.create_task(_kill(workers[0], progress))
+    progress.say(f"burst of {profile.events:,} events begins, {profile.rate:,.0f}/s with a spike")
+    sent = await send(plan(profile), SOURCE, access, SendPolicy(), lambda _: None)
+    progress.say(f"burst sent: {sent.sent:,} records in {sent.duration_s:.0f} s")
+    done.set()
+    await writing
+    progress.say(f"{customers.changes:,} changes of rows are committed")
+    await killing
+    return sent
+
+
+async def _kill(worker: LocalWorker, progress: Progress) -> None:
+    await asyncio.sleep(_KILL_AFTER_S)
+    await asyncio.to_thread(worker.kill)
+    progress.say(f"{worker.directory.name} was killed with -9; it is started again")
+    await asyncio.to_thread(worker.start)
+    progress.say(f"{worker.directory.name} is back")
+
+
+async def _settled(expectation: Expectation, access: dict[str, Any]) -> Comparison:
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        ids = await read_ids(EMIT, access, expectation.emitted.keys())
+        dead = await count_records(DEAD_LETTERS, access, expectation.emitted.keys())
+        found = compare(expectation, ids, dead)
+        waits = found.missing or found.dead_letters_missing > 0
+        if not waits or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(1.0)
+
+
+async def _captured(customers: Customers, access: dict[str, Any]) -> Captured:
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        results = records(CHANGED, access, lambda record: record.key is not None)
+        captured = await Captured().read(results, customers.first_id)
+        if captured.changes >= customers.changes or time.monotonic() > deadline:
+            return captured
+        await asyncio.sleep(1.0)
+
+
+@asynccontextmanager
+async def _watched(place: Place, progress: Progress) -> AsyncIterator[None]:
+    """Keep the end offsets of the topics in the progress."""
+    topics = (SOURCE, EMIT, DEAD_LETTERS, "edo.gaps", CAPTURED, CHANGED)
+    consumer = AIOKafkaConsumer(**place.access.client(isolation_level="read_committed"))
+
+    async def watch() -> None:
+        await consumer.topics()
+        while True:
+            for topic in topics:
+                numbers = consumer.partitions_for_topic(topic) or ()
+                ends = await consumer.end_offsets([Partition(topic, n) for n in numbers])
+                progress.offsets[topic] = sum(ends.values())
+            await asyncio.sleep(0.5)
+
+    await consumer.start()
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await consumer.stop()
+
+
+def _conclude(console: Console, judged: Judged, profile: Profile, progress: Progress) -> None:
+    for note in progress.notes:
+        console.print(note, highlight=False)
+    console.print(_accounts(judged.report))
+    console.print(_verdict(judged, profile))
+    for finding in judged.report.findings[:20]:
+        console.print(f"  {finding}", style="red", highlight=False)
+    if judged.is_exact:
+        text = "PASS: every record has exactly one fate; every event came out once, in order."
+        console.print(text, style="bold green")
+    else:
+        text = "FAIL: see above; the workers' logs are in the demo's directory."
+        console.print(text, style="bold red")
+
+
+def _accounts(report: Report) -> Table:
+    names = ("records", "emitted", "duplicate", "held", "skipped", "dead_lettered", "unaccounted")
+    table = Table(title="What became of every record (audited from the topics)")
+    table.add_column("source topic")
+    for name in names:
+        table.add_column(name.replace("_", "-"), justify="right")
+    for topic, tally in report.tallies.items():
+        table.add_row(topic, *(f"{getattr(tally, name):,}" for name in names))
+    return table
+
+
+def _verdict(judged: Judged, profile: Profile) -> Table:
+    title = f"Against the inputs (seed {profile.seed})"
+    table = Table("check", "expected", "found", "", title=title)
+
+    def row(check: str, expected: int | str, found: int | str) -> None:
+        is_good = expected == found
+        show = (f"{v:,}" if isinstance(v, int) else v for v in (expected, found))
+        table.add_row(check, *show, "ok" if is_good else "WRONG", style=None if is_good else "red")
+
+    burst, expectation = judged.burst, judged.expectation
+    row("events of the burst that came out", expectation.events, burst.emitted)
+    row("  repeated", 0, burst.repeated)
+    row("  out of order", 0, burst.out_of_order)
+    row("  missing", 0, burst.missing)
+    dead_letters = expectation.undecodable - burst.dead_letters_missing
+    row("dead letters of the burst", expectation.undecodable, dead_letters)
+    row("committed row changes that came out", judged.customers.changes, judged.captured.changes)
+    row("  repeated", 0, judged.captured.repeated)
+    same = "equal" if judged.rows == judged.captured.rows else "different"
+    row("  table rebuilt from them", "equal", same)
+    row("findings of the audit", 0, sum(judged.report.counts.values()))
+    return table
+
+
+def main(events: int = PROFILES["demo"].events, directory: Path = Path("data/demo")) -> None:
+    """Run the main job on a real Kafka, PostgreSQL and Debezium, and judge what comes out.
+
+    EDO_BROKER uses a Kafka that is already there; otherwise one is started for the demo.
+    """
+    console = Console()
+    try:
+        is_exact = run(events, directory.absolute(), console)
+    except (LocalError, RegistryError, SettingsError, KafkaError) as error:
+        console.print(f"demo: {type(error).__name__}: {error}", style="red", highlight=False)
+        raise typer.Exit(1) from error
+    raise typer.Exit(0 if is_exact else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
