@@ -48,6 +48,14 @@ def test_an_idle_key_starts_anew_and_its_row_goes() -> None:
     assert task.outputs()[-1] == ("emit", 3)
 
 
+def test_an_idle_key_starts_anew_before_its_row_is_swept() -> None:
+    task = bench()
+    task.feed(numbered(0, 5))
+    later_ms = NOW_MS + 17_001
+    task.feed(numbered(1, 1, timestamp=later_ms), now_ms=later_ms)
+    assert task.outputs() == [("emit", 0), ("emit", 1)]
+
+
 def test_stale_events_keep_a_key_alive() -> None:
     task = bench()
     task.feed(numbered(0, 5))

@@ -9,7 +9,7 @@ import pytest
 from edo_stream.core.accounts import Account
 from edo_stream.core.contract import NoOrder
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Event, derive_id
+from edo_stream.core.event import Event, Ignored, Violation, derive_id
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Batch
 from tests.core.bench import (
@@ -19,6 +19,7 @@ from tests.core.bench import (
     TOPIC,
     Bench,
     contract,
+    decode,
     header,
     operation,
     record,
@@ -146,6 +147,23 @@ def test_a_codec_without_memory_stops_the_step() -> None:
     task = Bench([contract()], decode=exhausted)
     with pytest.raises(MemoryError):
         task.step(record(0))
+
+
+def test_a_step_that_broke_off_leaves_no_fates_behind() -> None:
+    is_broken = True
+
+    def decode_but_once(one: Any) -> Event | Violation | Ignored:
+        if one.topic == "other" and is_broken:
+            raise MemoryError
+        return decode(one)
+
+    task = Bench([contract(), contract(topic="other")], decode=decode_but_once)
+    with pytest.raises(MemoryError):
+        task.step(record(0), record(0, topic="other"))
+    task.pipeline.discard()
+    is_broken = False
+    task.feed(record(1), record(0, topic="other"))
+    assert (task.fates(), task.fates("other")) == ({1: "e"}, {0: "e"})
 
 
 def test_what_is_too_big_for_the_dead_letters_goes_by_reference() -> None:

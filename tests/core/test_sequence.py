@@ -321,6 +321,22 @@ def test_rows_of_idle_keys_are_deleted_on_disk_and_changelog() -> None:
     assert task.state_log.restored().rows == task.state_rows.rows
 
 
+def test_the_look_for_idle_keys_goes_on_behind_the_live_ones() -> None:
+    task = bench(start=None, idle_ttl_ms=16_000)
+    live = [b"a-%03d" % index for index in range(100)]
+    task.feed(*(numbered(offset, 1, key) for offset, key in enumerate([*live, b"b-idle"])))
+    offset = 101
+    for step in range(6):
+        later_ms = NOW_MS + 16_000 + step * 1_000
+        again = (
+            numbered(offset + i, 2 + step, key, timestamp=later_ms) for i, key in enumerate(live)
+        )
+        task.feed(*again, now_ms=later_ms)
+        offset += len(live)
+    assert b"s" + TOPIC.encode() + b"\0b-idle" not in task.state_rows.rows
+    assert sum(key[:1] == b"s" for key in task.state_rows.rows) == 100
+
+
 def test_an_operator_skips_up_to_a_number() -> None:
     task = bench(on_timeout=OnTimeout.HOLD)
     task.feed(numbered(0, 3), numbered(1, 6))
