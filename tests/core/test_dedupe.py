@@ -131,8 +131,8 @@ def test_an_id_seen_again_in_the_batch_that_outlived_it_survives_the_sweep_of_th
 def test_stream_time_never_runs_back() -> None:
     task = bench()
     later_ms = NOW_MS + TTL_MS
-    task.feed(record(0, id=1), record(1, timestamp=later_ms), now_ms=later_ms)
-    task.feed(record(2), record(3, id=1), now_ms=later_ms)
+    ahead = record(1, timestamp=later_ms)
+    task.feed(record(0, id=1), ahead, record(2), record(3, id=1), now_ms=later_ms)
     assert task.fates() == {0: "e", 1: "e", 2: "e", 3: "e"}
 
 
