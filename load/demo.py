@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import typer
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as Partition
 from aiokafka.errors import KafkaError
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -31,10 +31,10 @@ from edo_stream.local.connect import LocalConnect, register_postgres_connector
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
 from edo_stream.local.postgres import LocalPostgres
-from edo_stream.observe.audit.reader import AuditSpec, audit
+from edo_stream.observe.audit.reader import AuditSpec, audit_topics
 from edo_stream.observe.audit.report import Report
-from edo_stream.registry import Registry, RegistryError, load
-from edo_stream.registry.plan import ACCOUNTS
+from edo_stream.registry import Registry, RegistryError, control_topic, load
+from edo_stream.registry.plan import ACCOUNTS, GAPS
 from edo_stream.settings import SettingsError, read_settings
 from load.chaos import DEAD_LETTERS, EMIT, SOURCE, fleet
 from load.customers import TABLE, Captured, Customers
@@ -53,6 +53,7 @@ _KILL_AFTER_S: Final = 11.0
 """In the spike of the profile."""
 _SETTLE_S: Final = 90.0
 _PLAIN_PROGRESS_S: Final = 5.0
+_PLAIN_WIDTH: Final = 120
 
 
 @dataclass(slots=True)
@@ -60,7 +61,6 @@ class Progress:
     """What the table shows while it runs."""
 
     started: float = field(default_factory=time.monotonic)
-    phase: str = "starting"
     notes: list[str] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
     sent: int = 0
@@ -68,26 +68,24 @@ class Progress:
     def say(self, note: str) -> None:
         self.notes.append(f"{time.monotonic() - self.started:5.1f} s  {note}")
 
-    def __rich__(self) -> Table:
-        table = Table(title=f"{self.phase}, {time.monotonic() - self.started:.0f} s", min_width=60)
+    def __rich__(self) -> Group:
+        table = Table(caption=f"{time.monotonic() - self.started:.0f} s", min_width=60)
         table.add_column("topic")
         table.add_column("end offset", justify="right")
         for topic, end in self.offsets.items():
             table.add_row(topic, f"{end:,}")
-        for note in self.notes[-8:]:
-            table.add_row(note, "", end_section=False)
-        return table
+        return Group("\n".join(self.notes), table)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the demo runs."""
 
-    broker: str
+    environment: dict[str, str]
+    """What a worker needs to find broker and contracts."""
     access: BrokerAccess
     registry: Registry
     app: str
-    directory: Path
     postgres: LocalPostgres
     connect: LocalConnect
 
@@ -97,48 +95,45 @@ def run(events: int, directory: Path, console: Console) -> bool:
     progress = Progress()
     shutil.rmtree(directory, ignore_errors=True)
     with ExitStack() as stack:
-        show = stack.enter_context(_shown(progress, console))
-        place = _start(stack, directory, progress)
-        progress.phase = "running"
-        run_number = time.time_ns() // 1_000_000_000
-        profile = replace(PROFILES["demo"], events=events, seed=run_number % 100_000)
-        customers = Customers(place.postgres.dsn, run_number * 1_000_000, profile.seed)
-        customers.create()
-        _capture(place, progress)
-        workers = stack.enter_context(
-            fleet(directory / "workers", _WORKERS, {"EDO_BROKER": place.broker})
-        )
-        progress.say(f"{_WORKERS} workers are ready")
-        judged = asyncio.run(_go(place, profile, customers, workers, progress))
-        show.stop()
-        _conclude(console, judged, profile, progress)
-        progress.phase = "stopping"
+        with _shown(progress, console):
+            place = _start(stack, directory, progress)
+            run_number = time.time_ns() // 1_000_000_000
+            profile = replace(PROFILES["demo"], events=events, seed=run_number % 100_000)
+            customers = Customers(place.postgres.dsn, run_number * 1_000_000, profile.seed)
+            customers.create()
+            _capture(place, progress)
+            workers = stack.enter_context(fleet(directory / "workers", _WORKERS, place.environment))
+            progress.say(f"{_WORKERS} workers are ready")
+            judged = asyncio.run(_go(place, profile, customers, workers, progress))
+        _conclude(console, judged, profile)
     console.print(f"Took {time.monotonic() - progress.started:.0f} s; nothing is left running.")
     return judged.is_exact
 
 
 @contextmanager
-def _shown(progress: Progress, console: Console) -> Iterator[Live]:
+def _shown(progress: Progress, console: Console) -> Iterator[None]:
     """Show progress: a table that is redrawn at a terminal, a line now and then elsewhere."""
     done = threading.Event()
 
     def lines() -> None:
-        said = 0
-        while not done.wait(_PLAIN_PROGRESS_S):
+        said, is_done = 0, False
+        while not is_done:
+            is_done = done.wait(_PLAIN_PROGRESS_S)
             for note in progress.notes[said:]:
                 console.print(note, highlight=False)
             said = len(progress.notes)
-            ends = ", ".join(f"{topic} {end:,}" for topic, end in progress.offsets.items())
-            console.print(f"{progress.phase}: {ends}", highlight=False)
+            ends = ", ".join(f"{topic} {end:,}" for topic, end in progress.offsets.items() if end)
+            if ends and not is_done:
+                console.print(f"         {ends}", highlight=False)
 
     if console.is_terminal:
-        with Live(get_renderable=progress.__rich__, console=console, refresh_per_second=4) as live:
-            yield live
+        with Live(get_renderable=progress.__rich__, console=console, refresh_per_second=4):
+            yield
     else:
         printer = threading.Thread(target=lines, daemon=True)
         printer.start()
         try:
-            yield Live(console=console, auto_refresh=False)
+            yield
         finally:
             done.set()
             printer.join()
@@ -160,7 +155,8 @@ def _start(stack: ExitStack, directory: Path, progress: Progress) -> Place:
     postgres.wait_ready(60.0)
     connect.wait_ready(120.0)
     progress.say("PostgreSQL and Debezium on Kafka Connect are ready")
-    return Place(broker, access, registry, settings.app_id, directory, postgres, connect)
+    environment = {"EDO_BROKER": broker, "EDO_TOPICS": str(settings.topics.absolute())}
+    return Place(environment, access, registry, settings.app_id, postgres, connect)
 
 
 def _start_kafka(stack: ExitStack, directory: Path, progress: Progress) -> str:
@@ -222,13 +218,15 @@ async def _go(
     async with _watched(place, progress):
         sent = await _feed(profile, customers, workers, access, progress)
         expectation = await asyncio.to_thread(expect, profile)
-        progress.phase = "waiting for the last results"
         burst = await _settled(expectation, access)
+        progress.say("the last result of the burst is out")
         captured = await _captured(customers, access)
         rows = await asyncio.to_thread(customers.rows)
-        progress.phase = "auditing"
-        spec = AuditSpec(place.app, list(place.registry.contracts.values()), ACCOUNTS)
-        report = await audit(spec, access, lambda _: None)
+        controls = [control_topic(group) for group in place.registry.groups]
+        contracts = list(place.registry.contracts.values())
+        spec = AuditSpec(place.app, contracts, controls, ACCOUNTS)
+        report = await audit_topics(spec, access, lambda _: None)
+        progress.say("audited")
     return Judged(sent, expectation, burst, customers, captured, rows, report)
 
 
@@ -286,15 +284,15 @@ async def _captured(customers: Customers, access: dict[str, Any]) -> Captured:
 @asynccontextmanager
 async def _watched(place: Place, progress: Progress) -> AsyncIterator[None]:
     """Keep the end offsets of the topics in the progress."""
-    topics = (SOURCE, EMIT, DEAD_LETTERS, "edo.gaps", CAPTURED, CHANGED)
+    plan = {spec.name: spec.partitions for spec in place.registry.topic_plan()}
+    shown = (SOURCE, EMIT, DEAD_LETTERS, GAPS, CAPTURED, CHANGED)
     consumer = AIOKafkaConsumer(**place.access.client(isolation_level="read_committed"))
 
     async def watch() -> None:
-        await consumer.topics()
         while True:
-            for topic in topics:
-                numbers = consumer.partitions_for_topic(topic) or ()
-                ends = await consumer.end_offsets([Partition(topic, n) for n in numbers])
+            for topic in shown:
+                partitions = [Partition(topic, number) for number in range(plan[topic])]
+                ends = await consumer.end_offsets(partitions)
                 progress.offsets[topic] = sum(ends.values())
             await asyncio.sleep(0.5)
 
@@ -307,9 +305,7 @@ async def _watched(place: Place, progress: Progress) -> AsyncIterator[None]:
         await consumer.stop()
 
 
-def _conclude(console: Console, judged: Judged, profile: Profile, progress: Progress) -> None:
-    for note in progress.notes:
-        console.print(note, highlight=False)
+def _conclude(console: Console, judged: Judged, profile: Profile) -> None:
     console.print(_accounts(judged.report))
     console.print(_verdict(judged, profile))
     for finding in judged.report.findings[:20]:
@@ -363,6 +359,8 @@ def main(events: int = PROFILES["demo"].events, directory: Path = Path("data/dem
     EDO_BROKER uses a Kafka that is already there; otherwise one is started for the demo.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
     try:
         is_exact = run(events, directory.absolute(), console)
     except (LocalError, RegistryError, SettingsError, KafkaError) as error:
