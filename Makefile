@@ -46,5 +46,8 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check -q --fix-only .
 	$(BIN)/ruff format -q .
 
+docs: $(VENV)/.ready
+	$(BIN)/python docs/generate.py
+
 clean:
 	rm -rf $(VENV) build data .mypy_cache .ruff_cache .pytest_cache .hypothesis

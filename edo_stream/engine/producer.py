@@ -12,13 +12,26 @@ from edo_stream.engine.security import BrokerAccess
 _BATCH_BYTES_MAX = 1 << 20
 
 
+class TaskProducer(AIOKafkaProducer):
+    """A producer that may be dropped in the middle of a failed transaction."""
+
+    async def stop(self) -> None:
+        try:
+            await super().stop()
+        finally:
+            # The task knows of the failure already; asyncio would log it as never retrieved.
+            waiter = self._txn_manager._transaction_waiter
+            if waiter is not None and waiter.done() and not waiter.cancelled():
+                waiter.exception()
+
+
 def producer_factory(
     access: BrokerAccess, transaction_timeout_ms: int, compression: str | None
 ) -> Callable[[str], Producer]:
     """Make producers for transactional ids; they connect at ``start``."""
 
     def make(transactional_id: str) -> Producer:
-        producer = AIOKafkaProducer(
+        producer = TaskProducer(
             **access.client(
                 transactional_id=transactional_id,
                 client_id=transactional_id,

@@ -23,6 +23,7 @@ from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.changelog import BrokerChangelog
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
+from edo_stream.engine.process import prepare_process
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.store import RocksDisk
@@ -64,6 +65,7 @@ class Preparation(Service):
 
     async def on_start(self) -> None:
         app, settings = self._app, self._app.worker_settings
+        prepare_process(tasks_max=sum(plan.partitions for plan in app.plans.values()))
         try:
             limits = await prepare(settings.access, app.wanted)
         except PreparationError as error:
