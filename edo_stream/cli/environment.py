@@ -1,12 +1,14 @@
 """What most commands begin with: settings, contracts and the way to the broker."""
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
+from edo_stream.engine.security import AccessError, BrokerAccess, broker_access, reason_of
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.settings import Settings, SettingsError, read_settings
 
@@ -41,12 +43,30 @@ class Environment:
             raise CommandError(str(error), 2) from error
 
 
+class _LastWords(logging.Handler):
+    """Keeps what the client said last: its errors say that it failed, and its log why."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said = record.getMessage()
+
+
 @contextmanager
 def unreachable(broker: str) -> Iterator[None]:
     """Turn what the client raises when nobody answers into one line and exit code 3."""
+    client, last = logging.getLogger("aiokafka"), _LastWords()
+    propagate, client.propagate = client.propagate, bool(os.environ.get("EDO_DEBUG"))
+    client.addHandler(last)
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise CommandError(
-            f"no answer from {broker}: {type(error).__name__}: {error}", 3
-        ) from error
+        is_known = last.said is not None and isinstance(error, KafkaConnectionError)
+        why = str(last.said) if is_known else reason_of(error)
+        # One line, whatever is in it.
+        raise CommandError(f"no answer from {broker}: {' '.join(why.split())}", 3) from error
+    finally:
+        client.removeHandler(last)
+        client.propagate = propagate

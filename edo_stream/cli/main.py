@@ -8,12 +8,13 @@ import sys
 
 import typer
 
-from edo_stream.cli import local, topics
+from edo_stream.cli import gap, local, topics
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
 # Never a traceback: with locals it would show data.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
 app.add_typer(topics.app, name="topics")
 

@@ -14,7 +14,9 @@ from edo_stream.core.event import Event
 from edo_stream.core.record import Record, StoredRecord, stored
 from edo_stream.core.state import Table
 
-_PREFIX: Final = b"h"
+#: Rows of held events.
+HELD: Final = b"h"
+
 _LENGTH: Final = Struct(">I")
 _NUMBER: Final = Struct(">Q")
 _HELD_AT: Final = Struct(">Q")
@@ -83,4 +85,16 @@ class Held:
 
 def _prefix(name: bytes) -> bytes:
     topic, _, key = name.partition(b"\0")
-    return b"%b%b\0%b%b" % (_PREFIX, topic, _LENGTH.pack(len(key)), key)
+    return b"%b%b\0%b%b" % (HELD, topic, _LENGTH.pack(len(key)), key)
+
+
+def parse_held(row: bytes, value: bytes | None) -> tuple[bytes, int, int | None]:
+    """Read a row without its record: the sequence row it waits for, its number, since when.
+
+    A row that was deleted has no time.
+    """
+    topic, _, rest = row[len(HELD) :].partition(b"\0")
+    key = rest[_LENGTH.size : -_NUMBER.size]
+    number: int = _NUMBER.unpack(rest[-_NUMBER.size :])[0]
+    held_at_ms: int | None = None if value is None else _HELD_AT.unpack_from(value)[0]
+    return topic + b"\0" + key, number, held_at_ms

@@ -58,3 +58,9 @@ def _tls(settings: Settings) -> ssl.SSLContext:
                 f"{settings.tls_key_file}: {error}"
             ) from error
     return context
+
+
+def reason_of(error: Exception) -> str:
+    """Name and text of a client's error; the texts of some begin with their names."""
+    name, text = type(error).__name__, str(error)
+    return text if text.startswith(name) else f"{name}: {text}"

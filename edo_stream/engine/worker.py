@@ -25,7 +25,7 @@ from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.process import prepare_process
 from edo_stream.engine.producer import producer_factory
-from edo_stream.engine.security import BrokerAccess
+from edo_stream.engine.security import BrokerAccess, reason_of
 from edo_stream.engine.store import RocksDisk
 from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
 from edo_stream.engine.task import Ports
@@ -73,7 +73,7 @@ class Preparation(Service):
         except KafkaError as error:
             _leave(
                 _EX_TEMPFAIL,
-                f"no broker at {settings.access.bootstrap}: {type(error).__name__}: {error}",
+                f"no broker at {settings.access.bootstrap}: {reason_of(error)}",
             )
         _plug_in(app, limits)
 
