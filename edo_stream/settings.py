@@ -99,8 +99,8 @@ class Settings(BaseModel):
     web_bind: str = Field(
         "127.0.0.1", min_length=1, description="Address that the web server listens on"
     )
-    web_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
-        6066, description="Port of the web server; 0 takes a free one"
+    web_port: Annotated[int, Field(ge=1, le=65_535)] = Field(
+        6066, description="Port of the web server; one for each worker of a machine"
     )
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(

@@ -1,8 +1,12 @@
-"""What a worker asks of its process: open files, and a collector that fits batches."""
+"""What a worker needs of its process and machine before it starts."""
 
+import fcntl
 import gc
 import logging
+import os
 import resource
+import socket
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -33,3 +37,49 @@ def prepare_process(tasks_max: int) -> None:
                 tasks_max,
                 needed,
             )
+
+
+class UnusableError(Exception):
+    """Something that the worker needs is taken or cannot be used; says what, and what to do."""
+
+
+def claim_directory(directory: Path) -> int:
+    """Lock a worker's data directory for as long as the process lives; returns the lock.
+
+    Raises:
+        UnusableError: another worker has it, or it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / "worker.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UnusableError(
+            f"{directory} cannot be written ({error.strerror}): give the worker another data "
+            "directory (EDO_DATA)"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise UnusableError(
+            f"{directory} is in use by another worker: give each worker a data directory of its "
+            "own (EDO_DATA)"
+        ) from error
+    return lock
+
+
+def require_port(host: str, port: int) -> None:
+    """Make sure that the web server can listen.
+
+    Raises:
+        UnusableError: the port is taken, or the address is not of this machine.
+    """
+    try:
+        with socket.create_server((host, port)):
+            return
+    except OSError as error:
+        raise UnusableError(
+            f"the web server cannot listen on {host}:{port} "
+            f"({os.strerror(error.errno or 0).lower()}): give each worker a port of its own "
+            "(EDO_WEB_PORT)"
+        ) from error

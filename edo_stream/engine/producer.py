@@ -12,7 +12,7 @@ from edo_stream.engine.security import BrokerAccess
 _BATCH_BYTES_MAX = 1 << 20
 
 
-class TaskProducer(AIOKafkaProducer):
+class TaskProducer(AIOKafkaProducer):  # type: ignore[misc]
     """A producer that may be dropped in the middle of a failed transaction."""
 
     async def stop(self) -> None:

@@ -23,7 +23,12 @@ from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.changelog import BrokerChangelog
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
-from edo_stream.engine.process import prepare_process
+from edo_stream.engine.process import (
+    UnusableError,
+    claim_directory,
+    prepare_process,
+    require_port,
+)
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess, reason_of
 from edo_stream.engine.store import RocksDisk
@@ -67,7 +72,12 @@ class Preparation(Service):
         app, settings = self._app, self._app.worker_settings
         prepare_process(tasks_max=sum(plan.partitions for plan in app.plans.values()))
         try:
+            self._lock = claim_directory(Path(app.conf.datadir))
+            if app.conf.web_enabled:
+                require_port(str(app.conf.web_bind), app.conf.web_port)
             limits = await prepare(settings.access, app.wanted)
+        except UnusableError as error:
+            _leave(_EX_CONFIG, str(error))
         except PreparationError as error:
             _leave(_EX_CONFIG, *error.findings)
         except KafkaError as error:
