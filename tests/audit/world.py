@@ -72,8 +72,7 @@ def begun(world: World) -> Audit:
     for is_firm, accounts in ((True, world.accounts), (False, world.tentative)):
         for number, one in enumerate(accounts):
             audit.account(msgspec.json.encode(one), Place("accounts", 0, number), is_firm)
-    for offset in world.records:
-        audit.record(Place(TOPIC, 0, offset))
+    audit.records(TOPIC, 0, world.records)
     for number, offset in enumerate(world.results):
         audit.result(result_headers(offset), Place(RESULTS, 0, number))
     for number, offset in enumerate(world.dead_letters):

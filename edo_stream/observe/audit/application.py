@@ -1,6 +1,6 @@
 """Take the records of an application's topics for evidence about its sources."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -55,9 +55,11 @@ class Audit:
         if account.app == self._app and source is not None:
             source.account(account, is_firm)
 
-    def record(self, at: Place) -> None:
-        """Take a record of a source."""
-        self._sources[at.topic, at.partition].record(at.offset)
+    def records(self, topic: str, partition: int, offsets: Iterable[int]) -> None:
+        """Take records of a source."""
+        record = self._sources[topic, partition].record
+        for offset in offsets:
+            record(offset)
 
     def result(self, headers: Headers, at: Place) -> Place | None:
         """Take a record of a topic of results; where its cause is, if it is one of ours."""

@@ -14,10 +14,15 @@ no moment shows it everywhere. Three steps make up for it:
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.contract import Contract
@@ -26,8 +31,16 @@ from edo_stream.observe.audit.evidence import Bounds
 from edo_stream.observe.audit.report import Findings, Problem, Report
 
 _FETCH_BYTES: Final = 4 << 20
+#: Unpacked records take ten times the memory of the fetched bytes.
+_RECORDS_AT_A_TIME: Final = 2_000
 _DECIDED_WITHIN_S: Final = 120.0
 _DECIDED_POLL_S: Final = 0.1
+_COORDINATED_WITHIN_S: Final = 30.0
+_COORDINATOR_ERRORS: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 Offsets = dict[TopicPartition, int]
 
@@ -51,11 +64,13 @@ class AuditSpec(NamedTuple):
     app: str
     """Application id, which is the consumer group too."""
     contracts: Sequence[Contract]
+    control_topics: Sequence[str]
+    """Sources as well, of operators' requests; they have neither results nor dead letters."""
     accounts_topic: str
     findings_max: int = 100
 
 
-async def audit(
+async def audit_topics(
     spec: AuditSpec, broker: Mapping[str, Any], on_progress: Callable[[Progress], None]
 ) -> Report:
     """Audit the sources of an application up to the offsets that its group has committed.
@@ -110,16 +125,16 @@ class _Reading:
         self._reader = reader
         self._open_reader = open_reader
         self._on_progress = on_progress
-        topics = [contract.topic for contract in spec.contracts]
-        self._audit = Audit(spec.app, topics, Findings(spec.findings_max))
+        self._sources = (*(one.topic for one in spec.contracts), *spec.control_topics)
+        self._audit = Audit(spec.app, self._sources, Findings(spec.findings_max))
 
     async def run(self) -> Report:
         contracts = self._spec.contracts
-        sources = await self._partitions([one.topic for one in contracts])
+        sources = await self._partitions(self._sources)
         results = await self._partitions([one.emit for one in contracts])
         letters = await self._partitions([one.dead_letters for one in contracts])
         accounts = await self._partitions([self._spec.accounts_topic])
-        committed = await self._admin.list_consumer_group_offsets(self._spec.app)
+        committed = await self._committed()
         firm_ends = await self._decided_ends(accounts)
         output_ends = await self._decided_ends({*results, *letters})
         account_ends = await self._decided_ends(accounts)
@@ -134,6 +149,19 @@ class _Reading:
             {(topic, partition): first for (topic, partition), first in firsts.items()},
             has_all_accounts=not any(account_firsts.values()),
         )
+
+    async def _committed(self) -> Mapping[TopicPartition, Any]:
+        """Offsets of the group; a coordinator that is moving or new is waited for."""
+        deadline_s = asyncio.get_running_loop().time() + _COORDINATED_WITHIN_S
+        while True:
+            try:
+                found = await self._admin.list_consumer_group_offsets(self._spec.app)
+            except _COORDINATOR_ERRORS:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise
+                await asyncio.sleep(_DECIDED_POLL_S)
+            else:
+                return cast("Mapping[TopicPartition, Any]", found)
 
     async def _partitions(self, topics: Collection[str]) -> set[TopicPartition]:
         # Asking for a topic that does not exist might create it.
@@ -192,20 +220,26 @@ class _Reading:
     async def _read_accounts(
         self, partitions: Collection[TopicPartition], firm_ends: Offsets, ends: Offsets
     ) -> None:
-        async for at, record in self._records("accounts", partitions, ends):
-            is_firm = at.offset < firm_ends[TopicPartition(at.topic, at.partition)]
-            self._audit.account(record.value, at, is_firm)
+        async for (topic, number), records in self._records("accounts", partitions, ends):
+            firm_end = firm_ends[TopicPartition(topic, number)]
+            for record in records:
+                at = Place(topic, number, record.offset)
+                self._audit.account(record.value, at, record.offset < firm_end)
 
     async def _read_sources(self, partitions: Collection[TopicPartition]) -> None:
-        async for at, _ in self._records("sources", partitions, self._source_ends):
-            self._audit.record(at)
+        async for (topic, number), records in self._records(
+            "sources", partitions, self._source_ends
+        ):
+            self._audit.records(topic, number, [record.offset for record in records])
 
     async def _read_results(self, partitions: Collection[TopicPartition], ends: Offsets) -> None:
         seen: dict[tuple[TopicPartition, str, int], int] = {}
-        async for at, record in self._records("results", partitions, ends):
-            cause = self._audit.result(record.headers, at)
-            if cause is not None:
-                seen.setdefault((TopicPartition(at.topic, at.partition), *cause[:2]), cause.offset)
+        async for place, records in self._records("results", partitions, ends):
+            for record in records:
+                at = Place(place.topic, place.partition, record.offset)
+                cause = self._audit.result(record.headers, at)
+                if cause is not None:
+                    seen.setdefault((place, cause.topic, cause.partition), cause.offset)
         firsts = await self._firsts(partitions)
         for contract in self._spec.contracts:
             for number in range(contract.emit_partitions):
@@ -225,10 +259,12 @@ class _Reading:
         self, partitions: Collection[TopicPartition], ends: Offsets
     ) -> None:
         seen: dict[tuple[str, int], int] = {}
-        async for at, record in self._records("dead letters", partitions, ends):
-            cause = self._audit.dead_letter(record.headers, at)
-            if cause is not None:
-                seen.setdefault(cause[:2], cause.offset)
+        async for (topic, number), records in self._records("dead letters", partitions, ends):
+            for record in records:
+                at = Place(topic, number, record.offset)
+                cause = self._audit.dead_letter(record.headers, at)
+                if cause is not None:
+                    seen.setdefault((cause.topic, cause.partition), cause.offset)
         firsts = await self._firsts(partitions)
         for contract in self._spec.contracts:
             for number in range(contract.partitions):
@@ -239,7 +275,7 @@ class _Reading:
 
     async def _records(
         self, what: str, partitions: Collection[TopicPartition], ends: Offsets
-    ) -> AsyncIterator[tuple[Place, ConsumerRecord]]:
+    ) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:
         """Records before the ends, of each partition in the order of its log."""
         firsts = await self._firsts(partitions)
         left = {place for place in partitions if firsts[place] < ends[place]}
@@ -251,11 +287,14 @@ class _Reading:
             self._reader.seek(place, firsts[place])
         read = dict(firsts)
         while left:
-            for place, records in (await self._reader.getmany(*left, timeout_ms=500)).items():
-                end = ends[place]
-                for record in records:
-                    if record.offset < end:
-                        yield Place(place.topic, place.partition, record.offset), record
+            fetched = await self._reader.getmany(
+                *left, timeout_ms=500, max_records=_RECORDS_AT_A_TIME
+            )
+            for place, records in fetched.items():
+                while records and records[-1].offset >= ends[place]:
+                    records.pop()
+                if records:
+                    yield place, records
             for place in list(left):
                 # Past transaction markers too, which no record shows.
                 read[place] = await self._reader.position(place)

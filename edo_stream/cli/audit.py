@@ -1,0 +1,88 @@
+"""`edo audit`: prove from the topics that every record has exactly one fate."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.observe.audit.reader import AuditSpec, Progress, UndecidedError, audit_topics
+from edo_stream.observe.audit.report import Report, Tally
+from edo_stream.registry import control_topic
+from edo_stream.registry.plan import ACCOUNTS
+
+
+def audit(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    findings_max: Annotated[
+        int, typer.Option("--findings", min=0, help="Findings to show; all are counted.")
+    ] = 100,
+) -> None:
+    """Prove from the topics that every record that was read has exactly one fate.
+
+    Exit codes: 0 all adds up, 1 it does not, 3 the broker or a transaction is stuck.
+    """
+    environment = Environment.read()
+    registry, settings = environment.registry, environment.settings
+    spec = AuditSpec(
+        app=settings.app_id,
+        contracts=tuple(registry.contracts.values()),
+        control_topics=tuple(map(control_topic, registry.groups)),
+        accounts_topic=ACCOUNTS,
+        findings_max=findings_max,
+    )
+    with (
+        unreachable(settings.broker),
+        Console(stderr=True).status(f"audit of {spec.app}") as status,
+    ):
+        broker = environment.access.client()
+        try:
+            report = asyncio.run(audit_topics(spec, broker, _teller(status.update)))
+        except UndecidedError as error:
+            raise CommandError(str(error), 3) from error
+    if as_json:
+        print(json.dumps(report.as_dict()))
+    else:
+        _show(report)
+    raise typer.Exit(0 if report.is_clean else 1)
+
+
+def _teller(update: Callable[[str], None]) -> Callable[[Progress], None]:
+    def tell(progress: Progress) -> None:
+        update(f"{progress.what}: {progress.done:,} of {progress.total:,}")
+
+    return tell
+
+
+def _show(report: Report) -> None:
+    console = Console()
+    for topic, tally in report.tallies.items():
+        console.print(_table(topic, tally))
+    for finding in report.findings:
+        console.print(str(finding), style="red", markup=False)
+    for problem, count in report.counts.items():
+        console.print(f"{count:,} offsets: {problem.value}", markup=False)
+    if report.foreign:
+        console.print(f"{report.foreign:,} results and dead letters of others left out")
+    console.print("all adds up" if report.is_clean else "does NOT add up")
+
+
+#: Shown even when nothing is there.
+_ALWAYS = frozenset({"emitted", "pending", "unaccounted"})
+
+
+def _table(topic: str, tally: Tally) -> Table:
+    table = Table(title=topic, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("records", f"{tally.records:,}", end_section=True)
+    for column in fields(tally):
+        count = getattr(tally, column.name)
+        if count or column.name in _ALWAYS:
+            table.add_row(column.name.replace("_", " "), f"{count:,}")
+    return table
