@@ -122,10 +122,16 @@ class Intake(Protocol):
         """Say that a batch is done with, so that fetching may resume."""
 
     def last_handed(self, partition: TopicPartition) -> int | None:
-        """Last offset handed over in the current epoch; ``None`` when there was none."""
+        """Last offset drained in the current epoch, handed over or on its way.
 
-    def fetch_position(self, partition: TopicPartition) -> int | None:
-        """Offset that the fetcher reads next, transaction markers skipped."""
+        One less than the offset moved to when nothing was drained since; ``None`` before that.
+        """
+
+    async def fetch_position(self, partition: TopicPartition) -> int | None:
+        """Offset that is drained next, transaction markers skipped.
+
+        Everything before it is covered by what :meth:`last_handed` says afterwards.
+        """
 
 
 class Membership(Protocol):

@@ -54,6 +54,10 @@ log = logging.getLogger(__name__)
 #: How often the fetcher's position is looked at while a due timer waits for the end of the log.
 _CATCH_UP_POLL_S = 0.05
 
+#: How often, and how far apart, the group's offsets are asked for until they agree.
+_AGREEMENT_TRIES = 5
+_AGREEMENT_PAUSE_S = 0.5
+
 #: Numbers the deliveries between two seeks, over all tasks of the process.
 _EPOCHS = itertools.count(1)
 _VOID = 0
@@ -310,7 +314,7 @@ class Task:
     async def _position(self) -> None:
         """Take the positions from the state, after checking them against group and log."""
         partitions = self.partitions
-        committed = await self._ports.intake.committed(partitions)
+        committed = await self._committed(partitions)
         bounds = await self._ports.intake.log_bounds(partitions)
         begun: list[Effects] = []
         self._expected = {}
@@ -338,6 +342,20 @@ class Task:
                 self._expected,
                 self._ports.now_ms(),
             )
+
+    async def _committed(self, partitions: Sequence[TopicPartition]) -> list[int | None]:
+        """The group's offsets; asked again while they differ from the state.
+
+        The state is read up to the last transaction. The same transaction's offsets may follow a
+        moment later: the group's coordinator applies its marker on its own.
+        """
+        stored = [self.pipeline.positions().get(partition.topic) for partition in partitions]
+        for _ in range(_AGREEMENT_TRIES):
+            committed = await self._ports.intake.committed(partitions)
+            if committed == stored:
+                return committed
+            await asyncio.sleep(_AGREEMENT_PAUSE_S)
+        return await self._ports.intake.committed(partitions)
 
     def _check_agreement(
         self, partition: TopicPartition, stored: int | None, group_offset: int | None, end: int
@@ -458,20 +476,21 @@ class Task:
             ends = {p: end for p, (_, end) in zip(partitions, bounds, strict=True)}
             self._catch_up = (now_ms, ends)
         moment_ms, ends = self._catch_up
-        if self._inbox or not all(self._has_reached(p, end) for p, end in ends.items()):
-            return False
+        for partition, end in ends.items():
+            if self._inbox or not await self._has_reached(partition, end):
+                return False
         self._caught_up_ms = moment_ms
         self._catch_up = None
         return due_ms <= moment_ms
 
-    def _has_reached(self, partition: TopicPartition, end: int) -> bool:
+    async def _has_reached(self, partition: TopicPartition, end: int) -> bool:
         expected = self._expected[partition]
         if expected >= end:
             return True
         # Behind the last record there may be transaction markers, which only the fetcher passes.
+        position = await self._ports.intake.fetch_position(partition)
         last = self._ports.intake.last_handed(partition)
-        position = self._ports.intake.fetch_position(partition)
-        return (last is None or last < expected) and position is not None and position >= end
+        return position is not None and position >= end and last is not None and last < expected
 
     def _arm_timer(self) -> None:
         self._cancel_timer()

@@ -116,7 +116,6 @@ class TaskConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._chain: dict[TopicPartition, int] = {}
         self._epochs: dict[TopicPartition, int] = {}
-        self._handed_to: dict[TopicPartition, int] = {}
         self._outstanding: dict[TopicPartition, tuple[int, int]] = {}
         self._paused: set[TopicPartition] = set()
         self._resuming: set[asyncio.Task[None]] = set()
@@ -141,7 +140,6 @@ class TaskConsumer(driver.Consumer):
             client.pause(*client.assignment())
 
         await self._in_thread(hold)
-        self._handed_to.clear()
         self._outstanding.clear()
         self._paused.clear()
 
@@ -204,7 +202,6 @@ class TaskConsumer(driver.Consumer):
         records, size_bytes = self._outstanding.get(partition, (0, 0))
         records, size_bytes = records + len(batch.records), size_bytes + batch.size_bytes
         self._outstanding[partition] = (records, size_bytes)
-        self._handed_to[partition] = batch.records[-1].offset
         if (records >= RECORDS_HIGH or size_bytes >= BYTES_HIGH) and partition not in self._paused:
             self._paused.add(partition)
             await self._in_thread(lambda: self._set_paused(partition, True))
@@ -235,7 +232,6 @@ class TaskConsumer(driver.Consumer):
             self._epochs[partition] = epoch
             client.resume(partition)
 
-        self._handed_to.pop(partition, None)
         self._outstanding.pop(partition, None)
         self._paused.discard(partition)
         await self._in_thread(move)
@@ -258,16 +254,22 @@ class TaskConsumer(driver.Consumer):
 
     def last_handed(self, partition: TopicPartition) -> int | None:
         """See :class:`edo_stream.engine.ports.Intake`."""
-        return self._handed_to.get(partition)
+        return self._chain.get(partition)
 
-    def fetch_position(self, partition: TopicPartition) -> int | None:
-        """See :class:`edo_stream.engine.ports.Intake`; read across threads, it is one integer."""
-        subscription = self._client()._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
-        if assignment is None or partition not in assignment.tps:
-            return None
-        state = assignment.state_value(partition)
-        return cast(int, state.position) if state.has_valid_position else None
+    async def fetch_position(self, partition: TopicPartition) -> int | None:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+
+        # In the consumer thread, where a drain moves position and chain in one go: read from
+        # here, a position could be ahead of a batch that is still on its way.
+        async def ask() -> int | None:
+            subscription = self._client()._subscription.subscription
+            assignment = None if subscription is None else subscription.assignment
+            if assignment is None or partition not in assignment.tps:
+                return None
+            state = assignment.state_value(partition)
+            return cast(int, state.position) if state.has_valid_position else None
+
+        return await self._in_thread(ask)
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> list[int | None]:
         """See :class:`edo_stream.engine.ports.Intake`."""
