@@ -8,7 +8,7 @@ import pytest
 
 from edo_stream.core.accounts import Fate
 from edo_stream.observe.audit.application import Place
-from edo_stream.observe.audit.evidence import Bounds
+from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Finding, Problem, Tally
 from tests.audit.world import (
     EMPTY,
@@ -18,6 +18,7 @@ from tests.audit.world import (
     account,
     audited,
     begun,
+    closings,
     dead_letter_headers,
     problems,
     result_headers,
@@ -193,20 +194,28 @@ def test_an_account_that_cannot_be_read_is_found() -> None:
     audit = begun(WORLD)
     audit.account(b"{", Place("accounts", 0, 9), is_firm=True)
     finding = Finding(Problem.UNREADABLE_ACCOUNT, "accounts", 0, 9)
-    assert audit.conclude({}, True).findings == (finding,)
+    assert audit.conclude(closings(WORLD), True).findings == (finding,)
+
+
+def test_a_group_that_committed_only_during_the_audit_is_no_finding() -> None:
+    world = replace(WORLD, bounds=Bounds(10, None, 18))
+    report = begun(world).conclude({(TOPIC, 0): Closing(10, True)}, True)
+    assert (report.is_clean, report.tallies[TOPIC].pending) == (True, len(WORLD.records))
 
 
 def test_a_result_of_ours_without_a_position_is_found() -> None:
     audit = begun(WORLD)
     audit.result([("ce_source", b"/edo/app")], Place(RESULTS, 0, 9))
-    assert audit.conclude({}, True).findings == (Finding(Problem.UNEXPLAINED, RESULTS, 0, 9),)
+    assert audit.conclude(closings(WORLD), True).findings == (
+        Finding(Problem.UNEXPLAINED, RESULTS, 0, 9),
+    )
 
 
 def test_a_result_of_a_partition_that_the_source_does_not_have_is_found() -> None:
     audit = begun(WORLD)
     headers = [("ce_source", b"/edo/app"), ("ce_edoposition", f"{TOPIC}/7/0".encode())]
     audit.result(headers, Place(RESULTS, 0, 9))
-    assert dict(audit.conclude({}, True).counts) == {Problem.UNEXPLAINED: 1}
+    assert dict(audit.conclude(closings(WORLD), True).counts) == {Problem.UNEXPLAINED: 1}
 
 
 def test_what_another_application_wrote_is_foreign_and_no_finding() -> None:
@@ -214,7 +223,7 @@ def test_what_another_application_wrote_is_foreign_and_no_finding() -> None:
     audit.result(result_headers(10, app="other"), Place(RESULTS, 0, 9))
     audit.dead_letter(dead_letter_headers(10, app="other"), Place(RESULTS, 0, 9))
     audit.result(result_headers(10, topic="not.audited"), Place(RESULTS, 0, 9))
-    report = audit.conclude({}, True)
+    report = audit.conclude(closings(WORLD), True)
     assert (report.is_clean, report.foreign) == (True, 3)
 
 
@@ -283,7 +292,7 @@ def test_what_retention_has_deleted_from_the_source_is_not_auditable() -> None:
 
 def test_what_retention_deletes_during_the_audit_is_not_auditable() -> None:
     world = replace(WORLD, records=[15, 16, 17])
-    report = begun(world).conclude({(TOPIC, 0): 15}, True)
+    report = begun(world).conclude({(TOPIC, 0): Closing(15, True)}, True)
     assert report.is_clean
 
 

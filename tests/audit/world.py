@@ -7,7 +7,7 @@ import msgspec
 
 from edo_stream.core.accounts import Account, Fate, Run, runs_of
 from edo_stream.observe.audit.application import Audit, Place
-from edo_stream.observe.audit.evidence import Bounds
+from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Problem, Report
 
 APP = "app"
@@ -83,8 +83,13 @@ def begun(world: World) -> Audit:
     return audit
 
 
+def closings(world: World) -> dict[tuple[str, int], Closing]:
+    bounds = world.bounds
+    return {(TOPIC, 0): Closing(bounds.first, bounds.committed is not None)}
+
+
 def audited(world: World) -> Report:
-    return begun(world).conclude({}, world.has_all_accounts)
+    return begun(world).conclude(closings(world), world.has_all_accounts)
 
 
 def problems(world: World) -> dict[Problem, int]:

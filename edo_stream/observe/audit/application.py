@@ -7,7 +7,7 @@ import msgspec
 
 from edo_stream.core.accounts import Account
 from edo_stream.core.record import Headers
-from edo_stream.observe.audit.evidence import Bounds, SourceAudit
+from edo_stream.observe.audit.evidence import Bounds, Closing, SourceAudit
 from edo_stream.observe.audit.report import Finding, Findings, Problem, Report, Tally
 
 
@@ -90,15 +90,15 @@ class Audit:
         if (source := self._sources.get((topic, partition))) is not None:
             source.dead_letters_begin_with(offset)
 
-    def conclude(self, firsts: Mapping[tuple[str, int], int], has_all_accounts: bool) -> Report:
-        """Judge all evidence.
+    def conclude(
+        self, closings: Mapping[tuple[str, int], Closing], has_all_accounts: bool
+    ) -> Report:
+        """Judge all evidence, with one closing for each source.
 
-        ``firsts`` are the first offsets of the sources' logs after everything was read;
         ``has_all_accounts`` is false when retention has deleted accounts.
         """
         for place, source in self._sources.items():
-            first = firsts.get(place, source.bounds.first)
-            self._tallies[source.topic].add(source.conclude(first, has_all_accounts))
+            self._tallies[source.topic].add(source.conclude(closings[place], has_all_accounts))
         return Report(
             self._tallies, tuple(self._findings.kept), self._findings.counts, self._foreign
         )

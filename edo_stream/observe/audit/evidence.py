@@ -21,6 +21,15 @@ class Bounds(NamedTuple):
     """Next offset to be written; read after all results and dead letters were."""
 
 
+class Closing(NamedTuple):
+    """Where a source partition stands after everything was read."""
+
+    first: int
+    """First offset that the log still has."""
+    has_committed: bool
+    """Whether the group has an offset by now."""
+
+
 class Evidence(NamedTuple):
     """What is known of an offset."""
 
@@ -113,10 +122,10 @@ class SourceAudit:
         deleted_to = self.bounds.end if offset is None else self._progress.of(offset)
         self._dead_letters_deleted_to = max(self._dead_letters_deleted_to, deleted_to)
 
-    def conclude(self, first: int, has_all_accounts: bool) -> Tally:
-        """Judge the evidence; what lies before ``first`` was deleted while it was collected."""
-        self._check_bounds(has_all_accounts)
-        audited_from = self._audited_from(first, has_all_accounts)
+    def conclude(self, closing: Closing, has_all_accounts: bool) -> Tally:
+        """Judge the evidence."""
+        self._check_bounds(closing, has_all_accounts)
+        audited_from = self._audited_from(closing.first, has_all_accounts)
         tally = self._tally
         begin = audited_from - self.bounds.first
         # Records of which the log, or the accounts, were deleted meanwhile.
@@ -183,10 +192,11 @@ class SourceAudit:
             column[index] = min(column[index] + 1, _MANY)
         return 0 <= offset < self.bounds.end
 
-    def _check_bounds(self, has_all_accounts: bool) -> None:
+    def _check_bounds(self, closing: Closing, has_all_accounts: bool) -> None:
         committed = self.bounds.committed
         is_accounted = self._start is not None or self._first_accounted is not None
-        if committed is None and is_accounted:
+        # The group's first transaction may have been open when its offset was asked for.
+        if not closing.has_committed and is_accounted:
             self._find(Problem.NO_COMMITTED_OFFSET, self._start or self._first_accounted or 0)
         if committed is not None and committed > self.bounds.end:
             self._find(Problem.BEYOND_THE_LOG, committed)

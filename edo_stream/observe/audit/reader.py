@@ -27,7 +27,7 @@ from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.contract import Contract
 from edo_stream.observe.audit.application import Audit, Place
-from edo_stream.observe.audit.evidence import Bounds
+from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Problem, Report
 
 _FETCH_BYTES: Final = 4 << 20
@@ -143,12 +143,20 @@ class _Reading:
         await self._read_sources(sources)
         await self._read_results(results, output_ends)
         await self._read_dead_letters(letters, output_ends)
-        firsts = await self._firsts(sources)
         account_firsts = await self._firsts(accounts)
         return self._audit.conclude(
-            {(topic, partition): first for (topic, partition), first in firsts.items()},
-            has_all_accounts=not any(account_firsts.values()),
+            await self._closings(sources), has_all_accounts=not any(account_firsts.values())
         )
+
+    async def _closings(
+        self, sources: Collection[TopicPartition]
+    ) -> Mapping[tuple[str, int], Closing]:
+        firsts = await self._firsts(sources)
+        committed = await self._committed()
+        return {
+            place: Closing(firsts[place], _offset(committed, place) is not None)
+            for place in sources
+        }
 
     async def _committed(self) -> Mapping[TopicPartition, Any]:
         """Offsets of the group; a coordinator that is moving or new is waited for."""
@@ -213,8 +221,7 @@ class _Reading:
         ends = await self._open_reader.end_offsets(list(sources))
         self._source_ends = await self._reader.end_offsets(list(sources))
         for place in sources:
-            offset = committed[place].offset if place in committed else -1
-            bounds = Bounds(firsts[place], offset if offset >= 0 else None, ends[place])
+            bounds = Bounds(firsts[place], _offset(committed, place), ends[place])
             self._audit.source(place.topic, place.partition, bounds)
 
     async def _read_accounts(
@@ -304,3 +311,8 @@ class _Reading:
             done = sum(min(read[place], ends[place]) - firsts[place] for place in read)
             self._on_progress(Progress(what, done, total))
         self._reader.unsubscribe()
+
+
+def _offset(committed: Mapping[TopicPartition, Any], place: TopicPartition) -> int | None:
+    offset: int = committed[place].offset if place in committed else -1
+    return offset if offset >= 0 else None
