@@ -24,6 +24,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from edo_stream.cli.audit import report_table
 from edo_stream.engine.admin import Admin
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import BrokerAccess, broker_access
@@ -306,7 +307,7 @@ async def _watched(place: Place, progress: Progress) -> AsyncIterator[None]:
 
 
 def _conclude(console: Console, judged: Judged, profile: Profile) -> None:
-    console.print(_accounts(judged.report))
+    console.print(report_table(judged.report))
     console.print(_verdict(judged, profile))
     for finding in judged.report.findings[:20]:
         console.print(f"  {finding}", style="red", highlight=False)
@@ -316,17 +317,6 @@ def _conclude(console: Console, judged: Judged, profile: Profile) -> None:
     else:
         text = "FAIL: see above; the workers' logs are in the demo's directory."
         console.print(text, style="bold red")
-
-
-def _accounts(report: Report) -> Table:
-    names = ("records", "emitted", "duplicate", "held", "skipped", "dead_lettered", "unaccounted")
-    table = Table(title="What became of every record (audited from the topics)")
-    table.add_column("source topic")
-    for name in names:
-        table.add_column(name.replace("_", "-"), justify="right")
-    for topic, tally in report.tallies.items():
-        table.add_row(topic, *(f"{getattr(tally, name):,}" for name in names))
-    return table
 
 
 def _verdict(judged: Judged, profile: Profile) -> Table:

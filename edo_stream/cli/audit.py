@@ -61,8 +61,7 @@ def _teller(update: Callable[[str], None]) -> Callable[[Progress], None]:
 
 def _show(report: Report) -> None:
     console = Console()
-    for topic, tally in report.tallies.items():
-        console.print(_table(topic, tally))
+    console.print(report_table(report))
     for finding in report.findings:
         console.print(str(finding), style="red", markup=False)
     for problem, count in report.counts.items():
@@ -72,17 +71,24 @@ def _show(report: Report) -> None:
     console.print("all adds up" if report.is_clean else "does NOT add up")
 
 
-#: Shown even when nothing is there.
-_ALWAYS = frozenset({"emitted", "pending", "unaccounted"})
+#: Columns that are there even when nothing is in them.
+_ALWAYS = frozenset(
+    {"emitted", "duplicate", "held", "skipped", "dead_lettered", "pending", "unaccounted"}
+)
 
 
-def _table(topic: str, tally: Tally) -> Table:
-    table = Table(title=topic, title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("records", f"{tally.records:,}", end_section=True)
-    for column in fields(tally):
-        count = getattr(tally, column.name)
-        if count or column.name in _ALWAYS:
-            table.add_row(column.name.replace("_", " "), f"{count:,}")
+def report_table(report: Report) -> Table:
+    """One row a source topic, one column a fate; rare ones only where there are any."""
+    names = [
+        column.name
+        for column in fields(Tally)
+        if column.name in _ALWAYS
+        or any(getattr(tally, column.name) for tally in report.tallies.values())
+    ]
+    table = Table(title="what became of every record")
+    table.add_column("source topic")
+    for name in ("records", *names):
+        table.add_column(name.replace("_", "-"), justify="right")
+    for topic, tally in report.tallies.items():
+        table.add_row(topic, *(f"{getattr(tally, name):,}" for name in ("records", *names)))
     return table
