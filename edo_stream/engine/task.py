@@ -236,6 +236,8 @@ class Task:
 
     def offer(self, handed: Handed) -> None:
         """Take a batch from the transport; never blocks, never raises."""
+        if self.phase is Phase.REFUSED:
+            return  # Without credit: fetching pauses, instead of reading the topic for nothing.
         if handed.epoch != self._epochs.get(handed.partition):
             self._ports.intake.credit(handed)
             return

@@ -173,7 +173,7 @@ class TaskConsumer(driver.Consumer):
             )
         except OffsetOutOfRangeError as error:
             for partition in error.args[0]:
-                self.loop.call_soon_threadsafe(self.on_out_of_range, TopicPartition(*partition))
+                self._lose(client, TopicPartition(*partition))
             return []
         except NoOffsetForPartitionError:
             return []  # Not positioned yet: its task is about to move it.
@@ -194,6 +194,14 @@ class TaskConsumer(driver.Consumer):
             batches.append(Handed(partition, records, epoch, self._chain[partition], size_bytes))
             self._chain[partition] = records[-1].offset
         return batches
+
+    def _lose(self, client: Any, partition: TopicPartition) -> None:
+        """Fetch no more of a partition whose position is gone; its task moves it, or stops."""
+        # Without the pause the fetcher would ask again at once, a thousand times a second.
+        if partition in client.assignment():
+            client.pause(partition)
+        if self._epochs.pop(partition, None) is not None:
+            self.loop.call_soon_threadsafe(self.on_out_of_range, partition)
 
     async def _hand_over(self, batch: Handed) -> None:
         partition = batch.partition

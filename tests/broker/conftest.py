@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edo_stream.local.kafka import LocalKafka
+from tests.broker.bench import Bench
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,3 +32,12 @@ def environment(kafka: LocalKafka) -> dict[str, str]:
         stdout=subprocess.DEVNULL,
     )
     return environment
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, tmp_path: Path, kafka: LocalKafka) -> Iterator[Bench]:
+    """A place of the test's own on the shared broker."""
+    name = f"t{zlib.crc32(request.node.nodeid.encode()):08x}"
+    bench = Bench(tmp_path, name, {"EDO_BROKER": kafka.bootstrap})
+    yield bench
+    bench.close()

@@ -1,0 +1,71 @@
+"""Where a worker would lose or repeat something, it stops the task and says what to do."""
+
+import re
+
+from tests.broker.bench import Bench, events, log_of, wait_until_logged
+
+
+def run_and_stop(bench: Bench, topic: str, count: int) -> None:
+    worker = bench.worker()
+    worker.start()
+    bench.results(topic, count)
+    worker.stop()
+
+
+def test_a_range_lost_to_retention_needs_consent_and_is_counted(bench: Bench) -> None:
+    topic = bench.declare("lost")
+    bench.apply()
+    bench.send(topic, events("1", "2", "3"))
+    run_and_stop(bench, topic, 3)
+    bench.send(topic, events("4", "5", "6"))
+    bench.delete_records(topic, before=5)
+
+    refused = bench.worker()
+    refused.start()
+    wait_until_logged(refused, f"EDO_ACCEPT_LOSS={topic}:0:3-5")
+    assert f"task stopped: {bench.name}-0: {topic}-0: offsets 3 to 4" in log_of(refused)
+    assert refused.is_running
+    refused.stop()
+    assert len(bench.read(f"{topic}.out")) == 3
+
+    bench.worker(EDO_ACCEPT_LOSS=f"{topic}:0:3-5").start()
+    assert bench.result_ids(topic, 4) == ["1", "2", "3", "6"]
+    assert [account.lost for account in bench.accounts(topic) if account.lost] == [(3, 5)]
+
+
+def test_a_range_lost_while_the_worker_runs_stops_the_task_as_well(bench: Bench) -> None:
+    topic = bench.declare("running")
+    bench.apply()
+    bench.send(topic, events("1"))
+    worker = bench.worker()
+    worker.start()
+    bench.results(topic, 1)
+
+    worker.freeze()
+    # A fetch that is under way may bring this one, and no more.
+    bench.send(topic, events("2"))
+    bench.send(topic, events("3", "4"))
+    bench.delete_records(topic, before=3)
+    bench.send(topic, events("5"))
+    worker.thaw()
+
+    wait_until_logged(worker, f"EDO_ACCEPT_LOSS={topic}:0:")
+    assert re.search(rf"EDO_ACCEPT_LOSS={topic}:0:[12]-3;", log_of(worker))
+    # The fetcher does not go on to ask for what is gone.
+    assert log_of(worker).count("out of range") < 10
+    assert "Traceback" not in log_of(worker)
+
+
+def test_group_offsets_reset_from_outside_are_refused(bench: Bench) -> None:
+    topic = bench.declare("reset")
+    bench.apply()
+    bench.send(topic, events("1", "2", "3"))
+    run_and_stop(bench, topic, 3)
+    bench.set_group_offset(topic, 0)
+
+    worker = bench.worker()
+    worker.start()
+    wait_until_logged(worker, "stands at offset 0 but the state was written at offset 3")
+
+    assert "task stopped" in log_of(worker)
+    assert len(bench.read(f"{topic}.out")) == 3
