@@ -25,6 +25,7 @@ from rich.live import Live
 from rich.table import Table
 
 from edo_stream.cli.audit import report_table
+from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import BrokerAccess, broker_access
@@ -54,7 +55,6 @@ _KILL_AFTER_S: Final = 11.0
 """In the spike of the profile."""
 _SETTLE_S: Final = 90.0
 _PLAIN_PROGRESS_S: Final = 5.0
-_PLAIN_WIDTH: Final = 120
 
 
 @dataclass(slots=True)
@@ -348,9 +348,7 @@ def main(events: int = PROFILES["demo"].events, directory: Path = Path("data/dem
 
     EDO_BROKER uses a Kafka that is already there; otherwise one is started for the demo.
     """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
+    console = screen()
     try:
         is_exact = run(events, directory.absolute(), console)
     except (LocalError, RegistryError, SettingsError, KafkaError) as error:

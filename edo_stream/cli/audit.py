@@ -7,10 +7,10 @@ from dataclasses import fields
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.cli.screen import screen
 from edo_stream.observe.audit.reader import AuditSpec, Progress, UndecidedError, audit_topics
 from edo_stream.observe.audit.report import Report, Tally
 from edo_stream.registry import control_topic
@@ -38,7 +38,7 @@ def audit(
     )
     with (
         unreachable(settings.broker),
-        Console(stderr=True).status(f"audit of {spec.app}") as status,
+        screen(is_stderr=True).status(f"audit of {spec.app}") as status,
     ):
         broker = environment.access.client()
         try:
@@ -60,7 +60,7 @@ def _teller(update: Callable[[str], None]) -> Callable[[Progress], None]:
 
 
 def _show(report: Report) -> None:
-    console = Console()
+    console = screen()
     console.print(report_table(report))
     for finding in report.findings:
         console.print(str(finding), style="red", markup=False)
@@ -86,9 +86,9 @@ def report_table(report: Report) -> Table:
         or any(getattr(tally, column.name) for tally in report.tallies.values())
     ]
     table = Table(title="what became of every record")
-    table.add_column("source topic")
+    table.add_column("source topic", overflow="fold")
     for name in ("records", *names):
-        table.add_column(name.replace("_", "-"), justify="right")
+        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
     for topic, tally in report.tallies.items():
         table.add_row(topic, *(f"{getattr(tally, name):,}" for name in ("records", *names)))
     return table

@@ -3,10 +3,10 @@
 import asyncio
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from edo_stream.cli.environment import Environment, unreachable
+from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin, PreparationError, Wanted
 from edo_stream.engine.plans import wanted_topics
 
@@ -30,7 +30,7 @@ def apply() -> None:
     table = Table("topic", "partitions", "state")
     for topic, state in states:
         table.add_row(topic.name, str(topic.partitions), state)
-    Console().print(table)
+    screen().print(table)
     if any(state.startswith("differs") for _, state in states):
         raise typer.Exit(1)
 
