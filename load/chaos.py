@@ -17,8 +17,14 @@ from typing import Final
 
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
+from edo_stream.observe.audit.reader import AuditSpec, audit_topics
+from edo_stream.observe.audit.report import Report
+from edo_stream.observe.outcome import Verdict
+from edo_stream.registry import Registry
+from edo_stream.registry.plan import ACCOUNTS
 from load.expect import Comparison, Expectation, compare, expect
 from load.fleet import LocalWorker
+from load.outcome import judge_topics
 from load.plan import plan
 from load.profile import Profile
 from load.read import count_records, read_ids, records
@@ -60,13 +66,14 @@ class Outcome:
     """What a storm has left behind."""
 
     comparison: Comparison
+    """What came out, against what the burst's profile says must come out."""
+    verdict: Verdict
+    """What came out, against what is in the source topic."""
+    audit: Report
+    """The accounts, against source, results and dead letters."""
     harms: list[str] = field(default_factory=list)
     recount: list[str] = field(default_factory=list)
     """Where the tables differ from the burst."""
-
-    @property
-    def is_exact(self) -> bool:
-        return self.comparison.is_exact and not self.recount
 
 
 @contextmanager
@@ -89,11 +96,12 @@ def fleet(
         yield workers
 
 
-async def run(
+async def run(  # noqa: PLR0913 - what a run is made of
     storm: Storm,
     workers: Sequence[LocalWorker],
     broker: str,
     app: str,
+    registry: Registry,
     report: Callable[[str], None],
 ) -> Outcome:
     """Send the burst, hurt the workers meanwhile, and judge when all has settled."""
@@ -106,8 +114,15 @@ async def run(
     report(f"sent {sent.sent:,} records, {len(harms)} harms done")
     expectation = expect(storm.profile)
     comparison = await _settled(expectation, access, report)
-    recount = await recount_tables(expectation, access, app)
-    return Outcome(comparison, harms, recount)
+    contract = registry.contracts[SOURCE]
+    spec = AuditSpec(app, [contract], [], ACCOUNTS)
+    return Outcome(
+        comparison,
+        await judge_topics(contract, access),
+        await audit_topics(spec, access, lambda _: None),
+        harms,
+        await recount_tables(expectation, access, app),
+    )
 
 
 async def _hurt(

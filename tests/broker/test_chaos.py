@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edo_stream.registry import load
 from load.chaos import Harm, Outcome, Storm, fleet, run
 from load.profile import Profile
 
@@ -23,8 +24,10 @@ def storm_of(seed: int, *harms: Harm) -> Storm:
 
 
 def outlive(storm: Storm, tmp_path: Path, environment: dict[str, str]) -> Outcome:
+    registry = load(Path(environment["EDO_TOPICS"]))
+    broker = environment["EDO_BROKER"]
     with fleet(tmp_path, storm.workers, environment) as workers:
-        return asyncio.run(run(storm, workers, environment["EDO_BROKER"], "edo-decide", print))
+        return asyncio.run(run(storm, workers, broker, "edo-decide", registry, print))
 
 
 @pytest.mark.parametrize(("seed", "harm"), [(101, Harm.KILL), (102, Harm.STOP), (103, Harm.FREEZE)])
