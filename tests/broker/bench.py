@@ -141,9 +141,12 @@ class Bench:
 
     # -- workers and commands
 
-    def worker(self, name: str = "worker", **environment: str) -> LocalWorker:
+    def worker(
+        self, name: str = "worker", log_level: str = "info", **environment: str
+    ) -> LocalWorker:
         """A worker to start; its data stay with its name. It ends with the test at the latest."""
-        worker = LocalWorker(self.root / name, {**self.environment, **environment})
+        environment = {**self.environment, **environment}
+        worker = LocalWorker(self.root / name, environment, log_level=log_level)
         self._workers.append(worker)
         return worker
 
