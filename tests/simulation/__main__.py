@@ -1,4 +1,4 @@
-"""Run seeds by hand: ``python -m tests.simulation --seed 7 --trace``, or ``--count 50000``."""
+"""Run seeds by hand: ``python -m tests.simulation --seed 7 --trace``, or ``--seeds 50000``."""
 
 import argparse
 import sys
@@ -33,12 +33,15 @@ def run_range(seeds: range) -> tuple[dict[int, list[str]], "Counter[str]"]:
 def main() -> int:
     """Run what was asked for; the status says whether all was well."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
-    parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--count", type=int, default=1, help="how many seeds")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="the first of many")
+    parser.add_argument("--seeds", type=int, default=2_000, help="how many")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--trace", action="store_true", help="print the history of each")
     arguments = parser.parse_args()
-    seeds = range(arguments.seed, arguments.seed + arguments.count)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if arguments.seed is not None:
+        seeds = range(arguments.seed, arguments.seed + 1)
     if arguments.trace:
         return max((_show(seed) for seed in seeds), default=0)
     began = perf_counter()
@@ -50,24 +53,31 @@ def main() -> int:
             failures.update(found)
             fired.update(counts)
             for seed, messages in found.items():
-                print(f"seed {seed}: {messages[0]}", flush=True)
+                _say(f"seed {seed}: {messages[0]}")
             if part[-1] % 5_000 == 4_999:
-                print(f"… {part[-1] + 1}: {len(failures)} failures", flush=True)
+                _say(f"… {part[-1] + 1}: {len(failures)} failures")
     lasted_s = perf_counter() - began
-    print(f"{len(seeds)} seeds, {len(failures)} failures, {len(seeds) / lasted_s:.0f} seeds/s")
-    print(", ".join(f"{name} {count}" for name, count in sorted(fired.items())))
+    _say(f"{len(seeds)} seeds, {len(failures)} failures, {len(seeds) / lasted_s:.0f} seeds/s")
+    _say(", ".join(f"{name} {count}" for name, count in sorted(fired.items())))
     return 1 if failures else 0
 
 
 def _show(seed: int) -> int:
     outcome = run(seed, keeps_trace=True)
     for line in outcome.trace:
-        print(line)
-    print(f"seed {seed}: {outcome.steps} steps, {outcome.transactions} transactions, "
-          f"{outcome.resets} resets, {outcome.lasted_s:.1f} s, {dict(outcome.fired)}")
+        _say(line)
+    _say(
+        f"seed {seed}: {outcome.steps} steps, {outcome.transactions} transactions, "
+        f"{outcome.resets} resets, {outcome.lasted_s:.1f} s, {dict(outcome.fired)}"
+    )
     for failure in outcome.failures:
-        print(f"FAILED: {failure}")
+        _say(f"FAILED: {failure}")
     return 1 if outcome.failures else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

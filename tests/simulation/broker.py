@@ -160,7 +160,8 @@ class Log:
         self.entries = [
             entry
             for entry in self.entries
-            if entry.offset >= before or (not entry.is_marker and last.get(entry.key) == entry.offset)
+            if entry.offset >= before
+            or (not entry.is_marker and last.get(entry.key) == entry.offset)
         ]
 
     def delete_before(self, offset: int) -> None:

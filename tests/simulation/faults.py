@@ -63,6 +63,7 @@ class Faults:
             raise Killed
         if self.crash_at_call == (self.calls, when) or self.strikes(f"crash-{when}"):
             self.fired[f"crash-{when}-call"] += 1
+            self.crash_at_call = None
             process.kill()
             raise Killed
         if when == "after":

@@ -41,7 +41,9 @@ _decode_account = msgspec.json.Decoder(Account).decode
 class Watch:
     """Looks at every write to a disk and at every committed offset."""
 
-    def __init__(self, broker: Broker, tables: Mapping[str, tuple[str, Expand]], fail: Fail) -> None:
+    def __init__(
+        self, broker: Broker, tables: Mapping[str, tuple[str, Expand]], fail: Fail
+    ) -> None:
         self._broker = broker
         self._tables = tables
         self._fail = fail
@@ -163,9 +165,7 @@ def _judge_disks(
             fail(f"{platter.name}: stands at {platter.offset}, the changelog at {last}")
         if platter.rows != rows:
             keys = sorted(
-                key
-                for key in {*rows, *platter.rows}
-                if rows.get(key) != platter.rows.get(key)
+                key for key in {*rows, *platter.rows} if rows.get(key) != platter.rows.get(key)
             )
             fail(f"{platter.name}: disk and changelog differ in {keys}")
         left: dict[bytes, bytes] = {}
@@ -193,6 +193,7 @@ def _fates(
 ) -> dict[int, str]:
     """Fate of each record by the accounts; each record once, settled at most once."""
     fates: dict[int, str] = {}
+    lost: set[int] = set()
     begun, next_offset = 0, 0
     for account in accounts:
         if account.start is not None:
@@ -200,34 +201,30 @@ def _fates(
             if fates:
                 fail(f"{place}: begun anew at {account.start} after {max(fates)}")
         if account.lost is not None:
-            if account.lost[0] != next_offset and account.lost[0] < next_offset:
+            if account.lost[0] < next_offset:
                 fail(f"{place}: lost {account.lost} but read up to {next_offset}")
             next_offset = account.lost[1]
+            lost.update(range(*account.lost))
         for run in account.runs:
             if run.offset < next_offset:
                 fail(f"{place}: {run} after {next_offset - 1}: read twice")
             next_offset = run.offset + run.length
             fates.update(dict.fromkeys(range(run.offset, next_offset), run.fate))
-        for run in account.settled:
-            for offset in range(run.offset, run.offset + run.length):
-                if fates.get(offset) != "h":
-                    fail(f"{place}: {offset} settled as {run.fate}, was {fates.get(offset)}")
-                fates[offset] = run.fate
-    lost = {
-        offset
-        for account in accounts
-        if account.lost is not None
-        for offset in range(*account.lost)
-    }
-    expected = {
-        entry.offset
-        for entry in broker.logs[place].committed()
-        if entry.offset >= begun and entry.offset not in lost
-    }
+        _settle(place, account, fates, fail)
+    committed = {entry.offset for entry in broker.logs[place].committed()}
+    expected = {offset for offset in committed if offset >= begun} - lost
     if expected != set(fates):
         missing, invented = sorted(expected - set(fates)), sorted(set(fates) - expected)
         fail(f"{place}: without a fate are {missing}, without a record {invented}")
     return fates
+
+
+def _settle(place: TopicPartition, account: Account, fates: dict[int, str], fail: Fail) -> None:
+    for run in account.settled:
+        for offset in range(run.offset, run.offset + run.length):
+            if fates.get(offset) != "h":
+                fail(f"{place}: {offset} settled as {run.fate}, was {fates.get(offset)}")
+            fates[offset] = run.fate
 
 
 def _waits(accounts: list[Account]) -> dict[int, tuple[int, float]]:
@@ -265,9 +262,7 @@ class _PartitionJudge:
         self._fates = fates
         self._state = state
         self._fail_with = fail
-        self._input = [
-            entry for entry in broker.logs[place].committed() if entry.offset in fates
-        ]
+        self._input = [entry for entry in broker.logs[place].committed() if entry.offset in fates]
         self._events = {entry.offset: decode(entry) for entry in self._input}
         self._keys = {entry.offset: entry.key for entry in self._input}
         self._emitted = self._outputs(contract.emit, "ce_edoposition")
@@ -298,11 +293,11 @@ class _PartitionJudge:
             for entry in log.committed():
                 headers = dict(entry.headers)
                 offset = int((headers[header] or b"").rpartition(b"/")[2])
-                is_ours = (
-                    headers.get("edo-partition", b"%d" % self._place.partition)
-                    == b"%d" % self._place.partition
-                    and headers.get("ce_edoposition", self._where(offset)) == self._where(offset)
-                )
+                is_ours = headers.get(
+                    "edo-partition", b"%d" % self._place.partition
+                ) == b"%d" % self._place.partition and headers.get(
+                    "ce_edoposition", self._where(offset)
+                ) == self._where(offset)
                 if is_ours and offset in inputs:
                     found.append((entry, inputs[offset]))
                 elif is_ours:
@@ -386,13 +381,17 @@ class _PartitionJudge:
                     (data["topic"], data["partition"]) == self._place
                 ):
                     found.append(
-                        (data["key"].encode(), data["first"], data["last"], data["reason"], data["at"])
+                        (
+                            data["key"].encode(),
+                            data["first"],
+                            data["last"],
+                            data["reason"],
+                            data["at"],
+                        )
                     )
         return found
 
-    def _judge_timeout(
-        self, policy: SequenceOrder, key: bytes, missing: range, at_ms: int
-    ) -> None:
+    def _judge_timeout(self, policy: SequenceOrder, key: bytes, missing: range, at_ms: int) -> None:
         """A gap must not time out over a record that was there, unread, when it was due."""
         due_ms = policy.gap_timeout_ms + min(
             (
@@ -429,14 +428,14 @@ class _PartitionJudge:
         if raw is None:
             return
         row = decode_sequence(raw)
-        held = sum(
-            self._fates[entry.offset] == "h" for entry in self._input if entry.key == key
-        )
+        held = sum(self._fates[entry.offset] == "h" for entry in self._input if entry.key == key)
         if row.held != held:
             self._fail(f"key {key!r}: {held} are held, its row says {row.held}")
         if held and policy.on_timeout is not OnTimeout.HOLD:
             self._fail(f"key {key!r}: {held} are still held")
-        in_turn = [self._number(of) for out, of in self._emitted if of.key == key and not _is_late(out)]
+        in_turn = [
+            self._number(of) for out, of in self._emitted if of.key == key and not _is_late(out)
+        ]
         if in_turn:
             used = numbers.keys() | {
                 event.position

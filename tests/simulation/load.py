@@ -121,7 +121,9 @@ def _some_order(random: Random) -> OrderingPolicy:
     return SequenceOrder(
         start=random.choice((None, 1, 1)),
         gap_timeout_ms=random.randrange(500, 6_000),
-        on_timeout=random.choice((OnTimeout.SKIP, OnTimeout.SKIP, OnTimeout.DEAD_LETTER, OnTimeout.HOLD)),
+        on_timeout=random.choice(
+            (OnTimeout.SKIP, OnTimeout.SKIP, OnTimeout.DEAD_LETTER, OnTimeout.HOLD)
+        ),
         held_per_key_max=random.choice((2, 1_000, 1_000)),
         on_full=random.choice(list(OnFull)),
         on_late=random.choice(list(OnLate)),

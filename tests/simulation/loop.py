@@ -36,7 +36,9 @@ class Process:
         self.context.run(_PROCESS.set, self)
         self.steps = 0
         """Callbacks run so far: the places between which it can be killed."""
-        self.dies_at_step: int | None = None
+        self.acts_at_step: int | None = None
+        """Step before which :attr:`act` is called, to kill or to pause the process there."""
+        self.act: Callable[[], None] = self.kill
         self.on_death: Callable[[], None] = lambda: None
         self._loop = loop
         self._frozen: list[asyncio.Handle] | None = None
@@ -71,16 +73,14 @@ class Process:
 
     def admits(self, handle: asyncio.Handle) -> bool:
         """Whether a callback of the process may run now."""
-        if not self.is_alive:
-            return False
+        if self.is_alive and self._frozen is None:
+            self.steps += 1
+            if self.steps == self.acts_at_step:
+                self.act()
         if self._frozen is not None:
             self._frozen.append(handle)
             return False
-        self.steps += 1
-        if self.steps == self.dies_at_step:
-            self.kill()
-            return False
-        return True
+        return self.is_alive
 
 
 _PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)

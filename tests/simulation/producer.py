@@ -116,7 +116,7 @@ class SimulatedProducer:
             raise KafkaConnectionError("simulated: no broker")
         while True:
             try:
-                _, producer_id, epoch = self._who = (
+                self._who = (
                     self._transactional_id,
                     *await m.network.call(
                         m.process,
@@ -311,9 +311,7 @@ class SimulatedProducer:
         while True:
             delay_s = self._slow(f"{name}-slow")
             try:
-                answer = await m.network.call(
-                    m.process, effect, self._who, *args, delay_s=delay_s
-                )
+                answer = await m.network.call(m.process, effect, self._who, *args, delay_s=delay_s)
             except ConcurrentTransactions:
                 await asyncio.sleep(0.02)
                 continue

@@ -9,7 +9,7 @@ _LASTS_S = 12.0
 _HURTS_UNTIL_S = 22.0
 
 #: Probability of each fault at an opportunity, before the scenario picks and scales.
-_RATES = {
+RATES = {
     "init-fails": 0.05,
     "init-slow": 0.05,
     "stop-hangs": 0.03,
@@ -39,7 +39,7 @@ _RATES = {
     "crash-after": 0.002,
 }
 
-_BLOWS = {
+BLOWS = {
     "kill": 3.0,
     "pause": 3.0,
     "mute": 2.0,
@@ -64,7 +64,7 @@ def scenario_of(seed: int) -> Scenario:
     groups = _groups(random)
     machines = random.choice((1, 2, 2, 3, 4))
     is_calm = random.random() < 0.03
-    chosen = [name for name in _RATES if random.random() < 0.5]
+    chosen = [name for name in RATES if random.random() < 0.5]
     scale = 0.0 if is_calm else random.choice((0.3, 1.0, 1.0, 2.0))
     blows = 0 if is_calm else random.randrange(0, 9)
     return Scenario(
@@ -72,10 +72,8 @@ def scenario_of(seed: int) -> Scenario:
         groups=groups,
         arrivals=arrivals(random, groups, random.randrange(8, 70), _LASTS_S),
         machines=machines,
-        rates={name: min(1.0, _RATES[name] * scale) for name in chosen},
-        blows=sorted(
-            (_blow(random, machines) for _ in range(blows)), key=lambda blow: blow.at_s
-        ),
+        rates={name: min(1.0, RATES[name] * scale) for name in chosen},
+        blows=sorted((_blow(random, machines) for _ in range(blows)), key=lambda blow: blow.at_s),
         hurts_until_s=_HURTS_UNTIL_S,
         fetch_records_max=random.choice((1, 4, 8, 30)),
         batch_records_max=random.choice((2, 20, 2_000)),
@@ -95,7 +93,7 @@ def _groups(random: Random) -> list[Group]:
 
 
 def _blow(random: Random, machines: int) -> Blow:
-    kind = random.choices(list(_BLOWS), list(_BLOWS.values()))[0]
+    kind = random.choices(list(BLOWS), list(BLOWS.values()))[0]
     # A machine more than there are at the start is one that is added.
     machine = machines if kind == "add" else random.randrange(machines + 1)
     lasts_s = random.choice(_DURATIONS_S) * random.uniform(0.3, 1.0)

@@ -90,7 +90,7 @@ class Outcome:
     resets: int
     fenced_requests: int
     lasted_s: float
-    process_steps: int
+    process_steps: dict[str, int]
     refusals: list[str]
     trace: list[str]
 
@@ -114,6 +114,8 @@ class World:
         self.ended: list[Worker] = []
         self.trace: deque[str] = deque(maxlen=5_000)
         self.keeps_trace = keeps_trace
+        #: Called with each worker before it begins.
+        self.prepare: Callable[[Worker], None] = lambda worker: None
         self.tables: dict[str, tuple[str, Expand]] = {}
         self._create_topics()
         self.watch = Watch(self.broker, self.tables, self.fail)
@@ -227,7 +229,9 @@ class World:
         deadline = loop.time() + _QUIET_WITHIN_S
         while (restless := self._restless()) is not None:
             if loop.time() > deadline:
-                self.fail(f"STALLED: not quiet {_QUIET_WITHIN_S:.0f} s after the faults: {restless}")
+                self.fail(
+                    f"STALLED: not quiet {_QUIET_WITHIN_S:.0f} s after the faults: {restless}"
+                )
                 return
             if self.refusals and scenario.is_refusal_wanted:
                 break
@@ -292,6 +296,7 @@ class World:
         incarnation = self.incarnations[machine] = self.incarnations.get(machine, -1) + 1
         worker = self.workers[machine] = Worker(self, machine, f"w{machine}.{incarnation}")
         self.say(f"{worker.process} starts")
+        self.prepare(worker)
         worker.begin()
 
     def end(self, worker: "Worker", restart_s: float, why: str) -> None:
@@ -437,7 +442,7 @@ class World:
             resets=sum(worker.stats("resets") for worker in workers),
             fenced_requests=self.broker.fenced_requests,
             lasted_s=self.loop.time(),
-            process_steps=max((worker.process.steps for worker in workers), default=0),
+            process_steps={worker.process.name: worker.process.steps for worker in workers},
             refusals=self.refusals,
             trace=list(self.trace),
         )
@@ -452,9 +457,7 @@ class Worker:
         self.process = Process(name, world.loop)
         self._world = world
         self._made: list[Task] = []
-        machinery = Machinery(
-            world.loop, self.process, world.broker, world.network, world.faults
-        )
+        machinery = Machinery(world.loop, self.process, world.broker, world.network, world.faults)
         scenario = world.scenario
         topics = [topic for group in scenario.groups for topic in group.topics]
         intake = SimulatedIntake(machinery, scenario.fetch_records_max, topics)
