@@ -18,6 +18,7 @@ def test_the_demo_accounts_for_everything_and_leaves_nothing_running(tmp_path: P
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr
