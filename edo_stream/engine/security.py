@@ -1,5 +1,6 @@
 """How every client of the engine reaches the broker."""
 
+import logging
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,10 @@ class BrokerAccess(msgspec.Struct, frozen=True):
         """Arguments for any client, with the security settings."""
         return {"bootstrap_servers": self.bootstrap, **self.security, **more}
 
+    def __repr__(self) -> str:
+        """Show the address alone: the credentials would be among the fields."""
+        return f"{type(self).__name__}({self.bootstrap!r})"
+
 
 class AccessError(Exception):
     """The credentials cannot be used; says which file or variable."""
@@ -36,10 +41,17 @@ def broker_access(settings: Settings) -> BrokerAccess:
         security["ssl_context"] = _tls(settings)
     if settings.uses_sasl:
         assert settings.sasl_password is not None
+        logging.getLogger("aiokafka.conn").addFilter(_has_no_credentials)
         security["sasl_mechanism"] = settings.sasl_mechanism
         security["sasl_plain_username"] = settings.sasl_username
         security["sasl_plain_password"] = settings.sasl_password.get_secret_value()
     return BrokerAccess(settings.broker, security)
+
+
+def _has_no_credentials(record: logging.LogRecord) -> bool:
+    """Keep out of the log what aiokafka logs at debug level: its requests, password included."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return not any(type(one).__name__.startswith("SaslAuthenticate") for one in arguments)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
