@@ -33,7 +33,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/deptry -v . 2>&1 | tail -n 2
+	$(BIN)/deptry --no-ansi .
 	$(BIN)/pytest -q --ignore=tests/broker --ignore=tests/local
 
 broker: $(VENV)/.ready
