@@ -151,13 +151,12 @@ class TaskConsumer(driver.Consumer):
             if not (self.flow_active and self._epochs):
                 await self.sleep(_NOTHING_TO_FETCH_S)
                 continue
-            generation = self.app.consumer_generation_id
             try:
                 batches = await self._in_thread(self._fetch)
             except ConsumerStoppedError:
                 return
-            if generation != self.app.consumer_generation_id:
-                continue  # Void: after a rebalance every partition is sought anew.
+            # Drained before a rebalance, they are void by their epoch. Drained after it, by a
+            # fetch that began before, they are linked to the new epoch and must not be dropped.
             for batch in batches:
                 await self._hand_over(batch)
             await asyncio.sleep(0)

@@ -112,19 +112,10 @@ class SimulatedIntake:
     async def _drain(self) -> None:
         m = self._m
         while True:
-            self._news.clear()
-            wanted = {
-                place: position
-                for place, position in self._positions.items()
-                if place not in self._paused
-                and place in self._epochs
-                and (position < m.broker.logs[place].last_stable)
-            }
-            if not wanted:
+            while not (wanted := self._wanted()):
+                self._news.clear()
                 await self._news.wait()
-                continue
             records_max = 1 + int(m.faults.between(0, self._records_max))
-            generation = self.generation
             delay_s = 8 ** m.faults.between(-1, 1) if m.faults.strikes("fetch-slow") else 0.0
             found = await m.network.call(
                 m.process, self._fetch, wanted, records_max, delay_s=delay_s
@@ -132,10 +123,18 @@ class SimulatedIntake:
             batches = self._linked(wanted, found)
             # From the consumer's thread to the main loop.
             await asyncio.sleep(m.faults.between(0, 0.002))
-            if generation != self.generation:
-                continue
             for batch in batches:
                 await self._hand_over(batch)
+
+    def _wanted(self) -> dict[TopicPartition, int]:
+        """Positions of the partitions that have something to read, and may be read."""
+        return {
+            place: position
+            for place, position in self._positions.items()
+            if place not in self._paused
+            and place in self._epochs
+            and position < self._m.broker.logs[place].last_stable
+        }
 
     def _fetch(
         self, wanted: dict[TopicPartition, int], records_max: int
@@ -157,6 +156,7 @@ class SimulatedIntake:
                 continue  # It was sought meanwhile.
             if part is None:
                 self._positions.pop(place)
+                self._epochs.pop(place)
                 self.on_out_of_range(place)
                 continue
             records, self._positions[place] = part
