@@ -1,5 +1,6 @@
 """Topics at the broker: what is there, what is missing, what contradicts the contracts."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
+
+_APPEARS_WITHIN_S = 10.0
+_APPEARS_POLL_S = 0.1
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -119,7 +123,8 @@ async def prepare(access: BrokerAccess, topics: Sequence[Wanted]) -> dict[str, i
     """
     async with Admin(access) as admin:
         present = await admin.present(topic.name for topic in topics)
-        await admin.create(t for t in topics if t.is_internal and t.name not in present)
+        created = await admin.create(t for t in topics if t.is_internal and t.name not in present)
+        present |= await _appeared(admin, created)
         findings = [
             f"topic {t.name} does not exist ({t.why}): create it, or all of them with "
             "'edo topics apply'"
@@ -140,3 +145,18 @@ async def prepare(access: BrokerAccess, topics: Sequence[Wanted]) -> dict[str, i
         for name, topic in present.items()
         if topic.message_bytes_max < BATCH_BYTES_MAX
     }
+
+
+async def _appeared(admin: Admin, created: Sequence[str]) -> dict[str, Present]:
+    """Describe topics that were just created, whose limits may be smaller than asked for.
+
+    Brokers learn of a new topic a little later; what is still unknown then is left out.
+    """
+    present: dict[str, Present] = {}
+    deadline_s = asyncio.get_running_loop().time() + _APPEARS_WITHIN_S
+    while len(present) < len(created):
+        present = await admin.present(created)
+        if asyncio.get_running_loop().time() > deadline_s:
+            break
+        await asyncio.sleep(_APPEARS_POLL_S)
+    return present

@@ -1,0 +1,103 @@
+"""Rows on a real RocksDB: atomic with their offset, there after any end of the process."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edo_stream.engine.store import RocksDisk
+
+#: Writes batches whose rows all carry the batch's offset, and says each that is done.
+WRITER = """
+import sys
+from pathlib import Path
+from edo_stream.engine.store import RocksDisk
+disk = RocksDisk(Path(sys.argv[1]))
+offset = disk.offset() or 0
+while True:
+    offset += 1
+    disk.write({b"r%03d" % n: b"%d" % offset for n in range(200)}, offset, offset)
+    print(offset, flush=True)
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[RocksDisk]:
+    disk = RocksDisk(tmp_path / "table-0")
+    yield disk
+    disk.close()
+
+
+def test_an_empty_disk_stands_for_nothing(disk: RocksDisk) -> None:
+    assert (disk.offset(), disk.written_at_ms(), disk.get(b"a")) == (None, None, None)
+
+
+def test_rows_are_written_and_deleted_with_their_offset(disk: RocksDisk) -> None:
+    disk.write({b"a": b"1", b"b": b"2"}, 7, 1_000)
+    disk.write({b"a": None}, 9, 2_000)
+    assert (disk.get(b"a"), disk.get(b"b")) == (None, b"2")
+    assert (disk.offset(), disk.written_at_ms()) == (9, 2_000)
+
+
+def test_rows_without_an_offset_leave_the_offset_as_it_is(disk: RocksDisk) -> None:
+    disk.write({b"a": b"1"}, 7, 1_000)
+    disk.write({b"a": None}, None, 2_000)
+    assert disk.offset() == 7
+
+
+def test_many_rows_are_read_in_the_order_asked_for(disk: RocksDisk) -> None:
+    disk.write({b"a": b"1", b"b": b"", b"c": b"3"}, 1, 0)
+    assert list(disk.get_many((b"c", b"missing", b"a", b"b"))) == [b"3", None, b"1", b""]
+    assert list(disk.get_many([])) == []
+
+
+def test_a_scan_has_its_start_and_not_its_end(disk: RocksDisk) -> None:
+    disk.write({key: key for key in (b"a", b"b", b"b\x00", b"b\xff", b"c")}, 1, 0)
+    assert [key for key, _ in disk.scan(b"b", b"c")] == [b"b", b"b\x00", b"b\xff"]
+    assert [key for key, _ in disk.scan(b"bb", b"c")] == [b"b\xff"]
+    assert list(disk.scan(b"d", b"z")) == []
+
+
+def test_a_scan_of_everything_shows_no_row_of_the_store_itself(disk: RocksDisk) -> None:
+    disk.write({b"a": b"1"}, 1, 0)
+    assert list(disk.scan(b"\x01", b"\xff")) == [(b"a", b"1")]
+
+
+def test_a_wiped_disk_is_empty_and_usable(disk: RocksDisk) -> None:
+    disk.write({b"a": b"1"}, 1, 0)
+    disk.wipe()
+    assert (disk.get(b"a"), disk.offset(), disk.written_at_ms()) == (None, None, None)
+    disk.write({b"b": b"2"}, 2, 0)
+    assert disk.get(b"b") == b"2"
+
+
+def test_rows_survive_a_close(tmp_path: Path) -> None:
+    first = RocksDisk(tmp_path / "table-0")
+    first.write({b"a": b"1"}, 5, 1_000)
+    first.close()
+
+    second = RocksDisk(tmp_path / "table-0")
+    assert (second.get(b"a"), second.offset(), second.written_at_ms()) == (b"1", 5, 1_000)
+    second.close()
+
+
+def test_rows_and_offset_are_of_one_transaction_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "table-0"
+    for written in (3, 20, 60):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            done = [int(writer.stdout.readline()) for _ in range(written)][-1]
+            writer.kill()
+
+        disk = RocksDisk(path)
+        offset = disk.offset()
+        rows = dict(disk.scan(b"r", b"s"))
+        disk.close()
+
+        assert offset is not None
+        assert offset >= done
+        assert rows == {b"r%03d" % n: b"%d" % offset for n in range(200)}
