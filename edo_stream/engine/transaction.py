@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import msgspec
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from edo_stream.core.effects import Publish
 from edo_stream.engine.ports import BatchBuilder, Delivered, Producer
@@ -95,7 +95,8 @@ class Transaction:
                 last = await self._write(publish, changes, now_ms)
                 if offsets:
                     await self._producer.send_offsets_to_transaction(offsets, self._group_id)
-        except ProducerFenced as error:
+        except (ProducerFenced, IllegalOperation) as error:
+            # The latter: its sender has met the fence between two transactions.
             raise FencedError(str(error)) from error
         except (KafkaError, TimeoutError) as error:
             await self._abort()
