@@ -25,6 +25,8 @@ def proxy(kafka: LocalKafka) -> Iterator[Proxy]:
 def topic(bench: Bench) -> str:
     name = bench.declare("proxied")
     bench.apply()
+    # Answered by its leader: until there is one, a rule could be spent on the broker's own errors.
+    assert bench.read(name) == []
     return name
 
 
