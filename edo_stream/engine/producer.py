@@ -7,9 +7,7 @@ from aiokafka import AIOKafkaProducer
 
 from edo_stream.engine.ports import Producer
 from edo_stream.engine.security import BrokerAccess
-
-#: Room for a whole transaction's records of one partition; the batch is cut before that.
-_BATCH_BYTES_MAX = 1 << 20
+from edo_stream.engine.transaction import BATCH_BYTES_MAX
 
 
 class TaskProducer(AIOKafkaProducer):  # type: ignore[misc]
@@ -39,7 +37,7 @@ def producer_factory(
                 request_timeout_ms=transaction_timeout_ms,
                 acks="all",
                 linger_ms=0,
-                max_batch_size=_BATCH_BYTES_MAX,
+                max_batch_size=BATCH_BYTES_MAX,
                 compression_type=compression,
             )
         )

@@ -129,19 +129,22 @@ class Transaction:
         }
 
     async def _send(self, partition: TopicPartition, items: Iterable[Item]) -> None:
-        size_max = self._batch_bytes_max.get(partition.topic, BATCH_BYTES_MAX)
+        # The producer's batches end at the default by themselves; sizes are only counted where
+        # the topic allows less.
+        size_max = self._batch_bytes_max.get(partition.topic)
         batch = self._producer.create_batch()
-        size = 0
-        for key, value, headers, timestamp in items:
-            record_size = _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-            for name, content in headers:
-                record_size += len(name) + len(content or b"")
-            size += record_size
-            if (size > size_max and batch.record_count()) or (
+        size = item_size = 0
+        for item in items:
+            key, value, headers, timestamp = item
+            if size_max is not None:
+                item_size = _size_of(item)
+                size += item_size
+            is_over = size_max is not None and size > size_max and batch.record_count() > 0
+            if is_over or (
                 batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is None
             ):
                 await self._hand_over(batch, partition)
-                batch, size = self._producer.create_batch(), record_size
+                batch, size = self._producer.create_batch(), item_size
                 batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
         if batch.record_count():
             await self._hand_over(batch, partition)
@@ -168,6 +171,12 @@ class Transaction:
         with suppress(KafkaError, TimeoutError, AssertionError):
             async with asyncio.timeout(1.0):
                 await self._producer.abort_transaction()
+
+
+def _size_of(item: Item) -> int:
+    key, value, headers, _ = item
+    size = _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+    return size + sum(len(name) + len(content or b"") for name, content in headers)
 
 
 def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Item]]:
