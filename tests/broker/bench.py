@@ -152,7 +152,8 @@ class Bench:
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.stop()
+            # What a worker does when it stops is the matter of other tests, and takes seconds.
+            worker.kill()
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a Python module to its end, as a user would."""

@@ -62,3 +62,14 @@ def test_busy_tasks_share_the_budget_evenly() -> None:
         assert max(taken) - min(taken) <= 2
 
     in_virtual_time(test())
+
+
+def test_tasks_that_rest_have_no_share_of_the_budget() -> None:
+    async def test() -> None:
+        pace = Pace(100)
+        for task in range(50):
+            await pace.turn(task)
+        await asyncio.sleep(2)
+        assert abs(await turns(pace, "busy", until_s=12) - 1_000) <= 10
+
+    in_virtual_time(test())
