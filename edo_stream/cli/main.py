@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from edo_stream.cli import gap, local, topics
+from edo_stream.cli import audit, gap, local, topics
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
 app.add_typer(topics.app, name="topics")
+app.command("audit")(audit.audit)
 
 _INTERRUPTED = 130
 
