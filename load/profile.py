@@ -72,7 +72,7 @@ PROFILES: Final = {
     "steady": Profile(events=60_000, rate=1_000, duplicates=0.01, reorder=0.01),
     "burst": Profile(events=500_000, rate=5_000, keys=5_000, skew=1.0, spikes=(Spike(10, 5, 10),)),
     "demo": Profile(
-        events=150_000,
+        events=125_000,
         rate=2_000,
         skew=0.8,
         gaps_fill=0.005,
