@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 1
 N ?= 20000
+BENCH ?= --latency --faults --codecs --page
 
-.PHONY: help demo test check sim broker chaos format docs clean
+.PHONY: help demo bench test check sim broker chaos format docs clean
 
 help:
 	@echo "make demo     the main job on a real Kafka, PostgreSQL and Debezium, judged at the end"
+	@echo "make bench    the same job done by others, measured and judged: BENCH='--help' for parts of it"
 	@echo "make test     all tests: check, local services, a real Kafka under kill -9"
 	@echo "make check    format, lint, types, layers, source, core, simulation: under three minutes"
 	@echo "make sim      more histories: make sim N=50000 SEED=7"
@@ -25,6 +27,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready
 	@$(BIN)/python -m load.demo
+
+bench: $(VENV)/.ready
+	@$(BIN)/python -m load.bench $(BENCH)
 
 test: check broker
 

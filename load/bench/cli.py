@@ -1,0 +1,204 @@
+"""``python -m load.bench``: the comparison, and on request latency, kills and compression."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.markdown import Markdown
+
+from edo_stream.local.errors import LocalError
+from edo_stream.local.kafka import LocalKafka
+from load.bench.codecs import try_codecs
+from load.bench.faults import SESSION_TIMEOUT_MS, endure
+from load.bench.latency import latency_place, measure
+from load.bench.pairs import rotated
+from load.bench.peers import BUILD
+from load.bench.programs import PROGRAMS, Part, Program
+from load.bench.records import Input, LoadError, load_input
+from load.bench.report import Found, as_markdown, write_json, write_page
+from load.bench.run import Bench, Run, run
+from load.bench.screen import Screen
+from load.bench.topics import Topics
+
+REPORT: Final = Path("build/bench.json")
+PAGE: Final = Path("docs/benchmarks.md")
+RATE: Final = 2_000.0
+KILLS: Final = 5
+_FAULTS_SHARE: Final = 0.3
+_CODECS_SHARE: Final = 0.2
+_FAILED: Final = 3
+_INTERRUPTED: Final = 130
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be measured."""
+
+    programs: Sequence[Program]
+    records: int
+    pairs: int
+    attempts: int
+    patience_s: float
+    speed: bool
+    latency: bool
+    latency_s: float
+    faults: bool
+    codecs: bool
+
+    def taking_part(self, part: Part) -> list[Program]:
+        """Programs that are measured in a part."""
+        return [program for program in self.programs if part in program.parts]
+
+
+@app.command()
+def bench(  # noqa: PLR0913 - the options of a command
+    only: Annotated[str, typer.Option(help=f"Of {', '.join(PROGRAMS)}.")] = "",
+    records: Annotated[int, typer.Option(min=1_000, help="Slow programs get fewer.")] = 1_000_000,
+    pairs: Annotated[int, typer.Option(min=1, help="Rounds of runs.")] = 5,
+    attempts: Annotated[int, typer.Option(min=1, help="Per run, while it is void.")] = 2,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for a quiet machine.")] = 20.0,
+    speed: Annotated[bool, typer.Option(help="Time the job.")] = True,
+    latency: Annotated[bool, typer.Option(help="Measure latency at 2,000 events/s.")] = False,
+    latency_s: Annotated[float, typer.Option(help="Seconds that count.")] = 20.0,
+    faults: Annotated[bool, typer.Option(help="Kill each program five times.")] = False,
+    codecs: Annotated[bool, typer.Option(help="Try each compression.")] = False,
+    page: Annotated[bool, typer.Option(help=f"Write the tables into {PAGE}.")] = False,
+) -> None:
+    """Do one job with the engine and with others, and compare."""
+    wish = Wish(
+        _programs(only),
+        records,
+        pairs,
+        attempts,
+        patience,
+        speed,
+        latency,
+        latency_s,
+        faults,
+        codecs,
+    )
+    # Its warnings are of topics that were created or deleted a moment ago.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    console = Console()
+    found = Found()
+    status = 0
+    try:
+        with Screen(console) as screen:
+            _measure(wish, found, screen)
+    except KeyboardInterrupt:
+        console.print("Interrupted; nothing is left running.")
+        status = _INTERRUPTED
+    except (LocalError, LoadError, KafkaError) as error:
+        console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
+        status = _FAILED
+    write_json(REPORT, found)
+    console.print(Markdown(as_markdown(found)))
+    console.print(f"Written to {REPORT}.")
+    if page and status == 0:
+        write_page(PAGE, found)
+    raise typer.Exit(status)
+
+
+def _programs(only: str) -> list[Program]:
+    names = only.split(",") if only else list(PROGRAMS)
+    unknown = [name for name in names if name not in PROGRAMS]
+    if unknown:
+        raise typer.BadParameter(f"no program {', '.join(unknown)}: {', '.join(PROGRAMS)}")
+    return [PROGRAMS[name] for name in names]
+
+
+def _measure(wish: Wish, found: Found, screen: Screen) -> None:
+    for name in ("kafka", "runs"):
+        shutil.rmtree(BUILD / name, ignore_errors=True)
+    for program in wish.programs:
+        if program.command is not None:  # Loaded and built before anything is measured.
+            program.command(screen.say)
+    with LocalKafka(BUILD / "kafka", report=screen.say) as kafka:
+        asyncio.run(_measure_all(wish, found, kafka, screen))
+
+
+async def _measure_all(wish: Wish, found: Found, kafka: LocalKafka, screen: Screen) -> None:
+    async with Topics(kafka) as topics:
+        bench = Bench(kafka, topics, BUILD / "runs", screen, wish.patience_s)
+        if wish.speed:
+            await _compare_speed(wish, found, bench)
+        if wish.latency:
+            for program in wish.taking_part(Part.LATENCY):
+                place = latency_place(program, bench)
+                one = await measure(program, place, bench, RATE, wish.latency_s)
+                found.latencies.append(one)
+                screen.say(f"{program.name}: p50 {one.p50} ms, p99 {one.p99} ms")
+                write_json(REPORT, found)
+        if wish.faults:
+            await _endure_all(wish, found, bench)
+        if wish.codecs:
+            found.codecs += await try_codecs(bench, round(wish.records * _CODECS_SHARE))
+
+
+async def _compare_speed(wish: Wish, found: Found, bench: Bench) -> None:
+    programs = wish.taking_part(Part.SPEED)
+    inputs = await _load(bench, [_records(program, wish.records) for program in programs])
+    for pair in range(1, wish.pairs + 1):
+        for program in rotated(programs, pair - 1):
+            source = inputs[_records(program, wish.records)]
+            for attempt in range(1, wish.attempts + 1):
+                place = bench.place(program, source.topic, f"r{pair}a{attempt}")
+                one = await run(program, source, place, bench, pair)
+                found.runs.append(one)
+                bench.screen.say(_told(one, wish.pairs))
+                write_json(REPORT, found)
+                if not one.is_void:
+                    break
+
+
+async def _endure_all(wish: Wish, found: Found, bench: Bench) -> None:
+    programs = wish.taking_part(Part.FAULTS)
+    records = round(wish.records * _FAULTS_SHARE)
+    inputs = await _load(
+        bench, [min(records, _records(program, wish.records)) for program in programs]
+    )
+    for program in programs:
+        source = inputs[min(records, _records(program, wish.records))]
+        place = replace(
+            bench.place(program, source.topic, "kills"), session_timeout_ms=SESSION_TIMEOUT_MS
+        )
+        one = await endure(program, source, place, bench, KILLS)
+        found.faults.append(one)
+        bench.screen.say(
+            f"{program.name}, killed {one.kills} times: {one.lost:,} lost, "
+            f"{one.repeated:,} repeated, {one.out_of_order:,} out of order"
+        )
+        write_json(REPORT, found)
+
+
+def _records(program: Program, records: int) -> int:
+    return round(records * program.share)
+
+
+async def _load(bench: Bench, counts: Sequence[int]) -> dict[int, Input]:
+    inputs = {}
+    for count in sorted(set(counts)):
+        bench.screen.say(f"Sending {count:,} records")
+        inputs[count] = await load_input(bench.topics, bench.kafka.bootstrap, count)
+    return inputs
+
+
+def _told(run: Run, pairs: int) -> str:
+    notes = [
+        f"{run.events_per_s:,.0f} events/s",
+        f"{run.cpu_us_per_event:.1f} µs CPU each",
+        f"others {run.other_cores:.1f} cores",
+    ]
+    notes += ["void"] if run.is_void else []
+    notes += [] if run.is_exact else ["NOT exact"]
+    notes += [] if run.end == "done" else [run.end]
+    return f"{run.pair} of {pairs}  {run.program}: {', '.join(notes)}"
