@@ -15,6 +15,8 @@ _READERS_MAX = 4
 _PART_BYTES_MAX = 4 << 20
 #: A restore that gets nothing for so long fails, and the task starts over.
 _STALL_S = 30.0
+#: A broker that does not answer for so long is asked again on a new connection.
+_ANSWER_MS = 10_000
 
 
 class BrokerChangelog:
@@ -83,6 +85,7 @@ class BrokerChangelog:
                 auto_offset_reset="none",
                 max_partition_fetch_bytes=_PART_BYTES_MAX,
                 fetch_max_wait_ms=50,
+                request_timeout_ms=_ANSWER_MS,
             )
         )
 

@@ -25,6 +25,7 @@ from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -33,6 +34,7 @@ from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import ServiceThread
 
+from edo_stream.engine.guard import ConsumerGuard, Patience
 from edo_stream.engine.ports import Handed
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,9 @@ _NOTHING_TO_FETCH_S = 0.02
 RECORDS_HIGH, RECORDS_LOW = 4_000, 1_000
 BYTES_HIGH, BYTES_LOW = 8 << 20, 2 << 20
 
+#: How much later than its timeout a rebalance may be answered.
+_REBALANCE_ANSWER_S = 5.0
+
 T = TypeVar("T")
 
 
@@ -66,6 +71,7 @@ class TaskConsumerThread(driver.AIOKafkaConsumerThread):
 
     #: When the last accepted heartbeat was sent, and its generation.
     heartbeat: tuple[float, int] = (0.0, -1)
+    _guarding: asyncio.Task[None] | None = None
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         # Faust's own would read uncommitted records and wait 1.5 s at the broker.
@@ -85,7 +91,8 @@ class TaskConsumerThread(driver.AIOKafkaConsumerThread):
                 max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
                 max_partition_fetch_bytes=conf.consumer_max_fetch_size,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
-                request_timeout_ms=int(conf.broker_request_timeout * 1000),
+                # Connecting and asking for metadata; for all else see the guard.
+                request_timeout_ms=int(conf.broker_session_timeout * 1000),
                 session_timeout_ms=int(conf.broker_session_timeout * 1000),
                 rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
                 heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
@@ -101,12 +108,39 @@ class TaskConsumerThread(driver.AIOKafkaConsumerThread):
 
         async def do_heartbeat() -> bool:
             sent_at, generation = monotonic(), client._coordinator.generation
-            accepted = await send_heartbeat()
+            try:
+                accepted = await send_heartbeat()
+            except GroupAuthorizationFailedError:
+                raise
+            except KafkaError as error:
+                # aiokafka would send no more heartbeats after an error that it does not know.
+                log.warning("heartbeat refused, trying again: %s", error)
+                return False
             if accepted:
                 self.heartbeat = (sent_at, generation)
             return cast(bool, accepted)
 
         client._coordinator._do_heartbeat = do_heartbeat
+        guard = ConsumerGuard(client, _patience(self.app), self._on_lost)
+        self._guarding = asyncio.create_task(guard.watch(), name="consumer guard")
+
+    def _on_lost(self, why: str) -> None:
+        cast(TaskConsumer, self.consumer).on_lost(why)
+
+    async def on_thread_stop(self) -> None:
+        if self._guarding is not None:
+            self._guarding.cancel()
+        await super().on_thread_stop()
+
+
+def _patience(app: Any) -> Patience:
+    """What the settings say about waiting: a broker is as good as gone after a session timeout."""
+    conf = app.conf
+    return Patience(
+        request_s=conf.broker_session_timeout,
+        heartbeat_s=conf.broker_session_timeout / 3,
+        rebalance_s=conf.broker_rebalance_timeout + _REBALANCE_ANSWER_S,
+    )
 
 
 class TaskConsumer(driver.Consumer):
@@ -121,6 +155,8 @@ class TaskConsumer(driver.Consumer):
         self._resuming: set[asyncio.Task[None]] = set()
         #: Called when the log no longer has the offset that a partition stands at.
         self.on_out_of_range: Callable[[TopicPartition], None] = lambda partition: None
+        #: Called, in the consumer thread, when the client cannot go on; says why.
+        self.on_lost: Callable[[str], None] = log.critical
 
     def _new_consumer_thread(self) -> TaskConsumerThread:
         return TaskConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -216,6 +216,7 @@ def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
             task.reposition()
 
     consumer.on_out_of_range = on_out_of_range
+    consumer.on_lost = lambda why: _leave(_EX_TEMPFAIL, why)
 
 
 def _open_disk(app: EdoApp) -> Any:

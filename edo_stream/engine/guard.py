@@ -1,0 +1,122 @@
+"""Keep aiokafka's consumer going where it would stand still without a word.
+
+Found with the protocol proxy (docs/faults.md), reproduced in tests/broker/test_aiokafka.py:
+
+- An error of the group that aiokafka does not know is handed to the user, and coordination stops
+  until somebody takes it: no heartbeat, no rejoin. Its own ``getmany`` takes it; the drain loop
+  here goes past that. So it is taken here, and what has ended by it is started again.
+- One timeout serves all requests. It must outlast a rebalance, whose answers come late, and so
+  a fetch or a heartbeat that nobody answers is waited for as long. Each kind gets its own.
+
+What cannot be started again is told to ``on_lost``: the process ends, and another takes over.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import KafkaError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
+
+log = logging.getLogger(__name__)
+
+for owner, name in (
+    (AIOKafkaClient, "_get_conn"),
+    (AIOKafkaConnection, "send"),
+    (GroupCoordinator, "check_errors"),
+    (GroupCoordinator, "request_rejoin"),
+    (GroupCoordinator, "start_commit_offsets_refresh_task"),
+):
+    assert hasattr(owner, name), f"{owner.__name__}.{name} is gone: pin the versions we know"
+
+_WATCH_S = 0.5
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long an answer is waited for, in seconds."""
+
+    request_s: float
+    heartbeat_s: float
+    """Short enough for another try before the session ends."""
+    rebalance_s: float
+    """Of the requests that the coordinator answers when all members have done their part."""
+
+    def of(self, request: Any) -> float:
+        """For one request."""
+        if isinstance(request, JoinGroupRequest | SyncGroupRequest):
+            return self.rebalance_s
+        return self.heartbeat_s if isinstance(request, HeartbeatRequest) else self.request_s
+
+
+class ConsumerGuard:
+    """Guards one started consumer with a group; lives in the consumer's loop."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, patience: Patience, on_lost: Callable[[str], None]
+    ) -> None:
+        self._client: Any = consumer._client
+        self._coordinator: Any = consumer._coordinator
+        self._fetcher: Any = consumer._fetcher
+        self._subscription: Any = consumer._subscription
+        self._patience = patience
+        self._on_lost = on_lost
+        self._client.send = self._send
+
+    async def _send(
+        self, node_id: Any, request: Any, *, group: Any = ConnectionGroup.DEFAULT
+    ) -> Any:
+        """Do what ``AIOKafkaClient.send`` does, with a patience for each kind of request."""
+        connection = await self._client._get_conn(node_id, group=group)
+        if connection is None:
+            raise NodeNotReadyError(f"no connection to node {node_id}")
+        # It is read when the request is made, before anything awaits.
+        usual, connection._request_timeout = (
+            connection._request_timeout,
+            self._patience.of(request),
+        )
+        try:
+            answer = connection.send(request)
+        finally:
+            connection._request_timeout = usual
+        try:
+            return await answer
+        except TimeoutError as error:
+            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise RequestTimedOutError from error
+
+    async def watch(self) -> None:
+        """Take errors and start again what they have ended, until cancelled."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for task, what in (
+                (self._coordinator._coordination_task, "consumer group"),
+                (self._fetcher._fetch_task, "fetcher"),
+            ):
+                if task.done():
+                    self._on_lost(f"the client's {what} has ended: {_failure(task)!r}")
+                    return
+            try:
+                self._coordinator.check_errors()
+            except KafkaError as error:
+                log.warning("consumer group: %s: %s; going on", type(error).__name__, error)
+            # In the same breath: coordination goes on with what is in place by then.
+            self._revive()
+
+    def _revive(self) -> None:
+        coordinator, subscription = self._coordinator, self._subscription.subscription
+        if _failure(coordinator._heartbeat_task) is not None:
+            coordinator.request_rejoin()
+        if _failure(coordinator._commit_refresh_task) is not None and (
+            subscription is not None and subscription.assignment is not None
+        ):
+            coordinator.start_commit_offsets_refresh_task(subscription.assignment)
+
+
+def _failure(task: asyncio.Task[None] | None) -> BaseException | None:
+    return None if task is None or not task.done() or task.cancelled() else task.exception()
