@@ -1,0 +1,110 @@
+"""A worker behind the proxy, with faults of every API that it uses: nothing lost, doubled, swapped.
+
+A few of each kind, one after another; `make chaos` injects hundreds, by chance and at once.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+
+from edo_stream.local.kafka import LocalKafka
+from load.bombard import ERRORS, TRIGGERS
+from load.fleet import LocalWorker
+from load.proxy.rules import Api, Code, Harm, Kind
+from load.proxy.server import Proxy
+from tests.broker.bench import Bench, event, wait_for
+
+#: Most of what may go wrong is over within a retry or a reset; a stall is none of it.
+STALL_MAX_S = 30.0
+DISCONNECTS = (Harm(Kind.DISCONNECT_BEFORE), Harm(Kind.DISCONNECT_AFTER), Harm(Kind.DELAY, 0, 0.5))
+BLACK_HOLE = Harm(Kind.BLACK_HOLE)
+
+
+def errors(*codes: Code) -> tuple[Harm, ...]:
+    return tuple(Harm(Kind.ERROR, code=code) for code in codes)
+
+
+#: For each API an error that is retried and one that is not, and what it alone is prone to.
+HARMS: Mapping[Api, Sequence[Harm]] = {
+    Api.PRODUCE: (
+        *errors(Code.NOT_LEADER_OR_FOLLOWER, Code.OUT_OF_ORDER_SEQUENCE_NUMBER),
+        Harm(Kind.ERROR_AFTER, code=Code.REQUEST_TIMED_OUT),
+        BLACK_HOLE,
+    ),
+    Api.FETCH: (*errors(Code.KAFKA_STORAGE_ERROR, Code.OFFSET_OUT_OF_RANGE), BLACK_HOLE),
+    Api.INIT_PRODUCER_ID: errors(Code.CONCURRENT_TRANSACTIONS, Code.UNKNOWN_SERVER_ERROR),
+    Api.ADD_PARTITIONS_TO_TXN: errors(Code.NOT_COORDINATOR, Code.INVALID_PRODUCER_ID_MAPPING),
+    Api.ADD_OFFSETS_TO_TXN: errors(Code.CONCURRENT_TRANSACTIONS, Code.INVALID_TXN_STATE),
+    Api.TXN_OFFSET_COMMIT: errors(Code.COORDINATOR_NOT_AVAILABLE, Code.INVALID_PRODUCER_EPOCH),
+    Api.END_TXN: (
+        *errors(Code.COORDINATOR_LOAD_IN_PROGRESS, Code.UNKNOWN_SERVER_ERROR),
+        Harm(Kind.ERROR_AFTER, code=Code.UNKNOWN_SERVER_ERROR),
+    ),
+    Api.JOIN_GROUP: errors(Code.COORDINATOR_LOAD_IN_PROGRESS, Code.UNKNOWN_SERVER_ERROR),
+    Api.SYNC_GROUP: errors(Code.REBALANCE_IN_PROGRESS, Code.UNKNOWN_SERVER_ERROR),
+    Api.HEARTBEAT: (*errors(Code.NOT_COORDINATOR, Code.UNKNOWN_SERVER_ERROR), BLACK_HOLE),
+    Api.OFFSET_FETCH: errors(Code.NOT_COORDINATOR, Code.UNKNOWN_SERVER_ERROR),
+}
+
+
+class Stream:
+    """Events through a worker that sits behind a proxy, one after another for all tests."""
+
+    def __init__(self, bench: Bench, worker: LocalWorker, proxy: Proxy) -> None:
+        self.worker = worker
+        self.proxy = proxy
+        self.sent: list[str] = []
+        self._bench = bench
+        self._topic = bench.declare("faulty", partitions=1)
+        bench.apply()
+
+    def send(self, count: int) -> None:
+        ids = [f"e-{len(self.sent) + n}" for n in range(count)]
+        self._bench.send(self._topic, [event(one) for one in ids])
+        self.sent += ids
+
+    def results(self) -> list[str]:
+        found = self._bench.read(f"{self._topic}.out")
+        return [dict(record.headers)["ce_causationid"].decode() for record in found]
+
+    def results_when_done(self) -> list[str]:
+        wait_for(lambda: len(self.results()) >= len(self.sent), "results", STALL_MAX_S)
+        return self.results()
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory, kafka: LocalKafka) -> Iterator[Stream]:
+    bench = Bench(tmp_path_factory.mktemp("faults"), "faults", {"EDO_BROKER": kafka.bootstrap})
+    with Proxy(kafka.bootstrap) as proxy:
+        worker = bench.worker(
+            EDO_BROKER=proxy.bootstrap,
+            EDO_TRANSACTION_TIMEOUT_MS="3000",
+            EDO_REBALANCE_TIMEOUT_MS="6000",
+        )
+        stream = Stream(bench, worker, proxy)
+        worker.start()
+        yield stream
+        assert proxy.failures == []
+    bench.close()
+
+
+def test_every_api_of_the_list_is_harmed() -> None:
+    assert HARMS.keys() == ERRORS.keys()
+
+
+@pytest.mark.parametrize("api", HARMS, ids=lambda api: api.name)
+def test_faults_of_an_api_lose_double_and_swap_nothing(api: Api, stream: Stream) -> None:
+    stream.send(5)
+    assert stream.results_when_done() == stream.sent
+    rules = [stream.proxy.rule(api, harm).once() for harm in (*HARMS[api], *DISCONNECTS)]
+    deadline_s = time.monotonic() + 60.0
+    while not all(rule.times_triggered for rule in rules):
+        assert time.monotonic() < deadline_s, [r.name for r in rules if not r.times_triggered]
+        if api in TRIGGERS:
+            other, code = TRIGGERS[api]
+            rules.append(stream.proxy.on(other).error(code).once())
+        stream.send(5)
+        assert stream.results_when_done() == stream.sent
+
+    assert stream.worker.is_running
