@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
+from edo_stream.observe.metrics import metrics_table
 from edo_stream.settings import settings_table
-
-_MARK = "| Variable |"
 
 
 def main() -> None:
-    """Put the table of settings where the old one was, or at the end."""
-    page = Path(__file__).parent / "settings.md"
-    text = page.read_text()
-    head = text[: text.index(_MARK)] if _MARK in text else text
-    page.write_text(head + settings_table())
+    """Put each table where the old one was, or at the end of its page."""
+    for name, table in (("settings", settings_table()), ("metrics", metrics_table())):
+        page = Path(__file__).parent / f"{name}.md"
+        head = page.read_text().partition(table[: table.index("|", 2) + 1])[0]
+        page.write_text(head + table)
 
 
 main()

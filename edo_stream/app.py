@@ -5,13 +5,24 @@ put together from both. Whatever is wrong with either is said, all of it, before
 """
 
 import sys
+from collections.abc import Callable, Mapping
 
+from edo_stream.core.effects import Effects
+from edo_stream.engine.clock import now_ms
+from edo_stream.engine.hooks import Hooks
+from edo_stream.engine.look import look
+from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.security import AccessError, broker_access
 from edo_stream.engine.task import TaskSpec
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
+from edo_stream.observe.health import health_page, ready_page, status_page
+from edo_stream.observe.letters import log_dead_letters
+from edo_stream.observe.log_format import logging_config
+from edo_stream.observe.metrics import Metrics, MetricsPage
 from edo_stream.registry import RegistryError, load
 from edo_stream.settings import Settings, SettingsError, read_settings
+from edo_stream.views import Page, WorkerView
 
 
 def build(settings: Settings) -> EdoApp:
@@ -47,9 +58,35 @@ def build(settings: Settings) -> EdoApp:
         else settings.changelog_compression,
         web_bind=settings.web_bind,
         web_port=settings.web_port,
+        logging_config=logging_config(settings.log_format),
     )
     wanted = wanted_topics(registry, settings.app_id, settings.replication)
-    return make_app(worker, group_plans(registry, spec), wanted)
+    metrics = Metrics()
+    letters = {contract.dead_letters for contract in registry.contracts.values()}
+
+    def committed(group: str, effects: Effects, seconds: float, at_ms: int) -> None:
+        metrics.committed(group, effects, seconds, at_ms)
+        log_dead_letters(group, effects, letters)
+
+    hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound)
+    app = make_app(worker, group_plans(registry, spec), wanted, hooks)
+    _show(app, metrics)
+    return app
+
+
+def _show(app: EdoApp, metrics: Metrics) -> None:
+    """Serve what can be seen of the worker on its port."""
+
+    def seen() -> WorkerView:
+        return look(app, now_ms())
+
+    pages: Mapping[str, Callable[[], Page]] = {
+        "/metrics": MetricsPage(metrics, seen, now_ms),
+        "/healthz": health_page(seen),
+        "/readyz": ready_page(seen),
+        "/status": status_page(seen),
+    }
+    add_pages(app, pages)
 
 
 try:

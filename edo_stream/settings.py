@@ -103,6 +103,10 @@ class Settings(BaseModel):
         6066, description="Port of the web server; one for each worker of a machine"
     )
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How log lines are written: for people, or one JSON object a line"
+    )
+
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How the broker is spoken to"
     )

@@ -23,9 +23,13 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
 class Effects:
     """Outcome of one step; the state's changes are in its tables.
 
-    ``counts`` are the fates of this step by topic and fate code, for metrics.
+    The rest is for metrics. ``counts`` are the fates of the records read, by topic and fate code;
+    ``settled`` those of records that an earlier step held. ``times_ms`` are, by topic, the times
+    at which the events of the results happened.
     """
 
     publish: list[Publish] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    settled: dict[tuple[str, str], int] = field(default_factory=dict)
+    times_ms: dict[str, list[int]] = field(default_factory=dict)

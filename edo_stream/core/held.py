@@ -17,6 +17,10 @@ from edo_stream.core.state import Table
 #: Rows of held events.
 HELD: Final = b"h"
 
+_END: Final = b"i"
+#: Read at most to find out since when events wait; they are read with their records.
+_SURVEY_BYTES_MAX: Final = 64 << 20
+
 _LENGTH: Final = Struct(">I")
 _NUMBER: Final = Struct(">Q")
 _HELD_AT: Final = Struct(">Q")
@@ -35,11 +39,41 @@ class Held:
         self._state = state
         self._numbers: dict[bytes, dict[int, int]] = {}
         self._fresh: dict[bytes, tuple[int, Record, Event]] = {}
+        self._unread: dict[bytes, int] | None = None
 
     def discard(self) -> None:
         """Forget what is uncommitted."""
         self._numbers.clear()
         self._fresh.clear()
+        self._unread = None
+
+    def oldest_ms(self) -> dict[str, int]:
+        """Since when the event that waits longest does, by topic; call it between steps.
+
+        The first call after a restore reads what is held; of a buffer of more than 64 MiB it
+        looks at a part.
+        """
+        if self._unread is None:
+            self._unread = self._survey()
+        oldest_ms: dict[str, int] = {}
+        known = ((name, min(held.values())) for name, held in self._numbers.items() if held)
+        for name, since_ms in (*self._unread.items(), *known):
+            topic = name.partition(b"\0")[0].decode()
+            oldest_ms[topic] = min(oldest_ms.get(topic, since_ms), since_ms)
+        return oldest_ms
+
+    def _survey(self) -> dict[bytes, int]:
+        """Since when keys wait whose numbers were not read yet."""
+        since_ms: dict[bytes, int] = {}
+        left_bytes = _SURVEY_BYTES_MAX
+        for row, value in self._state.scan(HELD, _END):
+            name, _, held_at_ms = parse_held(row, value)
+            if name not in self._numbers and held_at_ms is not None:
+                since_ms[name] = min(since_ms.get(name, held_at_ms), held_at_ms)
+            left_bytes -= len(row) + len(value)
+            if left_bytes < 0:
+                break
+        return since_ms
 
     def numbers(self, name: bytes, count: int) -> dict[int, int]:
         """Numbers that wait for a key, with the time each has waited since (epoch ms).
@@ -48,6 +82,9 @@ class Held:
         """
         numbers = self._numbers.get(name)
         if numbers is None and count > 0:
+            if self._unread is not None:
+                # From here on the numbers in memory tell.
+                self._unread.pop(name, None)
             prefix = _prefix(name)
             rows = self._state.scan(prefix, prefix + b"\xff" * 9)
             numbers = self._numbers[name] = {

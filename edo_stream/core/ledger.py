@@ -15,10 +15,12 @@ class Ledger:
 
     ``mark`` is called in ascending order of offset for records read, and at any time for those
     held before. What is below the offset that the step began at was held by an earlier one.
+    ``times_ms`` are the times at which the events emitted have happened.
     """
 
     def __init__(self, topic: str) -> None:
-        self._topic = topic
+        self.topic = topic
+        self.times_ms: list[int] = []
         self._offsets: list[int] = []
         self._fates: list[Fate] = []
         self._settled: list[tuple[int, Fate]] = []
@@ -47,7 +49,7 @@ class Ledger:
         account = Account(
             app=identity.app,
             group=identity.group,
-            topic=self._topic,
+            topic=self.topic,
             partition=identity.partition,
             at_ms=at_ms,
             runs=runs_of(self._offsets, self._fates),
@@ -58,6 +60,7 @@ class Ledger:
 
     def discard(self) -> None:
         """Forget the step."""
+        self.times_ms = []
         self._offsets = []
         self._fates = []
         self._settled = []

@@ -100,6 +100,7 @@ class Outlet:
             Publish(self._contract.emit, partition, key, data, headers, timestamp_ms)
         )
         self._ledger.mark(offset, Fate.EMITTED)
+        self._ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
 
     def dead_letter(self, record: Record, violation: Violation) -> None:
         """Publish the original record to the contract's topic of dead letters."""

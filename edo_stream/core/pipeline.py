@@ -103,6 +103,19 @@ class Pipeline:
         """Next offset of each source topic that was ever started."""
         return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
 
+    def stream_ms(self) -> int | None:
+        """Time of the latest record read; ``None`` before the first."""
+        return self._step.row.stream_ms or None
+
+    def held(self) -> Mapping[str, tuple[int, int | None]]:
+        """Events held by topic, and since when the oldest of them waits; call between steps."""
+        counts = {topic: source.held for topic, source in self._step.row.sources.items()}
+        oldest_ms = self._held.oldest_ms() if any(counts.values()) else {}
+        return {
+            topic: (count, oldest_ms.get(topic) if count else None)
+            for topic, count in counts.items()
+        }
+
     def next_due_ms(self) -> int | None:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
         return self._timers.next_due_ms
@@ -151,9 +164,12 @@ class Pipeline:
         has_fired = self._fire(min(now_ms, caught_up_ms))
         if not batches and not has_fired:
             return Effects()
+        times_ms = {ledger.topic: ledger.times_ms for ledger in self._ledgers if ledger.times_ms}
         accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
         self._flush()
-        return self._effects([account for account in accounts if account is not None])
+        effects = self._effects([account for account in accounts if account is not None])
+        effects.times_ms = times_ms
+        return effects
 
     def _source_row(self, topic: str) -> SourceRow:
         return self._step.row.sources.setdefault(topic, SourceRow(0))
@@ -252,13 +268,15 @@ class Pipeline:
         app, partition = self._identity.app, self._identity.partition
         publish = self._step.publish
         counts: dict[tuple[str, str], int] = {}
+        settled: dict[tuple[str, str], int] = {}
         for account in accounts:
             key = f"{app}/{account.topic}/{partition}".encode()
             to = partition % self._internal.accounts_partitions
             value = msgspec.json.encode(account)
             publish.append(Publish(self._internal.accounts, to, key, value, (), self._step.now_ms))
-            for run in (*account.runs, *account.settled):
-                count = (account.topic, run.fate)
-                counts[count] = counts.get(count, 0) + run.length
+            for runs, sums in ((account.runs, counts), (account.settled, settled)):
+                for run in runs:
+                    count = (account.topic, run.fate)
+                    sums[count] = sums.get(count, 0) + run.length
         self._step.publish = []
-        return Effects(publish, accounts, counts)
+        return Effects(publish, accounts, counts, settled)

@@ -54,6 +54,8 @@ class Assignment:
         on_given_up: Callable[[str], None],
     ) -> None:
         self.tasks: dict[tuple[str, int], Task] = {}
+        #: False between a revocation and the next assignment, and before the first.
+        self.is_assigned = False
         self._plans = plans
         self._ports = ports
         self._open_disk = open_disk
@@ -77,6 +79,7 @@ class Assignment:
 
     async def revoke(self) -> None:
         """Stop all tasks: each finishes its batch. Disks stay open, for what comes back."""
+        self.is_assigned = False
         tasks, self.tasks = self.tasks, {}
         await asyncio.gather(*(task.stop() for task in tasks.values()))
 
@@ -89,6 +92,7 @@ class Assignment:
             task = self._make(group, partition)
             self.tasks[group, partition] = task
             task.begin()
+        self.is_assigned = True
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch(), name="task watcher")
 

@@ -170,6 +170,17 @@ class Handed:
         self.size_bytes = size_bytes
 
 
+class Standing(NamedTuple):
+    """What the last fetch of a partition told."""
+
+    position: int | None
+    """Offset that is drained next, transaction markers skipped."""
+    end: int | None
+    """Last stable offset."""
+    last_handed: int | None
+    """See :meth:`Intake.last_handed`."""
+
+
 class FetchedRecord(Protocol):
     """A record of the consumer; see :class:`edo_stream.core.record.Record`."""
 
@@ -202,6 +213,9 @@ class Disk(Protocol):
 
     def write(self, rows: Mapping[bytes, bytes | None], offset: int | None, now_ms: int) -> None:
         """Write rows (``None`` deletes) and the changelog offset in one atomic batch."""
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes in files and in memory."""
 
     def wipe(self) -> None:
         """Remove all rows; the changelog has them."""

@@ -12,6 +12,14 @@ from typing import Any
 
 import rocksdict
 
+#: Write-ahead logs are not among the files: they are as large as the memtables at most.
+_FILE_BYTES = ("rocksdb.total-sst-files-size",)
+_MEMORY_BYTES = (
+    "rocksdb.cur-size-all-mem-tables",
+    "rocksdb.block-cache-usage",
+    "rocksdb.estimate-table-readers-mem",
+)
+
 #: Keys of the store itself; rows of tables start with a letter.
 _OFFSET = b"\x00offset"
 _WRITTEN_AT = b"\x00written-at"
@@ -81,6 +89,12 @@ class RocksDisk:
             batch.put(_OFFSET, b"%d" % offset)
         batch.put(_WRITTEN_AT, b"%d" % now_ms)
         self._db.write(batch)
+
+    def usage(self) -> tuple[int, int]:
+        return self._sum_of(_FILE_BYTES), self._sum_of(_MEMORY_BYTES)
+
+    def _sum_of(self, properties: Sequence[str]) -> int:
+        return sum(self._db.property_int_value(name) or 0 for name in properties)
 
     def wipe(self) -> None:
         self._db.close()

@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
@@ -31,6 +30,7 @@ from aiokafka.errors import KafkaError
 from edo_stream.core.contract import Start
 from edo_stream.core.effects import Effects
 from edo_stream.core.record import Batch
+from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import (
     Changelog,
@@ -46,8 +46,10 @@ from edo_stream.engine.transaction import (
     FencedError,
     OutcomeUnknownError,
     Transaction,
+    TransactionAbortedError,
     TransactionError,
 )
+from edo_stream.views import Failure, Phase
 
 log = logging.getLogger(__name__)
 
@@ -62,20 +64,6 @@ _AGREEMENT_PAUSE_S = 0.5
 _EPOCHS = itertools.count(1)
 _VOID = 0
 """Epoch of a partition whose deliveries can no longer be trusted: the task seeks."""
-
-
-class Phase(Enum):
-    """Where a task stands in its life."""
-
-    FENCING = "fencing"
-    RESTORING = "restoring"
-    POSITIONING = "positioning"
-    RUNNING = "running"
-    WAITING = "waiting"
-    """After a reset, for a heartbeat."""
-    REFUSED = "refused"
-    """It would lose or repeat something; a person must decide."""
-    CLOSED = "closed"
 
 
 class RefusedError(Exception):
@@ -113,6 +101,12 @@ class Decider(Protocol):
     def next_due_ms(self) -> int | None:
         """Time of the earliest timer."""
 
+    def stream_ms(self) -> int | None:
+        """Time of the latest record read."""
+
+    def held(self) -> Mapping[str, tuple[int, int | None]]:
+        """Events held by topic, and since when the oldest of them waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -126,6 +120,7 @@ class Ports:
     pace: Pace
     batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
     """Topics whose ``max.message.bytes`` is below the default."""
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +153,26 @@ class TaskStats:
     """Counters since the task object was made."""
 
     transactions: int = 0
-    records: int = 0
     resets: int = 0
     fences: int = 0
     rewinds: int = 0
     restored_records: int = 0
-    fates: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class TaskProgress:
+    """Where a task stands, for those who look at it; nothing is decided by it."""
+
+    committed: dict[str, int] = field(default_factory=dict)
+    """Next offset by topic, as the group has it."""
+    done_ms: dict[str, int] = field(default_factory=dict)
+    """Time of the last record processed, by topic."""
+    ends: dict[str, int] = field(default_factory=dict)
+    """Ends of the sources when the task positioned itself."""
+    in_hand: Sequence[Batch] = ()
+    """What the running step is about."""
+    moved_at: float = 0.0
+    """When anything last began or ended, on the event loop's clock."""
 
 
 class Task:
@@ -183,6 +192,7 @@ class Task:
         self.tables = tables
         self.pipeline = pipeline
         self.stats = TaskStats()
+        self.progress = TaskProgress()
         self.phase = Phase.FENCING
         self.refusal: str | None = None
         self._ports = ports
@@ -205,6 +215,16 @@ class Task:
     def name(self) -> str:
         """Group and partition, as in logs."""
         return f"{self.spec.group}-{self.partition}"
+
+    def _fields(self, topic: str | None = None, offset: int | None = None) -> dict[str, object]:
+        """What a log line says besides its text."""
+        place = {} if topic is None else {"topic": topic, "offset": offset}
+        return {
+            "task": self.name,
+            "group": self.spec.group,
+            "partition": self.partition,
+            **place,
+        }
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -241,8 +261,27 @@ class Task:
         if handed.epoch != self._epochs.get(handed.partition):
             self._ports.intake.credit(handed)
             return
+        if not self._inbox:
+            self.progress.moved_at = asyncio.get_running_loop().time()
         self._inbox.append(handed)
         self._wake.set()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether records or a transaction are in its hands."""
+        return self._busy or bool(self._inbox or self.progress.in_hand)
+
+    def next_offset(self, topic: str) -> int | None:
+        """Next offset of a source, as the group has it; ``None`` when it was never read."""
+        offset = self.progress.committed.get(topic)
+        return self.pipeline.positions().get(topic) if offset is None else offset
+
+    def oldest_waiting_ms(self, topic: str) -> int | None:
+        """Time of the first record of a source that was handed over and is not processed yet."""
+        waiting = (one.records[0] for one in self._inbox if one.partition.topic == topic)
+        in_hand = (one.records[0] for one in self.progress.in_hand if one.topic == topic)
+        first = next(itertools.chain(in_hand, waiting), None)
+        return None if first is None else first.timestamp
 
     def reposition(self) -> None:
         """Look again where the sources stand: the log has lost the offset that is next."""
@@ -259,7 +298,12 @@ class Task:
             if last is None or last < expected:
                 self._suspect.pop(partition, None)
             elif self._suspect.get(partition) == last:
-                log.info("batch never arrived, reading again: %s-%d up to %d", *partition, last)
+                log.info(
+                    "batch never arrived, reading again: %s-%d up to %d",
+                    *partition,
+                    last,
+                    extra=self._fields(partition.topic, expected),
+                )
                 self._suspect.pop(partition)
                 self._expire_epoch(partition)
             else:
@@ -280,7 +324,7 @@ class Task:
             except RefusedError as refusal:
                 self.phase = Phase.REFUSED
                 self.refusal = str(refusal)
-                log.error("task stopped: %s: %s", self.name, refusal)
+                log.error("task stopped: %s: %s", self.name, refusal, extra=self._fields())
                 return
             except Exception as error:  # noqa: BLE001 - whatever failed, only the log tells what is true
                 await self._reset(error)
@@ -291,10 +335,14 @@ class Task:
         async with asyncio.timeout(self.spec.transaction_timeout_s + 30):
             await self._producer.start()
         self.phase = Phase.RESTORING
+        clock = asyncio.get_running_loop()
+        began, records = clock.time(), 0
         for table in self.tables:
             restored = await restore(table, self._ports.changelog, self._ports.now_ms())
-            self.stats.restored_records += restored.records
+            records += restored.records
         self.pipeline.restore()
+        self.stats.restored_records += records
+        self._ports.hooks.restored(self.spec.group, records, clock.time() - began)
         self.phase = Phase.POSITIONING
         self._is_misplaced = False
         await self._position()
@@ -306,6 +354,7 @@ class Task:
             self.name,
             self.stats.restored_records,
             {topic: offset for (topic, _), offset in self._expected.items()},
+            extra=self._fields(),
         )
 
     async def _seek(self, partition: TopicPartition, offset: int) -> None:
@@ -323,6 +372,7 @@ class Task:
         for partition, group_offset, (first, end) in zip(
             partitions, committed, bounds, strict=True
         ):
+            self.progress.ends[partition.topic] = end
             stored = self.pipeline.positions().get(partition.topic)
             self._check_agreement(partition, stored, group_offset, end)
             now_ms = self._ports.now_ms()
@@ -335,6 +385,7 @@ class Task:
                     self.pipeline.start(partition.topic, first, now_ms, lost=(stored, first))
                 )
             self._expected[partition] = self.pipeline.positions()[partition.topic]
+        self.progress.moved_at = asyncio.get_running_loop().time()
         if begun:
             await self._commit(
                 Effects(
@@ -404,6 +455,8 @@ class Task:
                 return
             await self._ports.pace.turn(self)
             handed, batches = await self._take()
+            self.progress.in_hand = batches
+            self.progress.moved_at = asyncio.get_running_loop().time()
             now_ms = self._ports.now_ms()
             effects = self.pipeline.step(batches, now_ms, self._caught_up_ms)
             if effects.publish:
@@ -411,7 +464,9 @@ class Task:
                 moved = {TopicPartition(b.topic, b.partition): positions[b.topic] for b in batches}
                 self._expected.update(moved)
                 await self._commit(effects, moved, now_ms)
-                self.stats.records += sum(len(batch.records) for batch in batches)
+                for batch in batches:
+                    self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
+            self.progress.in_hand = ()
             for done in handed:
                 self._ports.intake.credit(done)
 
@@ -449,6 +504,7 @@ class Task:
                     expected[partition],
                     handed.records[0].offset,
                     handed.previous,
+                    extra=self._fields(partition.topic, expected[partition]),
                 )
                 self._epochs[partition] = _VOID
                 continue
@@ -458,6 +514,7 @@ class Task:
         for partition, epoch in list(self._epochs.items()):
             if epoch == _VOID:
                 self.stats.rewinds += 1
+                self._ports.hooks.rewound(self.spec.group)
                 offset = expected[partition]
                 await self._seek(partition, offset)
         return taken, batches
@@ -526,6 +583,8 @@ class Task:
             self._ports.batch_bytes_max,
         )
         self._busy = True
+        clock = asyncio.get_running_loop()
+        began = clock.time()
         try:
             last = await transaction.run(effects.publish, changes, offsets, now_ms)
             if -1 in last.values():
@@ -536,8 +595,12 @@ class Task:
         finally:
             self._busy = False
         self.stats.transactions += 1
-        for fate, count in effects.counts.items():
-            self.stats.fates[fate] = self.stats.fates.get(fate, 0) + count
+        self.progress.committed.update((topic, next_) for (topic, _), next_ in offsets.items())
+        ended = clock.time()
+        # The step began at ``now_ms``.
+        ended_ms = now_ms + int(1000 * (ended - self.progress.moved_at))
+        self.progress.moved_at = ended
+        self._ports.hooks.committed(self.spec.group, effects, ended - began, ended_ms)
 
     async def _reset(self, error: Exception) -> None:
         """Drop what is uncommitted and wait until it is certain that the partition is ours."""
@@ -546,6 +609,7 @@ class Task:
         self.stats.resets += 1
         is_fenced = isinstance(error, FencedError)
         self.stats.fences += is_fenced
+        self._ports.hooks.failed(self.spec.group, _failure_of(error))
         is_expected = isinstance(
             error, TransactionError | KafkaError | TimeoutError | MisplacedError
         )
@@ -555,9 +619,12 @@ class Task:
             type(error).__name__,
             error,
             exc_info=None if is_expected else error,
+            extra=self._fields(),
         )
         self.pipeline.discard()
         self._inbox.clear()
+        self.progress.in_hand = ()
+        self.progress.committed.clear()
         self._expected.clear()
         self._epochs.clear()
         self._catch_up = None
@@ -593,6 +660,18 @@ class Task:
             with suppress(Exception):
                 async with asyncio.timeout(5.0):
                     await producer.stop()
+
+
+def _failure_of(error: Exception) -> Failure:
+    match error:
+        case TransactionAbortedError():
+            return Failure.ABORTED
+        case OutcomeUnknownError():
+            return Failure.UNKNOWN
+        case FencedError():
+            return Failure.FENCED
+        case _:
+            return Failure.OTHER
 
 
 def _or_none(offset: int | None) -> str:

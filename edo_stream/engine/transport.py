@@ -35,7 +35,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode.threads import ServiceThread
 
 from edo_stream.engine.guard import ConsumerGuard, Patience
-from edo_stream.engine.ports import Handed
+from edo_stream.engine.ports import Handed, Standing
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,8 @@ class TaskConsumer(driver.Consumer):
         self._outstanding: dict[TopicPartition, tuple[int, int]] = {}
         self._paused: set[TopicPartition] = set()
         self._resuming: set[asyncio.Task[None]] = set()
+        #: When the drain loop last came round, on the event loop's clock.
+        self.fetched_at: float | None = None
         #: Called when the log no longer has the offset that a partition stands at.
         self.on_out_of_range: Callable[[TopicPartition], None] = lambda partition: None
         #: Called, in the consumer thread, when the client cannot go on; says why.
@@ -183,7 +185,9 @@ class TaskConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         services: list[Any] = [self, fetcher]
+        loop = asyncio.get_running_loop()
         while not any(service.should_stop for service in services):
+            self.fetched_at = loop.time()
             if not (self.flow_active and self._epochs):
                 await self.sleep(_NOTHING_TO_FETCH_S)
                 continue
@@ -313,6 +317,20 @@ class TaskConsumer(driver.Consumer):
             return cast(int, state.position) if state.has_valid_position else None
 
         return await self._in_thread(ask)
+
+    def standing(self, partition: TopicPartition) -> Standing | None:
+        """See what the last fetch told, from the main loop and without waiting.
+
+        The consumer thread may change it meanwhile: right to within one fetch, for metrics.
+        """
+        client = self._thread._consumer
+        if client is None or (subscription := client._subscription.subscription) is None:
+            return None
+        assignment = subscription.assignment
+        if assignment is None or partition not in assignment.tps:
+            return None
+        state = assignment.state_value(partition)
+        return Standing(state._position, state.lso, self._chain.get(partition))
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> list[int | None]:
         """See :class:`edo_stream.engine.ports.Intake`."""

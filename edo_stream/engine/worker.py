@@ -21,6 +21,7 @@ from edo_stream.engine import clock
 from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.changelog import BrokerChangelog
+from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.process import (
@@ -59,6 +60,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     compression: str | None = None
     web_bind: str = "127.0.0.1"
     web_port: int = 6066
+    logging_config: Mapping[str, Any] | None = None
+    """As of ``logging.config.dictConfig``, merged into Faust's own."""
 
 
 class Preparation(Service):
@@ -115,11 +118,15 @@ class EdoApp(faust.App):
     plans: Mapping[str, GroupPlan]
     wanted: Sequence[Wanted]
     preparation: Preparation
+    hooks: Hooks
     assignment: Assignment
 
 
 def make_app(
-    settings: WorkerSettings, plans: Mapping[str, GroupPlan], wanted: Sequence[Wanted]
+    settings: WorkerSettings,
+    plans: Mapping[str, GroupPlan],
+    wanted: Sequence[Wanted],
+    hooks: Hooks,
 ) -> EdoApp:
     """Build the application that ``faust -A … worker`` runs."""
     app = EdoApp(
@@ -145,10 +152,12 @@ def make_app(
         web_bind=settings.web_bind,
         web_port=settings.web_port,
         web_host=settings.web_bind,
+        logging_config=settings.logging_config,
     )
     app.worker_settings = settings
     app.plans = plans
     app.wanted = wanted
+    app.hooks = hooks
     app.transport = TaskTransport(app.conf.broker_consumer, app)
     app.preparation = Preparation(app, loop=app.loop, beacon=app.beacon)
     _add_tables(app, plans)
@@ -205,6 +214,7 @@ def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
         now_ms=clock.now_ms,
         pace=Pace(settings.transactions_per_s),
         batch_bytes_max=batch_bytes_max,
+        hooks=app.hooks,
     )
     app.assignment = tables.assignment = Assignment(
         app.plans, ports, _open_disk(app), lambda why: _leave(_EX_TEMPFAIL, why)

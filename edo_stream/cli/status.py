@@ -1,0 +1,199 @@
+"""`edo status`: who works on what, how far it is, and what has stopped."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import typer
+from aiokafka import TopicPartition
+from rich.table import Table
+
+from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.cli.lag import reader
+from edo_stream.cli.screen import screen
+from edo_stream.observe.group import GroupState
+
+_TIMEOUT_S: Final = 5.0
+_USAGE: Final = 2
+_UNREACHABLE: Final = 3
+
+Workers = dict[str, Mapping[str, Any]]
+
+
+def status(
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a worker, http://host:port; again for another."),
+    ] = None,
+    lag_max: Annotated[
+        int | None, typer.Option(min=0, help="More records to read than this are too many.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the members of the group, its offsets, and how the tasks of workers stand.
+
+    Without --worker the one of EDO_WEB_BIND and EDO_WEB_PORT is asked, if it runs.
+
+    Exit codes: 0 all is well; 1 nobody works, a task has stopped or is stuck, or there is more
+    to read than --lag-max; 3 the broker, or a worker that was named, does not answer.
+    """
+    environment = Environment.read()
+    with unreachable(environment.settings.broker):
+        group = asyncio.run(_read(environment))
+    workers = _workers(environment, worker)
+    findings = [*_of_group(group, lag_max), *_of_workers(workers)]
+    if as_json:
+        print(json.dumps(_as_json(environment, group, workers, findings)))
+    else:
+        _show(environment, group, workers, findings)
+    raise typer.Exit(1 if findings else 0)
+
+
+async def _read(environment: Environment) -> GroupState:
+    async with reader(environment) as group:
+        return await group.read()
+
+
+def _workers(environment: Environment, named: Sequence[str] | None) -> Workers:
+    """What workers say of themselves, by address."""
+    settings = environment.settings
+    if named:
+        return {address: _ask(address) for address in named}
+    address = f"http://{settings.web_bind}:{settings.web_port}"
+    try:
+        return {address: _ask(address)}
+    except CommandError:
+        return {}
+
+
+def _ask(address: str) -> Mapping[str, Any]:
+    if urlsplit(address).scheme not in {"http", "https"}:
+        raise CommandError(f"--worker {address}: write http://host:port", _USAGE)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{address.rstrip('/')}/status", timeout=_TIMEOUT_S) as answer:
+            told: Mapping[str, Any] = json.load(answer)
+            return told
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise CommandError(f"no answer from {address}: {reason}", _UNREACHABLE) from error
+
+
+def _of_group(group: GroupState, lag_max: int | None) -> list[str]:
+    findings = []
+    if not group.members:
+        findings.append("nobody works: the group has no members")
+    total = sum(reading.lag for reading in group.readings.values())
+    if lag_max is not None and total > lag_max:
+        findings.append(f"{total:,} records to read, at most {lag_max:,} are wanted")
+    return findings
+
+
+def _of_workers(workers: Workers) -> list[str]:
+    findings = []
+    for address, told in workers.items():
+        findings += [f"{address}: {reason}" for reason in told["stuck"]]
+        findings += [
+            f"{address}: task {task['group']}-{task['partition']} has stopped: {task['refusal']}"
+            for task in told["tasks"]
+            if task["refusal"] is not None
+        ]
+    return findings
+
+
+def _as_json(
+    environment: Environment, group: GroupState, workers: Workers, findings: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "group": environment.settings.app_id,
+        "state": group.state,
+        "members": [
+            {
+                "clientId": member.client_id,
+                "host": member.host,
+                "partitions": [list(partition) for partition in member.partitions],
+            }
+            for member in group.members
+        ],
+        "partitions": [
+            {
+                "topic": partition.topic,
+                "partition": partition.partition,
+                "committed": reading.committed,
+                "end": reading.end,
+                "lag": reading.lag,
+            }
+            for partition, reading in group.readings.items()
+        ],
+        "workers": workers,
+        "findings": list(findings),
+    }
+
+
+def _show(
+    environment: Environment, group: GroupState, workers: Workers, findings: Sequence[str]
+) -> None:
+    console = screen()
+    console.print(f"group {environment.settings.app_id}: {group.state}", markup=False)
+    console.print(_members(group))
+    console.print(_offsets(environment, group))
+    if workers:
+        console.print(_tasks(workers))
+    else:
+        console.print("no worker was asked for its tasks: name some with --worker", markup=False)
+    for finding in findings:
+        console.print(finding, style="red", markup=False)
+    console.print("something needs attention" if findings else "all is well")
+
+
+def _members(group: GroupState) -> Table:
+    table = Table("member", "host", "partitions")
+    for column in table.columns:
+        column.overflow = "fold"
+    for member in group.members:
+        table.add_row(member.client_id, member.host, _in_short(member.partitions))
+    return table
+
+
+def _in_short(partitions: Sequence[TopicPartition]) -> str:
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for topic, number in partitions:
+        numbers[topic].append(number)
+    return "\n".join(f"{topic}: {', '.join(map(str, each))}" for topic, each in numbers.items())
+
+
+def _offsets(environment: Environment, group: GroupState) -> Table:
+    contracts = environment.registry.contracts
+    table = Table("group", "topic", "partition", "committed", "end", "lag")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    table.columns[1].overflow = "fold"
+    for (topic, number), reading in group.readings.items():
+        name = contracts[topic].group if topic in contracts else topic.rpartition(".control.")[2]
+        committed = "none" if reading.committed is None else f"{reading.committed:,}"
+        table.add_row(name, topic, str(number), committed, f"{reading.end:,}", f"{reading.lag:,}")
+    return table
+
+
+def _tasks(workers: Workers) -> Table:
+    table = Table("worker", "task", "phase", "lag", "held", "resets", "restored")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    table.columns[0].overflow = "fold"
+    for address, told in workers.items():
+        for task in told["tasks"]:
+            table.add_row(
+                address,
+                f"{task['group']}-{task['partition']}",
+                task["phase"],
+                f"{sum(source['lagRecords'] or 0 for source in task['sources']):,}",
+                f"{sum(source['held'] for source in task['sources']):,}",
+                f"{task['resets']:,}",
+                f"{task['restoredRecords']:,}",
+            )
+    return table

@@ -1,0 +1,354 @@
+"""Metrics of a worker for Prometheus.
+
+What happens is told by the engine's hooks, once a transaction, and counted here in plain
+dictionaries; where things stand is looked at when Prometheus asks. Labels are topics, partitions,
+groups and fates: never keys, ids or anything else that an event brings along.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from edo_stream.core.accounts import Fate
+from edo_stream.core.effects import Effects
+from edo_stream.observe.histogram import Histogram
+from edo_stream.views import Failure, Page, Phase, SourceView, TaskView, WorkerView
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_READY_SECONDS: Final = (*_SECONDS[1:], 30.0, 60.0, 300.0, 900.0, 3600.0)
+_RECORDS: Final = (1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
+
+_FATES: Final = {fate.value: fate.name.lower() for fate in Fate}
+
+Row = tuple[list[str], float | None]
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """A metric, as Prometheus and the reference show it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+class Measured(NamedTuple):
+    """A gauge, and how to see it in a worker; ``None`` is not shown."""
+
+    declared: Declared
+    rows: Callable[[WorkerView], Iterable[Row]]
+
+
+def _counter(name: str, labels: str, help_: str) -> Declared:
+    return Declared(name, "counter", tuple(labels.split()), help_)
+
+
+def _histogram(name: str, labels: str, help_: str) -> Declared:
+    return Declared(name, "histogram", tuple(labels.split()), help_)
+
+
+def _of_sources(name: str, help_: str, see: Callable[[SourceView], float | None]) -> Measured:
+    def rows(worker: WorkerView) -> Iterator[Row]:
+        for task in worker.tasks:
+            for source in task.sources:
+                yield [task.group, source.topic, str(task.partition)], see(source)
+
+    return Measured(Declared(name, "gauge", ("group", "topic", "partition"), help_), rows)
+
+
+def _of_tasks(name: str, help_: str, see: Callable[[TaskView], float]) -> Measured:
+    def rows(worker: WorkerView) -> Iterator[Row]:
+        for task in worker.tasks:
+            yield [task.group, str(task.partition)], see(task)
+
+    return Measured(Declared(name, "gauge", ("group", "partition"), help_), rows)
+
+
+def _seconds(time_ms: int | None) -> float | None:
+    return None if time_ms is None else time_ms / 1000
+
+
+RECORDS: Final = _counter(
+    "edo_records_total",
+    "group topic fate",
+    "Records read, each once, by what became of them in the transaction that read them: "
+    + ", ".join(_FATES.values()),
+)
+SETTLED: Final = _counter(
+    "edo_settled_total",
+    "group topic fate",
+    "Records that were held, by what became of them later",
+)
+LOST: Final = _counter(
+    "edo_lost_records_total",
+    "group topic",
+    "Offsets that were gone from the log unread and were skipped with EDO_ACCEPT_LOSS",
+)
+READY: Final = _histogram(
+    "edo_trigger_to_ready_seconds",
+    "group topic",
+    "From the time at which an event happened, as it says itself, or else its record's timestamp, "
+    "to the commit of its result; time in the gap buffer included",
+)
+BATCH: Final = _histogram("edo_batch_records", "group", "Records read by one transaction")
+TRANSACTION: Final = _histogram(
+    "edo_transaction_seconds", "group", "Transactions that were committed, from begin to commit"
+)
+_FAILURES: Final = {
+    Failure.ABORTED: _counter(
+        "edo_transactions_aborted_total", "group", "Transactions of which nothing is visible"
+    ),
+    Failure.UNKNOWN: _counter(
+        "edo_transactions_unknown_total",
+        "group",
+        "Transactions whose commit was asked for and not confirmed; the task then reads from the "
+        "log what is true",
+    ),
+    Failure.FENCED: _counter(
+        "edo_fences_total", "group", "Tasks that another worker has taken over while they ran"
+    ),
+}
+RESETS: Final = _counter(
+    "edo_resets_total",
+    "group",
+    "Tasks that dropped what was uncommitted and started over, for any reason",
+)
+REWINDS: Final = _counter(
+    "edo_rewinds_total",
+    "group",
+    "Reads that were done again because a batch did not arrive, mostly after a rebalance",
+)
+RESTORE: Final = _histogram(
+    "edo_restore_seconds", "group", "Restores of a task's tables from their changelogs"
+)
+RESTORED: Final = _counter(
+    "edo_restored_records_total", "group", "Changelog records read by restores"
+)
+
+_GAUGES: Final = (
+    _of_sources(
+        "edo_next_offset", "First offset that is not processed", lambda source: source.next_offset
+    ),
+    _of_sources(
+        "edo_lag_records",
+        "Offsets between the next one and the last stable offset that the last fetch told; 0 when "
+        "only transaction markers are left. Not up to date while a task is not running",
+        lambda source: source.lag_records,
+    ),
+    _of_sources(
+        "edo_lag_seconds",
+        "Age of the oldest record that is not processed, by its timestamp, and 0 without lag. "
+        "While no record is at hand: age of the last one processed, which is older",
+        lambda source: _seconds(source.lag_ms),
+    ),
+    _of_sources("edo_held_records", "Events in the gap buffer", lambda source: source.held),
+    _of_tasks(
+        "edo_task_running",
+        "1 when the task processes, 0 while it restores, waits or has stopped",
+        lambda task: float(task.phase is Phase.RUNNING),
+    ),
+    _of_tasks(
+        "edo_task_refused",
+        "1 when the task has stopped because it would lose or repeat something; /status says what",
+        lambda task: float(task.phase is Phase.REFUSED),
+    ),
+)
+
+HELD_OLDEST: Final = Declared(
+    "edo_held_oldest_seconds",
+    "gauge",
+    ("group", "topic", "partition"),
+    "How long the event that waits longest in the gap buffer has waited; 0 when none waits",
+)
+DISK_FILES: Final = Declared(
+    "edo_rocksdb_file_bytes", "gauge", ("group", "partition"), "Size of the tables' SST files"
+)
+DISK_MEMORY: Final = Declared(
+    "edo_rocksdb_memory_bytes",
+    "gauge",
+    ("group", "partition"),
+    "Memory of the tables' RocksDBs: memtables, block cache, indexes and filters",
+)
+GROUP_LAG: Final = Declared(
+    "kafka_consumergroup_lag",
+    "gauge",
+    ("consumergroup", "topic", "partition"),
+    "edo_lag_records under the name that dashboards of kafka_exporter know",
+)
+WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and version")
+
+#: All metrics in the order of the reference. Those of the process are Prometheus' own.
+DECLARED: Final = (
+    *(RECORDS, SETTLED, LOST, READY, BATCH, TRANSACTION),
+    *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED),
+    *(gauge.declared for gauge in _GAUGES),
+    *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, GROUP_LAG, WORKER),
+)
+
+
+class Metrics(Collector):
+    """Counts what the engine's hooks tell, and shows it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Declared, Counter[tuple[str, ...]]] = defaultdict(Counter)
+        self._ready: dict[tuple[str, str], Histogram] = {}
+        self._histograms: dict[tuple[Declared, str], Histogram] = {}
+
+    # The engine's hooks: see edo_stream.engine.hooks.
+
+    def committed(self, group: str, effects: Effects, seconds: float, at_ms: int) -> None:
+        """Count a transaction."""
+        for declared, counts in ((RECORDS, effects.counts), (SETTLED, effects.settled)):
+            sums = self._sums[declared]
+            for (topic, fate), count in counts.items():
+                sums[group, topic, _FATES[fate]] += count
+        for account in effects.accounts:
+            if account.lost is not None:
+                first, next_ = account.lost
+                self._sums[LOST][group, account.topic] += next_ - first
+        for topic, times_ms in effects.times_ms.items():
+            ready = self._ready.get((group, topic))
+            if ready is None:
+                ready = self._ready[group, topic] = Histogram(_READY_SECONDS)
+            ready.add_ages(times_ms, at_ms)
+        self._histogram(TRANSACTION, group, _SECONDS).add(seconds)
+        if effects.counts:
+            self._histogram(BATCH, group, _RECORDS).add(sum(effects.counts.values()))
+
+    def failed(self, group: str, failure: Failure) -> None:
+        """Count a task that starts over."""
+        self._sums[RESETS][(group,)] += 1
+        if (declared := _FAILURES.get(failure)) is not None:
+            self._sums[declared][(group,)] += 1
+
+    def restored(self, group: str, records: int, seconds: float) -> None:
+        """Count a restore."""
+        self._histogram(RESTORE, group, _READY_SECONDS).add(seconds)
+        self._sums[RESTORED][(group,)] += records
+
+    def rewound(self, group: str) -> None:
+        """Count a read that is done again."""
+        self._sums[REWINDS][(group,)] += 1
+
+    def _histogram(self, declared: Declared, group: str, bounds: tuple[float, ...]) -> Histogram:
+        histogram = self._histograms.get((declared, group))
+        if histogram is None:
+            histogram = self._histograms[declared, group] = Histogram(bounds)
+        return histogram
+
+    # What Prometheus gets.
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what was counted."""
+        for declared in DECLARED:
+            if declared.kind == "counter":
+                yield _counters(declared, self._sums[declared])
+        groups: dict[Declared, dict[tuple[str, ...], Histogram]] = defaultdict(dict)
+        groups[READY].update(self._ready.items())
+        for (declared, group), histogram in self._histograms.items():
+            groups[declared][group,] = histogram
+        for declared in DECLARED:
+            if declared.kind == "histogram":
+                yield _histograms(declared, groups[declared])
+
+
+class _Worker(Collector):
+    """Shows where a worker stands."""
+
+    def __init__(self, worker: WorkerView, now_ms: int) -> None:
+        self._worker = worker
+        self._now_ms = now_ms
+
+    def collect(self) -> Iterator[Metric]:
+        worker = self._worker
+        for declared, see in _GAUGES:
+            yield _gauges(declared, see(worker))
+        yield _gauges(HELD_OLDEST, self._held_oldest())
+        places = [[disk.group, str(disk.partition)] for disk in worker.disks]
+        files = [float(disk.file_bytes) for disk in worker.disks]
+        memory = [float(disk.memory_bytes) for disk in worker.disks]
+        yield _gauges(DISK_FILES, zip(places, files, strict=True))
+        yield _gauges(DISK_MEMORY, zip(places, memory, strict=True))
+        yield _gauges(GROUP_LAG, self._group_lag())
+        info = {"app": worker.app, "version": worker.version}
+        yield InfoMetricFamily(WORKER.name.removesuffix("_info"), WORKER.help, value=info)
+
+    def _held_oldest(self) -> Iterator[Row]:
+        for task in self._worker.tasks:
+            for source in task.sources:
+                since_ms = self._now_ms if source.held_since_ms is None else source.held_since_ms
+                age_s = max(0, self._now_ms - since_ms) / 1000
+                yield [task.group, source.topic, str(task.partition)], age_s
+
+    def _group_lag(self) -> Iterator[Row]:
+        for task in self._worker.tasks:
+            for source in task.sources:
+                place = [self._worker.app, source.topic, str(task.partition)]
+                yield place, source.lag_records
+
+
+def _counters(declared: Declared, sums: Mapping[tuple[str, ...], int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(declared.name, declared.help, labels=declared.labels)
+    for labels, value in sorted(sums.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _histograms(
+    declared: Declared, histograms: Mapping[tuple[str, ...], Histogram]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(declared.name, declared.help, labels=declared.labels)
+    for labels, histogram in sorted(histograms.items(), key=lambda item: item[0]):
+        family.add_metric(labels, histogram.buckets(), histogram.sum)
+    return family
+
+
+def _gauges(declared: Declared, rows: Iterable[Row]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(declared.name, declared.help, labels=declared.labels)
+    for labels, value in rows:
+        if value is not None:
+            family.add_metric(labels, value)
+    return family
+
+
+class MetricsPage:
+    """The page that Prometheus reads."""
+
+    def __init__(
+        self, metrics: Metrics, look: Callable[[], WorkerView], now_ms: Callable[[], int]
+    ) -> None:
+        self._metrics = metrics
+        self._look = look
+        self._now_ms = now_ms
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+
+    def __call__(self) -> Page:
+        """Look at the worker and write all metrics down."""
+        now_ms = self._now_ms()
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self._metrics)
+        registry.register(_Worker(self._look(), now_ms))
+        body = generate_latest(registry) + generate_latest(self._process)
+        return Page(200, CONTENT_TYPE_LATEST, body)
+
+
+def metrics_table() -> str:
+    """All metrics as a Markdown table, for the documentation."""
+    rows = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+    for declared in DECLARED:
+        labels = ", ".join(declared.labels)
+        rows.append(f"| `{declared.name}` | {declared.kind} | {labels} | {declared.help} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,105 @@
+"""What a worker shows of itself: values that the engine fills in, and that ``observe`` tells on.
+
+They say where things stand at one moment; what happens over time is told by the engine's hooks.
+"""
+
+from enum import Enum
+
+import msgspec
+
+
+class Phase(Enum):
+    """Where a task stands in its life."""
+
+    FENCING = "fencing"
+    RESTORING = "restoring"
+    POSITIONING = "positioning"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """After a reset, for a heartbeat."""
+    REFUSED = "refused"
+    """It would lose or repeat something; a person must decide."""
+    CLOSED = "closed"
+
+
+class Failure(Enum):
+    """Why a task started over."""
+
+    ABORTED = "aborted"
+    """Its transaction: nothing of it is visible."""
+    UNKNOWN = "unknown"
+    """Its transaction: committed or not, only the log tells."""
+    FENCED = "fenced"
+    """Another worker has taken over its transactional id."""
+    OTHER = "other"
+
+
+class SourceView(msgspec.Struct, frozen=True, rename="camel"):
+    """One source partition of a task."""
+
+    topic: str
+    next_offset: int | None
+    """First offset that is not processed; ``None`` until the task has positioned itself."""
+    end_offset: int | None
+    """Last stable offset that the broker told: with the last fetch, or when the task began."""
+    lag_records: int | None
+    lag_ms: int | None
+    """Age of the oldest record that is not processed, by its timestamp; 0 when there is none."""
+    held: int
+    held_since_ms: int | None
+
+
+class TaskView(msgspec.Struct, frozen=True, rename="camel"):
+    """One task; counts are since it began, which every rebalance makes it do anew."""
+
+    group: str
+    partition: int
+    phase: Phase
+    refusal: str | None
+    sources: tuple[SourceView, ...]
+    transactions: int
+    resets: int
+    fences: int
+    rewinds: int
+    restored_records: int
+    has_work: bool
+    """Whether records or a transaction are in its hands."""
+    still_ms: int
+    """How long ago it has finished or begun anything."""
+
+    @property
+    def name(self) -> str:
+        """Group and partition, as in logs."""
+        return f"{self.group}-{self.partition}"
+
+
+class DiskView(msgspec.Struct, frozen=True, rename="camel"):
+    """The two RocksDBs of one task."""
+
+    group: str
+    partition: int
+    file_bytes: int
+    memory_bytes: int
+
+
+class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
+    """A worker and its tasks."""
+
+    app: str
+    version: str
+    is_assigned: bool
+    """Whether the consumer group has told which partitions are this worker's."""
+    fetched_ms_ago: int | None
+    """When the consumer was last asked for records; ``None``: never yet."""
+    stuck_after_ms: int
+    """How long a task may have work without getting on."""
+    tasks: tuple[TaskView, ...]
+    disks: tuple[DiskView, ...]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Answer to a request for a page."""
+
+    status: int
+    content_type: str
+    body: bytes

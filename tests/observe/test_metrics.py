@@ -1,0 +1,126 @@
+"""What the engine's hooks tell becomes metrics."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.effects import Effects
+from edo_stream.observe.histogram import Histogram
+from edo_stream.observe.metrics import DECLARED, Metrics, MetricsPage, metrics_table
+from edo_stream.views import Failure, Phase
+from tests.observe.look import source, task, worker
+
+NOW_MS = 1_700_000_000_000
+TOPIC = "t.thing.done"
+PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    return registry.get_sample_value(name, labels)
+
+
+def text_of(*tasks: object) -> str:
+    page = MetricsPage(Metrics(), lambda: worker(*tasks), lambda: NOW_MS)  # type: ignore[arg-type]
+    return page().body.decode()
+
+
+def test_records_count_once_when_read_and_once_when_settled() -> None:
+    metrics = Metrics()
+    counts = {(TOPIC, Fate.EMITTED.value): 3, (TOPIC, Fate.HELD.value): 2}
+    metrics.committed("g", Effects(counts=counts), 0.02, NOW_MS)
+    settled = {(TOPIC, Fate.EMITTED.value): 2}
+    metrics.committed("g", Effects(settled=settled), 0.02, NOW_MS)
+
+    place = {"group": "g", "topic": TOPIC}
+    assert value(metrics, "edo_records_total", fate="emitted", **place) == 3
+    assert value(metrics, "edo_records_total", fate="held", **place) == 2
+    assert value(metrics, "edo_settled_total", fate="emitted", **place) == 2
+    assert value(metrics, "edo_batch_records_sum", group="g") == 5
+    assert value(metrics, "edo_batch_records_count", group="g") == 1
+    assert value(metrics, "edo_transaction_seconds_count", group="g") == 2
+
+
+def test_lost_ranges_count_their_offsets() -> None:
+    metrics = Metrics()
+    account = Account("app", "g", TOPIC, 0, NOW_MS, lost=(3, 8))
+    metrics.committed("g", Effects(accounts=[account]), 0.01, NOW_MS)
+    assert value(metrics, "edo_lost_records_total", group="g", topic=TOPIC) == 5
+
+
+def test_trigger_to_ready_is_from_the_event_s_own_time_to_the_commit() -> None:
+    metrics = Metrics()
+    times_ms = [NOW_MS - 2_000, NOW_MS - 40, NOW_MS + 5]
+    metrics.committed("g", Effects(times_ms={TOPIC: times_ms}), 0.01, NOW_MS)
+    place = {"group": "g", "topic": TOPIC}
+    name = "edo_trigger_to_ready_seconds"
+    assert value(metrics, f"{name}_bucket", le="0.01", **place) == 1
+    assert value(metrics, f"{name}_bucket", le="0.05", **place) == 2
+    assert value(metrics, f"{name}_bucket", le="2.5", **place) == 3
+    assert value(metrics, f"{name}_sum", **place) == 2.04
+
+
+def test_each_failure_is_a_reset_and_what_it_was() -> None:
+    metrics = Metrics()
+    for failure in Failure:
+        metrics.failed("g", failure)
+    metrics.rewound("g")
+    metrics.restored("g", 7, 0.5)
+    assert value(metrics, "edo_resets_total", group="g") == len(Failure)
+    for name in ("edo_transactions_aborted", "edo_transactions_unknown", "edo_fences"):
+        assert value(metrics, f"{name}_total", group="g") == 1
+    assert value(metrics, "edo_rewinds_total", group="g") == 1
+    assert value(metrics, "edo_restored_records_total", group="g") == 7
+
+
+def test_gauges_show_where_the_worker_stands() -> None:
+    behind = source(lag_records=5, lag_ms=1_500, held=2, held_since_ms=NOW_MS - 3_000)
+    text = text_of(task(behind), task(partition=1, phase=Phase.REFUSED))
+    place = f'group="g",partition="0",topic="{TOPIC}"'
+    lines = set(text.splitlines())
+    assert f"edo_lag_seconds{{{place}}} 1.5" in lines
+    assert f"edo_held_oldest_seconds{{{place}}} 3.0" in lines
+    assert (
+        f'kafka_consumergroup_lag{{consumergroup="edo-decide",partition="0",topic="{TOPIC}"}} 5.0'
+        in lines
+    )
+    assert 'edo_task_running{group="g",partition="0"} 1.0' in lines
+    assert 'edo_task_refused{group="g",partition="1"} 1.0' in lines
+    assert 'edo_rocksdb_file_bytes{group="g",partition="1"} 100.0' in lines
+    assert 'edo_worker_info{app="edo-decide",version="1"} 1.0' in lines
+
+
+def test_what_is_not_known_is_not_shown() -> None:
+    unknown = source(next_offset=None, lag_records=None, lag_ms=None)
+    text = text_of(task(unknown, phase=Phase.FENCING))
+    assert "edo_lag_records{" not in text
+    assert "edo_lag_seconds{" not in text
+    assert "kafka_consumergroup_lag{" not in text
+
+
+def test_all_metrics_that_are_declared_are_served_and_the_page_has_them() -> None:
+    text = text_of(task(source()))
+    for declared in DECLARED:
+        name = declared.name.removesuffix("_total")
+        assert f"# TYPE {name}" in text, declared.name
+    assert metrics_table() in PAGE.read_text()
+
+
+def test_labels_are_never_keys_or_ids() -> None:
+    labels = {label for declared in DECLARED for label in declared.labels}
+    assert labels == {"group", "topic", "partition", "fate", "consumergroup"}
+
+
+@given(st.lists(st.integers(-5_000, 20_000)))
+def test_many_ages_at_once_count_as_one_by_one(ages_ms: list[int]) -> None:
+    bounds = (0.01, 0.5, 1.0, 10.0)
+    one_by_one, at_once = Histogram(bounds), Histogram(bounds)
+    for age_ms in ages_ms:
+        one_by_one.add(max(0, age_ms) / 1000)
+    at_once.add_ages([NOW_MS - age_ms for age_ms in ages_ms], NOW_MS)
+    assert at_once.buckets() == one_by_one.buckets()
+    assert abs(at_once.sum - one_by_one.sum) < 1e-6
