@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
+from edo_stream.engine.guard import pace_metadata
 from load.plan import Headers, Planned, time_of
 
 _BATCH_BYTES: Final = 512 * 1024
@@ -115,6 +116,7 @@ async def send(
         max_batch_size=_BATCH_BYTES,
         max_request_size=2 * _BATCH_BYTES,
     )
+    pace_metadata(producer.client)
     await producer.start()
     try:
         if topic not in (await producer.client.fetch_all_metadata()).topics():

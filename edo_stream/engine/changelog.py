@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import ChangelogRecord
 from edo_stream.engine.security import BrokerAccess
 
@@ -35,8 +36,17 @@ class BrokerChangelog:
                 asker = self._consumer()
                 await asker.start()
                 self._asker = asker
-        first = await self._asker.beginning_offsets([partition])
-        end = await self._asker.end_offsets([partition])
+        asker = self._asker
+        try:
+            first = await asker.beginning_offsets([partition])
+            end = await asker.end_offsets([partition])
+        except KafkaError:
+            # A question that took too long leaves its connection as it is: were it dead, every
+            # later question would take too long as well.
+            if self._asker is asker:
+                self._asker = None
+                await asker.stop()
+            raise
         return first[partition], end[partition]
 
     async def read(
@@ -78,7 +88,7 @@ class BrokerChangelog:
             self._asker = None
 
     def _consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             **self._access.client(
                 isolation_level="read_committed",
                 enable_auto_commit=False,
@@ -88,6 +98,8 @@ class BrokerChangelog:
                 request_timeout_ms=_ANSWER_MS,
             )
         )
+        pace_metadata(consumer._client)
+        return consumer
 
 
 def _part(records: Sequence[Any], end: int) -> list[ChangelogRecord]:

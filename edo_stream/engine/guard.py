@@ -1,4 +1,4 @@
-"""Keep aiokafka's consumer going where it would stand still without a word.
+"""Keep aiokafka's clients going where they would stand still, or run wild, without a word.
 
 Found with the protocol proxy (docs/faults.md), reproduced in tests/broker/test_aiokafka.py:
 
@@ -7,6 +7,8 @@ Found with the protocol proxy (docs/faults.md), reproduced in tests/broker/test_
   here goes past that. So it is taken here, and what has ended by it is started again.
 - One timeout serves all requests. It must outlast a rebalance, whose answers come late, and so
   a fetch or a heartbeat that nobody answers is waited for as long. Each kind gets its own.
+- A broker that refuses connections is asked for metadata in a tight loop, thousands of times a
+  second by each producer with something to send. Now there is a pause.
 
 What cannot be started again is told to ``on_lost``: the process ends, and another takes over.
 """
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 for owner, name in (
     (AIOKafkaClient, "_get_conn"),
+    (AIOKafkaClient, "_metadata_update"),
     (AIOKafkaConnection, "send"),
     (GroupCoordinator, "check_errors"),
     (GroupCoordinator, "request_rejoin"),
@@ -36,6 +39,20 @@ for owner, name in (
     assert hasattr(owner, name), f"{owner.__name__}.{name} is gone: pin the versions we know"
 
 _WATCH_S = 0.5
+_METADATA_PAUSE_S = 0.25
+
+
+def pace_metadata(client: Any) -> None:
+    """Have a client pause when it could not get metadata from any broker."""
+    update = client._metadata_update
+
+    async def update_or_pause(*args: Any) -> Any:
+        is_updated = await update(*args)
+        if not is_updated:
+            await asyncio.sleep(_METADATA_PAUSE_S)
+        return is_updated
+
+    client._metadata_update = update_or_pause
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -67,6 +84,7 @@ class ConsumerGuard:
         self._patience = patience
         self._on_lost = on_lost
         self._client.send = self._send
+        pace_metadata(self._client)
 
     async def _send(
         self, node_id: Any, request: Any, *, group: Any = ConnectionGroup.DEFAULT

@@ -5,6 +5,7 @@ from typing import cast
 
 from aiokafka import AIOKafkaProducer
 
+from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import Producer
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
@@ -41,6 +42,7 @@ def producer_factory(
                 compression_type=compression,
             )
         )
+        pace_metadata(producer.client)
         return cast(Producer, producer)
 
     return make

@@ -137,7 +137,8 @@ def _patience(app: Any) -> Patience:
     """What the settings say about waiting: a broker is as good as gone after a session timeout."""
     conf = app.conf
     return Patience(
-        request_s=conf.broker_session_timeout,
+        # Less than the client's own, by which a question ends and leaves its connection as it is.
+        request_s=conf.broker_session_timeout * 2 / 3,
         heartbeat_s=conf.broker_session_timeout / 3,
         rebalance_s=conf.broker_rebalance_timeout + _REBALANCE_ANSWER_S,
     )
