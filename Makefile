@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 1
 N ?= 20000
+MINUTES ?= 0
+FAULTS ?= 50
+CHAOS ?=
 BENCH ?= --latency --faults --codecs --page
 
 .PHONY: help demo bench test check sim broker chaos format docs clean
@@ -15,6 +18,7 @@ help:
 	@echo "make check    format, lint, types, layers, source, core, simulation: under three minutes"
 	@echo "make sim      more histories: make sim N=50000 SEED=7"
 	@echo "make broker   tests on a real Kafka"
+	@echo "make chaos    faults to workers, brokers and protocol: SEED=7 MINUTES=10 FAULTS=50 CHAOS='--help'"
 	@echo "make format   format the code"
 	@echo "make docs     write the generated parts of docs/"
 
@@ -46,6 +50,9 @@ broker: $(VENV)/.ready
 
 sim: $(VENV)/.ready
 	$(BIN)/python -m tests.simulation --seeds $(N) --from $(SEED)
+
+chaos: $(VENV)/.ready
+	@$(BIN)/python -m load.chaos --seed $(SEED) --minutes $(MINUTES) --faults $(FAULTS) $(CHAOS)
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check -q --fix-only .

@@ -1,209 +1,278 @@
-"""Hurt the workers while a burst goes through them, then judge what came out of the topics.
+"""A long run: hurt workers, brokers and the protocol under load, and judge what comes out.
 
-The judge believes nobody: what must come out is computed from the burst's profile, the accounts
-are audited against the topics, and the tables are recounted from their changelogs.
+``python -m load.chaos --help``; docs/faults.md says what is done, and what it has found. Bursts
+follow each other until all faults are done, so that there is input at every moment.
 """
 
 import asyncio
+import logging
 import random
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from edo_stream.core.idle import SEQUENCE
-from edo_stream.core.sequence import decode_sequence
-from edo_stream.observe.audit.reader import AuditSpec, audit_topics
-from edo_stream.observe.audit.report import Report
-from edo_stream.observe.outcome import Verdict
-from edo_stream.registry import Registry
-from edo_stream.registry.plan import ACCOUNTS
-from load.expect import Comparison, Expectation, compare, expect
-from load.fleet import LocalWorker
-from load.outcome import judge_topics
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edo_stream.registry import load
+from load.bombard import Bombardment
+from load.expect import expect
+from load.field import APP, Field, open_field
+from load.harm import Harm, hurt, possible
+from load.judge import EMIT, PARTITIONS, SOURCE, Outcome, count_compacted, judge, recount_disks
 from load.plan import plan
 from load.profile import Profile
-from load.read import count_records, read_ids, records
+from load.proxy.rules import Api, Kind
 from load.send import SendPolicy, send
+from load.stall import StallWatch, stalls_text
 
-SOURCE: Final = "shop.order.placed"
-EMIT: Final = "shop.order.accepted"
-DEAD_LETTERS: Final = f"edo.dead-letters.{SOURCE}"
-GROUP: Final = "orders"
-
-SESSION_TIMEOUT_S: Final = 6.0
-_FROZEN_S: Final = SESSION_TIMEOUT_S + 2.0
-_SETTLE_S: Final = 90.0
+STALL_MAX_S: Final = 30.0
 _POLL_S: Final = 2.0
-_DIGEST_BYTES: Final = 16
+_RATE: Final = 300.0
+_BURST_S: Final = 15
+_WIDTH: Final = 150
 
-
-class Harm(Enum):
-    """What is done to one worker."""
-
-    KILL = "kill -9"
-    STOP = "SIGTERM"
-    FREEZE = "SIGSTOP past the session timeout"
-
-
-@dataclass(frozen=True, slots=True)
-class Storm:
-    """A run: a burst through ``workers``, and the harms that they suffer, one after another."""
-
-    profile: Profile
-    harms: Sequence[Harm]
-    workers: int = 2
-    pause_s: tuple[float, float] = (0.5, 2.5)
-    """Between two harms, drawn from the profile's seed."""
+app = typer.Typer(add_completion=False)
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a storm has left behind."""
+class Weather:
+    """What a long run is to be."""
 
-    comparison: Comparison
-    """What came out, against what the burst's profile says must come out."""
-    verdict: Verdict
-    """What came out, against what is in the source topic."""
-    audit: Report
-    """The accounts, against source, results and dead letters."""
-    harms: list[str] = field(default_factory=list)
-    recount: list[str] = field(default_factory=list)
-    """Where the tables differ from the burst."""
+    seed: int
+    faults: int
+    minutes: float
+    protocol: int
+    """Faults that the proxy is to inject."""
+    workers: int
+    brokers: int
 
 
-@contextmanager
-def fleet(
-    directory: Path, count: int, environment: Mapping[str, str]
-) -> Iterator[list[LocalWorker]]:
-    """Run workers side by side; they end with the block."""
-    hurried = {
-        "EDO_SESSION_TIMEOUT_MS": str(int(SESSION_TIMEOUT_S * 1000)),
-        "EDO_HEARTBEAT_INTERVAL_MS": "1000",
-        **environment,
-    }
-    workers = [LocalWorker(directory / f"worker-{n}", hurried) for n in range(count)]
-    with ExitStack() as stack:
-        for worker in workers:
-            worker.launch()
-            stack.callback(worker.stop)
-        for worker in workers:
-            worker.wait_ready(60.0)
-        yield workers
+@dataclass(slots=True)
+class Aftermath:
+    """What a long run has seen."""
+
+    outcome: Outcome
+    watch: StallWatch
+    harms: Counter[Harm]
+    protocol: Bombardment | None
+    sent: int
+    failed: int
+    took_s: float
+    compacted: tuple[int, int]
+    """Records that are left in the changelog of the state, of how many offsets."""
+    proxy_failures: list[str]
+    disks: list[str] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[str]:
+        """All that is wrong; empty when the run is passed."""
+        outcome = self.outcome
+        wrong = [f"{flaw.value}: {count}" for flaw, count in outcome.verdict.counts.items()]
+        wrong += [f"{problem.value}: {count}" for problem, count in outcome.audit.counts.items()]
+        wrong += [*outcome.recount, *self.disks, *self.proxy_failures]
+        if not outcome.comparison.is_exact:
+            wrong.append(f"against the bursts' profiles: {outcome.comparison}")
+        if self.failed:
+            wrong.append(f"{self.failed} records could not be sent: the bursts' profiles are moot")
+        if self.watch.longest_s > STALL_MAX_S:
+            wrong.append(f"a stall of {self.watch.longest_s:.1f} s, more than {STALL_MAX_S:.0f} s")
+        return wrong
 
 
-async def run(  # noqa: PLR0913 - what a run is made of
-    storm: Storm,
-    workers: Sequence[LocalWorker],
-    broker: str,
-    app: str,
-    registry: Registry,
-    report: Callable[[str], None],
-) -> Outcome:
-    """Send the burst, hurt the workers meanwhile, and judge when all has settled."""
-    access = {"bootstrap_servers": broker}
-    sending = asyncio.create_task(
-        send(plan(storm.profile), SOURCE, access, SendPolicy(), lambda _: None)
-    )
-    harms = await _hurt(storm, workers, report)
-    sent = await sending
-    report(f"sent {sent.sent:,} records, {len(harms)} harms done")
-    expectation = expect(storm.profile)
-    comparison = await _settled(expectation, access, report)
-    contract = registry.contracts[SOURCE]
-    spec = AuditSpec(app, [contract], [], ACCOUNTS)
-    return Outcome(
-        comparison,
-        await judge_topics(contract, access),
-        await audit_topics(spec, access, lambda _: None),
+async def endure(weather: Weather, place: Field, report: Callable[[str], None]) -> Aftermath:
+    """Send bursts until all faults are done, and judge when all has settled."""
+    start_s = time.monotonic()
+    watch = StallWatch(place.bootstrap, APP, SOURCE, EMIT, PARTITIONS)
+    watching = asyncio.create_task(watch.run())
+    is_over = asyncio.Event()
+    sending = asyncio.create_task(_send_bursts(weather, place.bootstrap, is_over))
+    protocol = None
+    tasks = []
+    if place.proxy is not None and weather.protocol:
+        protocol = Bombardment(place.proxy, weather.protocol, random.Random(weather.seed + 1))
+        tasks.append(asyncio.create_task(protocol.run()))
+        tasks.append(asyncio.create_task(_tell(protocol, watch, report)))
+    harms = await _storm(weather, place, watch, protocol, report)
+    for task in tasks:
+        await task
+    is_over.set()
+    profiles, sent, failed = await sending
+    registry = load(Path(place.environment["EDO_TOPICS"]))
+    report(f"sent {sent:,} records; all faults are done, waiting for the rest to come out")
+    _relaunch(place)
+    outcome = await judge([expect(p) for p in profiles], place.bootstrap, APP, registry, report)
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    access = {"bootstrap_servers": place.bootstrap}
+    compacted = await count_compacted(APP, access)
+    workers = (*place.workers, *place.extra)
+    for worker in workers:
+        await asyncio.to_thread(worker.stop)
+    return Aftermath(
+        outcome,
+        watch,
         harms,
-        await recount_tables(expectation, access, app),
+        protocol,
+        sent,
+        failed,
+        time.monotonic() - start_s,
+        compacted,
+        [] if place.proxy is None else place.proxy.failures,
+        await recount_disks([worker.directory / "state" for worker in workers], APP, access),
     )
 
 
-async def _hurt(
-    storm: Storm, workers: Sequence[LocalWorker], report: Callable[[str], None]
-) -> list[str]:
-    chance = random.Random(storm.profile.seed)
-    done = []
-    for harm in storm.harms:
-        await asyncio.sleep(chance.uniform(*storm.pause_s))
-        worker = chance.choice(workers)
-        name = f"{harm.value} of {worker.directory.name}"
-        report(name)
-        await asyncio.to_thread(_do, harm, worker)
-        done.append(name)
+async def _send_bursts(
+    weather: Weather, broker: str, is_over: asyncio.Event
+) -> tuple[list[Profile], int, int]:
+    profiles: list[Profile] = []
+    sent = failed = 0
+    while not is_over.is_set():
+        profile = Profile(
+            seed=weather.seed * 1_000 + len(profiles),
+            events=int(_RATE * _BURST_S),
+            keys=100,
+            rate=_RATE,
+            gaps_fill=0.005,
+            gap_fill_distance=400,
+            gaps_never=0.0003,
+            undecodable=0.002,
+        )
+        profiles.append(profile)
+        result = await send(
+            plan(profile), SOURCE, {"bootstrap_servers": broker}, SendPolicy(), lambda _: None
+        )
+        sent, failed = sent + result.sent, failed + result.failed
+    return profiles, sent, failed
+
+
+async def _storm(
+    weather: Weather,
+    place: Field,
+    watch: StallWatch,
+    protocol: Bombardment | None,
+    report: Callable[[str], None],
+) -> Counter[Harm]:
+    """Do the harms: each kind once in an order by chance, then by chance alone."""
+    chance = random.Random(weather.seed)
+    harms = possible(place)
+    chance.shuffle(harms)
+    following = iter(harms)
+    done: Counter[Harm] = Counter()
+    start_s = time.monotonic()
+    while done.total() < weather.faults or time.monotonic() - start_s < weather.minutes * 60:
+        if not weather.faults:
+            await asyncio.sleep(_POLL_S)
+            continue
+        await asyncio.sleep(chance.uniform(1.0, 5.0))
+        harm = next(following, None) or chance.choice(harms)
+        began_s = time.monotonic()
+        name = await asyncio.to_thread(hurt, harm, place, chance)
+        done[harm] += 1
+        report(
+            f"{done.total()}/{weather.faults} {name} ({time.monotonic() - began_s:.0f} s), "
+            f"longest stall {watch.longest_s:.1f} s"
+            + ("" if protocol is None else f", {protocol.fired.total()} faults in the protocol")
+        )
     return done
 
 
-def _do(harm: Harm, worker: LocalWorker) -> None:
-    match harm:
-        case Harm.KILL:
-            worker.kill()
+async def _tell(protocol: Bombardment, watch: StallWatch, report: Callable[[str], None]) -> None:
+    while protocol.fired.total() < protocol.faults:
+        await asyncio.sleep(10)
+        report(
+            f"{protocol.fired.total()}/{protocol.faults} faults in the protocol, "
+            f"longest stall {watch.longest_s:.1f} s"
+        )
+
+
+def _relaunch(place: Field) -> None:
+    for worker in place.workers:
+        if not worker.is_running:
             worker.launch()
-        case Harm.STOP:
-            worker.stop()
-            worker.launch()
-        case Harm.FREEZE:
-            worker.freeze()
-            time.sleep(_FROZEN_S)
-            worker.thaw()
-            # It learns that it was replaced, and comes back; or it has left by itself.
-            time.sleep(_POLL_S)
-            if not worker.is_running:
-                worker.launch()
 
 
-async def _settled(
-    expectation: Expectation, access: Mapping[str, str], report: Callable[[str], None]
-) -> Comparison:
-    """Compare until all has come out, or for as long as it may take."""
-    deadline = time.monotonic() + _SETTLE_S
-    while True:
-        ids = await read_ids(EMIT, access, expectation.emitted.keys())
-        dead = await count_records(DEAD_LETTERS, access, expectation.emitted.keys())
-        comparison = compare(expectation, ids, dead)
-        waits = comparison.missing or comparison.dead_letters_missing > 0
-        if not waits or time.monotonic() > deadline:
-            return comparison
-        report(f"{comparison.emitted:,} of {expectation.events:,} are out")
-        await asyncio.sleep(_POLL_S)
+@app.command()
+def chaos(  # noqa: PLR0913 - the knobs of a run
+    seed: Annotated[int, typer.Option(help="Decides bursts, harms and their order.")] = 1,
+    faults: Annotated[int, typer.Option(help="Harms to workers and brokers.")] = 50,
+    minutes: Annotated[float, typer.Option(help="At least so long.")] = 0.0,
+    protocol: Annotated[int, typer.Option(help="Faults that a proxy injects.")] = 0,
+    workers: Annotated[int, typer.Option()] = 2,
+    brokers: Annotated[int, typer.Option(help="One, or three replicated ones.")] = 1,
+    directory: Annotated[Path, typer.Option(help="Is emptied first.")] = Path("data/chaos"),
+) -> None:
+    """Hurt workers and brokers under load; ends with 0 when nothing is wrong with the results."""
+    console = Console(width=_WIDTH)
+    # Clients say at length that a broker is away.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    start_s = time.monotonic()
 
+    def report(text: str) -> None:
+        console.print(f"{time.monotonic() - start_s:6.1f} s  {text}", highlight=False)
 
-async def recount_tables(
-    expectation: Expectation, access: Mapping[str, str], app: str
-) -> list[str]:
-    """Compare the tables, as their changelogs have them, with the burst."""
-    state = await read_table(f"{app}-{GROUP}-state-changelog", access)
-    differences = []
-    for key, numbers in expectation.emitted.items():
-        raw = state.get(SEQUENCE + SOURCE.encode() + b"\0" + key)
-        if raw is None:
-            differences.append(f"{key!r}: no row")
-            continue
-        row = decode_sequence(raw)
-        if row.next <= numbers[-1] or row.held:
-            differences.append(
-                f"{key!r}: next {row.next} with {row.held} held, after {numbers[-1]}"
-            )
-    return differences
-
-
-async def read_table(changelog: str, access: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Rows of a table over all partitions, from committed records of its changelog."""
-    rows: dict[bytes, bytes] = {}
-    async for record in records(changelog, access, lambda _: True):
-        if record.value is None:
-            rows.pop(record.key, None)
-        else:
-            rows[record.key] = record.value
-    return rows
-
-
-def clear(directory: Path) -> None:
-    """Remove what an earlier run left."""
+    weather = Weather(seed, faults, minutes, protocol, workers, brokers)
     shutil.rmtree(directory, ignore_errors=True)
+    # Always behind the proxy: it slows restores down, and knows what it was asked.
+    with open_field(directory, brokers, workers, proxied=True, seed=seed) as place:
+        report(f"{brokers} brokers and {workers} workers are ready; seed {seed}")
+        aftermath = asyncio.run(endure(weather, place, report))
+    _show(aftermath, console)
+    sys.exit(1 if aftermath.findings else 0)
+
+
+def _show(aftermath: Aftermath, console: Console) -> None:
+    if aftermath.harms:
+        table = Table(title="Harms to workers and brokers")
+        table.add_column("harm")
+        table.add_column("times", justify="right")
+        for harm in Harm:
+            table.add_row(harm.value, str(aftermath.harms[harm]))
+        table.add_row("all", str(aftermath.harms.total()), style="bold")
+        console.print(table)
+    if aftermath.protocol is not None:
+        _show_protocol(aftermath.protocol, console)
+    outcome, (left, offsets) = aftermath.outcome, aftermath.compacted
+    came_out = f"{outcome.comparison.emitted:,} results"
+    lines = [
+        f"sent {aftermath.sent:,} records in {aftermath.took_s:.0f} s; {came_out}",
+        f"audit: {outcome.audit.tallies[SOURCE]}",
+        stalls_text("longest time without progress, per partition", aftermath.watch.worked),
+        stalls_text("longest time until results were visible", aftermath.watch.visible),
+        f"compaction left {left:,} records of {offsets:,} offsets in the changelog of the state",
+    ]
+    for line in lines:
+        console.print(line, highlight=False)
+    for finding in aftermath.findings:
+        console.print(f"WRONG: {finding}", style="red", highlight=False)
+    if not aftermath.findings:
+        console.print("Exact: nothing lost, doubled, out of order or unaccounted for.")
+
+
+def _show_protocol(protocol: Bombardment, console: Console) -> None:
+    fired = protocol.fired
+    table = Table(title=f"Faults in the protocol (rules that no call met: {protocol.missed})")
+    table.add_column("API")
+    for kind in Kind:
+        table.add_column(kind.value, justify="right")
+    table.add_column("all", justify="right")
+    for api in Api:
+        counts = [fired[api, kind] for kind in Kind]
+        if sum(counts):
+            table.add_row(api.name, *map(str, counts), str(sum(counts)))
+    sums = [sum(fired[api, kind] for api in Api) for kind in Kind]
+    table.add_row("all", *map(str, sums), str(fired.total()), style="bold")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -38,15 +38,16 @@ from edo_stream.observe.audit.report import Report
 from edo_stream.registry import Registry, RegistryError, control_topic, load
 from edo_stream.registry.plan import ACCOUNTS, GAPS
 from edo_stream.settings import SettingsError, read_settings
-from load.chaos import DEAD_LETTERS, EMIT, SOURCE, fleet
 from load.customers import TABLE, Captured, Customers
 from load.expect import Comparison, Expectation, compare, expect
 from load.fleet import LocalWorker
+from load.judge import DEAD_LETTERS, EMIT, SOURCE
 from load.plan import plan
 from load.profile import PROFILES, Profile
 from load.read import count_records, read_ids, records
 from load.send import Report as Sent
 from load.send import SendPolicy, send
+from load.storm import fleet
 
 CAPTURED: Final = "shop.public.customers"
 CHANGED: Final = "shop.customer.changed"

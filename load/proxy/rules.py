@@ -128,29 +128,30 @@ class Rule:
 
     def error(self, code: int) -> Self:
         """Answer with an error; the broker never sees the call."""
-        return self._do(Harm(Kind.ERROR, code=code))
+        return self.do(Harm(Kind.ERROR, code=code))
 
     def error_after(self, code: int) -> Self:
         """Answer with an error, although the broker has done what was asked."""
-        return self._do(Harm(Kind.ERROR_AFTER, code=code))
+        return self.do(Harm(Kind.ERROR_AFTER, code=code))
 
     def disconnect_before(self) -> Self:
         """Close the connection; the broker never sees the call."""
-        return self._do(Harm(Kind.DISCONNECT_BEFORE))
+        return self.do(Harm(Kind.DISCONNECT_BEFORE))
 
     def disconnect_after(self) -> Self:
         """Close the connection when the broker has answered; the answer is lost."""
-        return self._do(Harm(Kind.DISCONNECT_AFTER))
+        return self.do(Harm(Kind.DISCONNECT_AFTER))
 
     def delay(self, seconds: float) -> Self:
         """Hold the call back, and with it what follows on its connection."""
-        return self._do(Harm(Kind.DELAY, seconds=seconds))
+        return self.do(Harm(Kind.DELAY, seconds=seconds))
 
     def black_hole(self) -> Self:
         """Swallow the call and all that follows on its connection, which stays open."""
-        return self._do(Harm(Kind.BLACK_HOLE))
+        return self.do(Harm(Kind.BLACK_HOLE))
 
-    def _do(self, harm: Harm) -> Self:
+    def do(self, harm: Harm) -> Self:
+        """Any of the above, given as a value."""
         assert self._harm is None, f"{self.name}: a rule has one harm"
         self._harm = harm
         return self

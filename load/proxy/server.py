@@ -68,6 +68,16 @@ class Proxy:
         self.rules.append(rule)
         return rule
 
+    def rule(self, api: Api, harm: Harm) -> Rule:
+        """Make a rule with a harm that was drawn or listed elsewhere."""
+        rule = Rule(api, None, self._chance).do(harm)
+        self.rules.append(rule)
+        return rule
+
+    def forget(self, rule: Rule) -> None:
+        """Drop a rule that is done, so that calls need not be compared with it."""
+        self.rules.remove(rule)
+
     def clear(self) -> None:
         """Harm nothing from now on; the rules keep their counts."""
         for rule in self.rules:
@@ -156,7 +166,7 @@ class Proxy:
     def decide(self, call: Call) -> Harm | None:
         """What to do to a call, by the first rule that wants it."""
         self.calls[call.api_key] += 1
-        for rule in self.rules:
+        for rule in tuple(self.rules):
             harm = rule.decide(call.api_key, call.client_id)
             if harm is not None:
                 return harm

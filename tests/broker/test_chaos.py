@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from edo_stream.registry import load
-from load.chaos import Harm, Outcome, Storm, fleet, run
+from load.harm import Harm
+from load.judge import Outcome
 from load.profile import Profile
+from load.storm import Storm, fleet, run
 
 
 def storm_of(seed: int, *harms: Harm) -> Storm:

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from load.chaos import DEAD_LETTERS, EMIT, SOURCE, fleet, recount_tables
 from load.expect import Comparison, compare, expect
 from load.fleet import LocalWorker
+from load.judge import DEAD_LETTERS, EMIT, SOURCE, recount_tables
 from load.plan import Planned, plan
 from load.profile import Profile
 from load.read import count_records, read_ids
 from load.send import SendPolicy, send
+from load.storm import fleet
 from tests.broker.bench import log_of, wait_for, wait_until_logged
 
 APP = "edo-decide"
