@@ -193,6 +193,10 @@ class FetchedRecord(Protocol):
     headers: Headers
 
 
+class DiskError(Exception):
+    """A disk cannot be written: it is full, or broken."""
+
+
 class Disk(Protocol):
     """Committed rows of one table and partition, with the changelog offset they stand for."""
 
@@ -212,7 +216,11 @@ class Disk(Protocol):
         """When that was."""
 
     def write(self, rows: Mapping[bytes, bytes | None], offset: int | None, now_ms: int) -> None:
-        """Write rows (``None`` deletes) and the changelog offset in one atomic batch."""
+        """Write rows (``None`` deletes) and the changelog offset in one atomic batch.
+
+        Raises:
+            DiskError: nothing of it is written.
+        """
 
     def usage(self) -> tuple[int, int]:
         """Bytes in files and in memory."""

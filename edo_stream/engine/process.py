@@ -5,11 +5,14 @@ import gc
 import logging
 import os
 import resource
+import shutil
 import socket
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+#: With less, a worker would take partitions over only to leave again.
+_FREE_BYTES_MIN = 32 << 20
 _FILES_OF_A_WORKER = 128
 #: Connections of a task's producer, and files of its two RocksDBs.
 _FILES_OF_A_TASK = 24
@@ -47,16 +50,24 @@ def claim_directory(directory: Path) -> int:
     """Lock a worker's data directory for as long as the process lives; returns the lock.
 
     Raises:
-        UnusableError: another worker has it, or it cannot be written.
+        UnusableError: another worker has it, or it cannot be written, or is full.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory / "worker.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        free_bytes = shutil.disk_usage(directory).free
     except OSError as error:
         raise UnusableError(
             f"{directory} cannot be written ({error.strerror}): give the worker another data "
             "directory (EDO_DATA)"
         ) from error
+    if free_bytes < _FREE_BYTES_MIN:
+        os.close(lock)
+        raise UnusableError(
+            f"{directory} has {free_bytes >> 20} MiB left, and a worker needs "
+            f"{_FREE_BYTES_MIN >> 20}: make room, or give the worker another data directory "
+            "(EDO_DATA)"
+        )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

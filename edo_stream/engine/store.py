@@ -12,6 +12,8 @@ from typing import Any
 
 import rocksdict
 
+from edo_stream.engine.ports import DiskError
+
 #: Write-ahead logs are not among the files: they are as large as the memtables at most.
 _FILE_BYTES = ("rocksdb.total-sst-files-size",)
 _MEMORY_BYTES = (
@@ -88,7 +90,11 @@ class RocksDisk:
         if offset is not None:
             batch.put(_OFFSET, b"%d" % offset)
         batch.put(_WRITTEN_AT, b"%d" % now_ms)
-        self._db.write(batch)
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            # The package has no type of its own for what RocksDB says.
+            raise DiskError(f"{self._path} cannot be written: {error}") from error
 
     def usage(self) -> tuple[int, int]:
         return self._sum_of(_FILE_BYTES), self._sum_of(_MEMORY_BYTES)

@@ -34,6 +34,7 @@ from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import (
     Changelog,
+    DiskError,
     Handed,
     Intake,
     Membership,
@@ -629,6 +630,11 @@ class Task:
         self._epochs.clear()
         self._catch_up = None
         await self._drop_producer()
+        if isinstance(error, DiskError):
+            # Kept, the partition would stand still until somebody makes room, while another
+            # worker has room for it.
+            self._on_given_up(f"task {self.name}: {error}; leaving for another worker to take over")
+            return
         while not self._stop.is_set():
             confirmed = await self._unless_stopped(
                 self._ports.membership.confirmed_since(failed_at, self.spec.session_timeout_s)

@@ -1,12 +1,15 @@
 """Rows on a real RocksDB: atomic with their offset, there after any end of the process."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from edo_stream.engine.ports import DiskError
 from edo_stream.engine.store import RocksDisk
 
 #: Writes batches whose rows all carry the batch's offset, and says each that is done.
@@ -101,3 +104,30 @@ def test_rows_and_offset_are_of_one_transaction_after_a_kill(tmp_path: Path) -> 
         assert offset is not None
         assert offset >= done
         assert rows == {b"r%03d" % n: b"%d" % offset for n in range(200)}
+
+
+def write_until_full(disk: RocksDisk, written: list[int]) -> None:
+    for offset in range(1, 100):
+        disk.write({b"r%03d" % n: bytes(100) for n in range(200)}, offset, 0)
+        written.append(offset)
+
+
+def test_a_disk_that_cannot_grow_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
+    disk = RocksDisk(tmp_path / "table-0")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    written: list[int] = []
+    # Python ignores the signal: the write fails, as it does when there is no space.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, hard))
+    try:
+        with pytest.raises(DiskError, match=r"table-0 cannot be written: .*too large"):
+            write_until_full(disk, written)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    # The process ends by it; here it has to let go of the files, which says the same once more.
+    with suppress(Exception):
+        disk.close()
+
+    reopened = RocksDisk(tmp_path / "table-0")
+    assert len(written) == reopened.offset() > 1
+    assert len(list(reopened.scan(b"r", b"s"))) == 200
+    reopened.close()
