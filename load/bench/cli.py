@@ -11,7 +11,6 @@ from typing import Annotated, Final
 import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
-from rich.markdown import Markdown
 
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
@@ -21,8 +20,8 @@ from load.bench.latency import latency_place, measure
 from load.bench.pairs import rotated
 from load.bench.peers import BUILD
 from load.bench.programs import PROGRAMS, Part, Program
-from load.bench.records import Input, LoadError, load_input
-from load.bench.report import Found, as_markdown, write_json, write_page
+from load.bench.records import LoadError
+from load.bench.report import Found, screen_table, write_json, write_page
 from load.bench.run import Bench, Run, run
 from load.bench.screen import Screen
 from load.bench.topics import Topics
@@ -101,7 +100,7 @@ def bench(  # noqa: PLR0913 - the options of a command
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         status = _FAILED
     write_json(REPORT, found)
-    console.print(Markdown(as_markdown(found)))
+    console.print(screen_table(found))
     console.print(f"Written to {REPORT}.")
     if page and status == 0:
         write_page(PAGE, found)
@@ -146,10 +145,9 @@ async def _measure_all(wish: Wish, found: Found, kafka: LocalKafka, screen: Scre
 
 async def _compare_speed(wish: Wish, found: Found, bench: Bench) -> None:
     programs = wish.taking_part(Part.SPEED)
-    inputs = await _load(bench, [_records(program, wish.records) for program in programs])
     for pair in range(1, wish.pairs + 1):
         for program in rotated(programs, pair - 1):
-            source = inputs[_records(program, wish.records)]
+            source = await bench.input(_records(program, wish.records))
             for attempt in range(1, wish.attempts + 1):
                 place = bench.place(program, source.topic, f"r{pair}a{attempt}")
                 one = await run(program, source, place, bench, pair)
@@ -161,13 +159,9 @@ async def _compare_speed(wish: Wish, found: Found, bench: Bench) -> None:
 
 
 async def _endure_all(wish: Wish, found: Found, bench: Bench) -> None:
-    programs = wish.taking_part(Part.FAULTS)
     records = round(wish.records * _FAULTS_SHARE)
-    inputs = await _load(
-        bench, [min(records, _records(program, wish.records)) for program in programs]
-    )
-    for program in programs:
-        source = inputs[min(records, _records(program, wish.records))]
+    for program in wish.taking_part(Part.FAULTS):
+        source = await bench.input(min(records, _records(program, wish.records)))
         place = replace(
             bench.place(program, source.topic, "kills"), session_timeout_ms=SESSION_TIMEOUT_MS
         )
@@ -184,14 +178,6 @@ def _records(program: Program, records: int) -> int:
     return round(records * program.share)
 
 
-async def _load(bench: Bench, counts: Sequence[int]) -> dict[int, Input]:
-    inputs = {}
-    for count in sorted(set(counts)):
-        bench.screen.say(f"Sending {count:,} records")
-        inputs[count] = await load_input(bench.topics, bench.kafka.bootstrap, count)
-    return inputs
-
-
 def _told(run: Run, pairs: int) -> str:
     notes = [
         f"{run.events_per_s:,.0f} events/s",
@@ -200,5 +186,5 @@ def _told(run: Run, pairs: int) -> str:
     ]
     notes += ["void"] if run.is_void else []
     notes += [] if run.is_exact else ["NOT exact"]
-    notes += [] if run.end == "done" else [run.end]
+    notes += [] if run.end == "done" else [f"{run.end}: see the logs in {BUILD / 'runs'}"]
     return f"{run.pair} of {pairs}  {run.program}: {', '.join(notes)}"

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from load.bench.programs import OURS, PROGRAMS
-from load.bench.records import load_input
 from load.bench.run import Bench, Run, run
 
 READ: Final = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -45,9 +44,7 @@ async def try_codecs(bench: Bench, records: int) -> list[Codec]:
 
 
 async def _try(bench: Bench, records: int, read: str, written: str, mark: str) -> Codec:
-    source = await load_input(
-        bench.topics, bench.kafka.bootstrap, records, None if read == "none" else read
-    )
+    source = await bench.input(records, read)
     place = bench.place(PROGRAMS[OURS], source.topic, mark, EDO_CHANGELOG_COMPRESSION=written)
     input_bytes = (await bench.topics.sizes_bytes())[source.topic]
     return _codec(

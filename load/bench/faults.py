@@ -107,7 +107,7 @@ async def endure(
     finally:
         worker.stop()
     judged = await judge(source, place)
-    await bench.topics.clear()
+    await bench.clear(place)
     return Endurance(
         program=program.name,
         records=source.records,

@@ -15,10 +15,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from load.bench.machine import now_ms, read_machine, usage_between
 from load.bench.programs import PARTITIONS, Place, Program, contestant
-from load.bench.records import expected, profile_of
+from load.bench.records import expected, profile_of, records_of
 from load.bench.run import Bench
 from load.bench.topics import INPUTS
-from load.plan import plan
 from load.profile import Profile
 from load.send import Report, SendPolicy, quantiles, send
 
@@ -97,7 +96,7 @@ async def measure(
     finally:
         await reader.stop()
         worker.stop()
-        await bench.topics.clear()
+        await bench.clear(place)
     warm_until_ms = before.at_ms + int(WARM_S * 1_000)
     found = latencies_ms(seen, warm_until_ms)
     shown: dict[str, float] = quantiles(found) or {}
@@ -124,7 +123,7 @@ def latency_place(program: Program, bench: Bench) -> Place:
 
 async def _send(profile: Profile, place: Place) -> Report:
     access = {"bootstrap_servers": place.broker}
-    return await send(plan(profile), place.input, access, SendPolicy(), lambda report: None)
+    return await send(records_of(profile), place.input, access, SendPolicy(), lambda report: None)
 
 
 async def _read(reader: AIOKafkaConsumer, wanted: int, patience_s: float) -> list[Seen]:

@@ -47,6 +47,8 @@ class Program:
     command: Callable[[Report], list[str]] | None
     """Makes what it needs and gives its command line; ``None``: our own worker."""
     settings: Mapping[str, str] = field(default_factory=dict)
+    changelogs: tuple[str, ...] = ()
+    """Topics beside that of the results that it must find: ends of their names."""
     share: float = 1.0
     """Of the records, for programs that would need minutes for all of them."""
     parts: frozenset[Part] = _ALL
@@ -93,7 +95,6 @@ PROGRAMS: Final = {
             "exactly once",
             "RocksDB and changelog",
             lambda report: peer_python("quix.py", report),
-            share=0.3,
         ),
         Program(
             "quix_eos_100ms",
@@ -109,7 +110,9 @@ PROGRAMS: Final = {
             "raw Faust",
             "at least once",
             "RocksDB and changelog",
-            lambda report: own_python("raw_faust.py", "worker", "-l", "warning"),
+            lambda report: own_python("raw_faust.py", "worker", "-l", "warn"),
+            # It would create them itself, and crash at times for it is not told of them at once.
+            changelogs=("seen-changelog", "lines-changelog"),
             share=0.1,
         ),
         Program(
@@ -117,8 +120,9 @@ PROGRAMS: Final = {
             "raw Faust, exactly_once",
             "exactly once",
             "RocksDB and changelog",
-            lambda report: own_python("raw_faust.py", "worker", "-l", "warning"),
+            lambda report: own_python("raw_faust.py", "worker", "-l", "warn"),
             {"BENCH_GUARANTEE": "exactly_once"},
+            changelogs=("seen-changelog", "lines-changelog"),
             share=0.1,
             parts=frozenset({Part.FAULTS}),
         ),
@@ -137,6 +141,7 @@ PROGRAMS: Final = {
             "exactly once",
             "memory and changelog",
             lambda report: own_python("plain_loop.py"),
+            changelogs=("changelog",),
         ),
         Program(
             "confluent_loop",
@@ -144,6 +149,7 @@ PROGRAMS: Final = {
             "exactly once",
             "memory and changelog",
             lambda report: peer_python("confluent_loop.py", report),
+            changelogs=("changelog",),
             parts=frozenset({Part.SPEED, Part.LATENCY}),
         ),
     )
@@ -163,6 +169,7 @@ class Peer(LocalService):
         self._command = program.command(report)
         self._place = place
         self._settings = {**program.settings, **place.settings}
+        self._changelogs = program.changelogs
 
     @property
     def address(self) -> str:
@@ -170,9 +177,11 @@ class Peer(LocalService):
 
     async def prepare(self) -> None:
         """Create the topics that a program expects to find."""
-        topics = (self._place.output, f"{self._place.app}-changelog")
+        changelogs = (f"{self._place.app}-{end}" for end in self._changelogs)
         async with Admin(BrokerAccess(self._place.broker)) as admin:
-            await admin.create(Wanted(topic, PARTITIONS) for topic in topics)
+            await admin.create(
+                Wanted(topic, PARTITIONS) for topic in (self._place.output, *changelogs)
+            )
 
     def started_ms(self) -> int | None:
         """When it got its first record."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from rich.table import Table
 
 from edo_stream.local.kafka import KAFKA_VERSION
 from load.bench.codecs import Codec
@@ -109,6 +110,26 @@ def as_markdown(found: Found) -> str:
     return "\n".join(parts)
 
 
+def screen_table(found: Found) -> Table:
+    """The figures that matter most, as narrow as a screen."""
+    table = Table(caption=f"* no valid run: others used over {OTHER_CORES_MAX} core, or not exact")
+    table.add_column("program")
+    for title in ("events/s", "µs CPU", "ours faster by", "p50 ms", "p99 ms"):
+        table.add_column(title, justify="right")
+    by_program, speeds = ratios(found.runs), summaries(found.runs)
+    latencies = {one.program: one for one in found.latencies}
+    for name in dict.fromkeys((*speeds, *latencies)):
+        speed, latency = speeds.get(name), latencies.get(name)
+        table.add_row(
+            name,
+            "" if speed is None else f"{speed.events_per_s:,.0f}{'' if speed.valid else ' *'}",
+            "" if speed is None else f"{speed.cpu_us_per_event:.1f}",
+            _times(name, by_program),
+            *("", "") if latency is None else (_number(latency.p50), _number(latency.p99)),
+        )
+    return table
+
+
 def speed_table(found: Found) -> str:
     """Medians of each program, and how many times as fast ours is."""
     by_program, shown = ratios(found.runs), summaries(found.runs)
@@ -179,16 +200,17 @@ def latency_table(latencies: Sequence[Latency]) -> str:
             [
                 PROGRAMS[one.program].title,
                 f"{one.rate:,.0f}",
-                *(
-                    "none" if value is None else f"{value:,.0f}"
-                    for value in (one.p50, one.p99, one.max)
-                ),
+                *map(_number, (one.p50, one.p99, one.max)),
                 f"{one.worker_cores:.2f}",
                 _remarks(one),
             ]
             for one in latencies
         ],
     )
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:,.0f}"
 
 
 def _remarks(latency: Latency) -> str:

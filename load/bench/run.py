@@ -1,5 +1,6 @@
 """One cold run: a new process, group and topics; timed, then judged by what came out."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Final
 from edo_stream.local.kafka import LocalKafka
 from load.bench.machine import Reading, Usage, peak_mb, read_machine, usage_between
 from load.bench.programs import Contestant, Place, Program, contestant
-from load.bench.records import Input
+from load.bench.records import Input, load_input
 from load.bench.screen import Screen
 from load.bench.topics import Topics
 from load.bench.watch import End, watch
@@ -78,6 +79,20 @@ class Bench:
     screen: Screen
     patience_s: float
     """How long a run waits for the machine to be quiet."""
+    inputs: dict[tuple[int, str], Input] = field(default_factory=dict)
+
+    async def input(self, records: int, compression: str = "none") -> Input:
+        """So many records in a topic; sent when they are asked for first."""
+        wanted = (records, compression)
+        if wanted not in self.inputs:
+            self.screen.say(f"Sending {records:,} records, compression {compression}")
+            self.inputs[wanted] = await load_input(
+                self.topics,
+                self.kafka.bootstrap,
+                records,
+                None if compression == "none" else compression,
+            )
+        return self.inputs[wanted]
 
     @property
     def broker_pid(self) -> int:
@@ -92,6 +107,13 @@ class Bench:
         return Place(
             self.kafka.bootstrap, source, f"bench.results.{app}", app, directory, settings=settings
         )
+
+    async def clear(self, place: Place) -> None:
+        """Delete what a program has left, but for its log."""
+        await self.topics.clear()
+        for path in place.directory.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
 
 
 @dataclass(slots=True)
@@ -124,7 +146,7 @@ async def run(program: Program, source: Input, place: Place, bench: Bench, pair:
         worker.stop()
     judged = await judge(source, place)
     sizes = _by_kind(await bench.topics.sizes_bytes(), place)
-    await bench.topics.clear()
+    await bench.clear(place)
     usage, started_ms = timing.usage, timing.started_ms or timing.launched.at_ms
     last_ms = timing.last.at_ms if timing.last is not None else started_ms
     return Run(
