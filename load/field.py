@@ -22,7 +22,7 @@ from load.fleet import LocalWorker
 from load.proxy.server import Proxy
 
 SESSION_TIMEOUT_S: Final = 6.0
-REBALANCE_TIMEOUT_S: Final = 8.0
+REBALANCE_TIMEOUT_S: Final = 12.0
 APP: Final = "edo-decide"
 _TOPICS: Final = Path(__file__).parents[1] / "topics"
 _QUORUM: Final = 3

@@ -20,7 +20,7 @@ _FROZEN_S: Final = SESSION_TIMEOUT_S + 2.0
 _START_S: Final = 90.0
 _POLL_S: Final = 2.0
 _FULL_S: Final = 6.0
-_FETCH_DELAY_S: Final = 2.5
+_FETCH_DELAY_S: Final = 3.5
 
 
 class Harm(Enum):

@@ -1,7 +1,9 @@
 """The real producers of tasks: aiokafka's, one per transactional id."""
 
-from collections.abc import Callable
-from typing import cast
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, cast
 
 from aiokafka import AIOKafkaProducer
 
@@ -10,18 +12,43 @@ from edo_stream.engine.ports import Producer
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
 
+#: A healthy broker has answered by then; an unhealthy one would hold up a rebalance.
+_FLUSH_S = 1.0
+
 
 class TaskProducer(AIOKafkaProducer):  # type: ignore[misc]
     """A producer that may be dropped in the middle of a failed transaction."""
 
     async def stop(self) -> None:
+        """Flush if that is quick, and close the connections whatever is unfinished.
+
+        aiokafka's own waits for requests that nobody answers, and leaves tasks and connections
+        behind when it is not waited for.
+        """
         try:
-            await super().stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_S):
+                    await super().stop()
         finally:
+            left = list(_tasks_of(self._sender, self._message_accumulator))
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            await self.client.close()
             # The task knows of the failure already; asyncio would log it as never retrieved.
             waiter = self._txn_manager._transaction_waiter
             if waiter is not None and waiter.done() and not waiter.cancelled():
                 waiter.exception()
+
+
+def _tasks_of(*owners: object) -> Iterator[asyncio.Task[Any]]:
+    """Tasks that run methods of the objects; aiokafka keeps no list of all of them."""
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        # A coroutine without a ``self`` is none of theirs, nor of an owner that is not there yet.
+        owner = None if frame is None else frame.f_locals.get("self")
+        if owner is not None and any(owner is one for one in owners):
+            yield task
 
 
 def producer_factory(

@@ -239,14 +239,17 @@ class Task:
     async def stop(self) -> None:
         """Finish or abandon the batch in hand and let go of the partition.
 
-        Takes at most the transaction timeout; disks stay open, they belong to the caller.
+        A transaction takes milliseconds; one that does not is in trouble, and the whole group
+        waits for this in a rebalance. Half a session timeout is patience enough: what is
+        abandoned, the next owner aborts. Disks stay open, they belong to the caller.
         """
         self._stop.set()
         self._wake.set()
         runner = self._runner
         if runner is not None and not runner.done():
             if self._busy:
-                await asyncio.wait([runner], timeout=self.spec.transaction_timeout_s)
+                patience_s = min(self.spec.transaction_timeout_s, self.spec.session_timeout_s / 2)
+                await asyncio.wait([runner], timeout=patience_s)
             runner.cancel()
             await asyncio.wait([runner], timeout=5.0)
         self._cancel_timer()

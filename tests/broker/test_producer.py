@@ -1,0 +1,49 @@
+"""A task's producer is dropped in the middle of anything: soon, and without leaving anything."""
+
+import asyncio
+import time
+
+import pytest
+
+from edo_stream.engine.producer import producer_factory
+from edo_stream.engine.security import BrokerAccess
+from edo_stream.local.kafka import LocalKafka
+from load.proxy.rules import Api
+from load.proxy.server import Proxy
+from tests.broker.bench import Bench, wait_for
+
+
+@pytest.mark.parametrize(
+    "api", [Api.PRODUCE, Api.ADD_PARTITIONS_TO_TXN, Api.END_TXN], ids=lambda api: api.name
+)
+def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
+    api: Api, bench: Bench, kafka: LocalKafka
+) -> None:
+    topic = bench.declare("dropped")
+    bench.apply()
+    assert bench.read(topic) == []
+
+    async def run(proxy: Proxy) -> float:
+        producer = producer_factory(BrokerAccess(proxy.bootstrap), 10_000, None)(f"id-{topic}")
+        await producer.start()
+        await producer.begin_transaction()
+        rule = proxy.on(api).black_hole().once()
+        batch = producer.create_batch()
+        batch.append(timestamp=1_000, key=b"k", value=b"v", headers=[])
+        delivery = asyncio.ensure_future(await producer.send_batch(batch, topic, partition=0))
+        committing = asyncio.create_task(producer.commit_transaction())
+        await asyncio.to_thread(wait_for, lambda: rule.times_triggered, rule.name)
+        committing.cancel()
+        start_s = time.monotonic()
+        await producer.stop()
+        took_s = time.monotonic() - start_s
+        delivery.cancel()
+        await asyncio.to_thread(wait_for, lambda: not proxy.connections, "connections to end", 5.0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            await asyncio.wait(left, timeout=1.0)
+        assert [task for task in left if not task.done()] == []
+        return took_s
+
+    with Proxy(kafka.bootstrap) as proxy:
+        assert asyncio.run(run(proxy)) < 3.0
