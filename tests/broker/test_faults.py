@@ -13,7 +13,7 @@ from load.bombard import ERRORS, TRIGGERS
 from load.fleet import LocalWorker
 from load.proxy.rules import Api, Code, Harm, Kind
 from load.proxy.server import Proxy
-from tests.broker.bench import Bench, event, wait_for
+from tests.broker.bench import Bench, event, wait_for, wait_until_logged
 
 #: Most of what may go wrong is over within a retry or a reset; a stall is none of it.
 STALL_MAX_S = 30.0
@@ -108,3 +108,28 @@ def test_faults_of_an_api_lose_double_and_swap_nothing(api: Api, stream: Stream)
         assert stream.results_when_done() == stream.sent
 
     assert stream.worker.is_running
+
+
+def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
+    bench: Bench, kafka: LocalKafka
+) -> None:
+    topic = bench.declare("held-up", partitions=2)
+    bench.apply()
+    with Proxy(kafka.bootstrap) as proxy:
+        first = bench.worker(
+            "first", EDO_BROKER=proxy.bootstrap, EDO_TRANSACTION_TIMEOUT_MS="60000"
+        )
+        second = bench.worker("second")
+        first.start()
+        wait_until_logged(first, "task running", 2)
+        rule = proxy.on(Api.PRODUCE).black_hole().once()
+        bench.send(topic, [event("e")])
+        wait_for(lambda: rule.times_triggered, rule.name)
+
+        start_s = time.monotonic()
+        second.launch()
+        wait_until_logged(second, "task running")
+
+        # Neither for the transaction's timeout nor for that of the rebalance, 30 s.
+        assert time.monotonic() - start_s < 25.0
+        assert bench.result_ids(topic, 1) == ["e"]
