@@ -27,6 +27,7 @@ APP: Final = "edo-decide"
 _TOPICS: Final = Path(__file__).parents[1] / "topics"
 _QUORUM: Final = 3
 _STATE_BYTES: Final = 256 << 20
+_LOGS_BYTES: Final = 2 << 30
 
 #: Compaction within seconds, so that restores read what it has left.
 _CLEANING: Final = {"log.cleaner.backoff.ms": "1000"}
@@ -77,6 +78,7 @@ def open_field(
     with ExitStack() as stack:
         cluster = _cluster(directory, brokers)
         for broker in cluster:
+            _own_disk(broker.directory, _LOGS_BYTES, stack)
             broker.launch()
             stack.callback(broker.stop)
         for broker in cluster:
@@ -97,7 +99,7 @@ def open_field(
         fleet = [LocalWorker(directory / f"worker-{n}", environment) for n in range(workers)]
         place = Field(directory, cluster, fleet, environment, proxy)
         for worker in fleet:
-            _own_disk(worker, stack)
+            _own_disk(worker.directory / "state", _STATE_BYTES, stack)
             worker.launch()
             stack.callback(worker.stop)
         for worker in fleet:
@@ -153,15 +155,9 @@ async def _create_topics(topics: Path, bootstrap: str, replication: int) -> None
         )
 
 
-def _own_disk(worker: LocalWorker, stack: ExitStack) -> None:
-    """Give its state a small file system of its own, where the system allows that."""
-    state = worker.directory / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={_STATE_BYTES}", "tmpfs", str(state)]
+def _own_disk(directory: Path, size_bytes: int, stack: ExitStack) -> None:
+    """Give it a small file system of its own, where the system allows that."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(directory)]
     if subprocess.run(command, capture_output=True, check=False).returncode == 0:  # noqa: S603
-        stack.callback(subprocess.run, ["umount", "-l", str(state)], check=False)
-
-
-def has_own_disk(worker: LocalWorker) -> bool:
-    """Whether its disk can be filled without harming anybody else."""
-    return (worker.directory / "state").is_mount()
+        stack.callback(subprocess.run, ["umount", "-l", str(directory)], check=False)

@@ -12,7 +12,7 @@ from typing import Final
 
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
-from load.field import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S, Field, has_own_disk
+from load.field import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S, Field
 from load.fleet import LocalWorker
 from load.proxy.rules import Api
 
@@ -20,6 +20,7 @@ _FROZEN_S: Final = SESSION_TIMEOUT_S + 2.0
 _START_S: Final = 90.0
 _POLL_S: Final = 2.0
 _FULL_S: Final = 6.0
+_END_S: Final = 15.0
 _FETCH_DELAY_S: Final = 3.5
 
 
@@ -35,10 +36,11 @@ class Harm(Enum):
     WIPE = "data directory wiped"
     REBALANCE_IN_RESTORE = "rebalance during a restore"
     SLOW_RESTORE = "restore longer than the rebalance timeout"
-    FULL_DISK = "full disk"
+    FULL_DISK = "full disk of a worker"
     BROKER_KILL = "broker kill -9"
     BROKER_STOP = "broker SIGTERM"
     BROKER_FREEZE = "broker SIGSTOP"
+    BROKER_FULL_DISK = "full disk of a broker"
     LEADER_LOSS = "a node of three away for a while"
     QUORUM_LOSS = "two nodes of three killed: too few replicas"
 
@@ -55,18 +57,26 @@ OF_WORKERS: Final = (
     Harm.REBALANCE_IN_RESTORE,
     Harm.FULL_DISK,
 )
-OF_BROKER: Final = (Harm.BROKER_KILL, Harm.BROKER_STOP, Harm.BROKER_FREEZE)
+OF_BROKER: Final = (
+    Harm.BROKER_KILL,
+    Harm.BROKER_STOP,
+    Harm.BROKER_FREEZE,
+    Harm.BROKER_FULL_DISK,
+)
 OF_CLUSTER: Final = (*OF_BROKER, Harm.LEADER_LOSS, Harm.QUORUM_LOSS)
 
 
 def possible(field: Field) -> list[Harm]:
     """Harms that can be done here."""
-    harms: list[Harm] = list(OF_WORKERS)
-    if not all(has_own_disk(worker) for worker in field.workers):
-        harms.remove(Harm.FULL_DISK)
+    harms = [*OF_WORKERS, *(OF_BROKER if len(field.brokers) == 1 else OF_CLUSTER)]
     if field.proxy is not None:
         harms.append(Harm.SLOW_RESTORE)
-    return harms + list(OF_BROKER if len(field.brokers) == 1 else OF_CLUSTER)
+    # A disk that others use as well is not filled.
+    if not all(_state_of(worker).is_mount() for worker in field.workers):
+        harms.remove(Harm.FULL_DISK)
+    if not all(broker.directory.is_mount() for broker in field.brokers):
+        harms.remove(Harm.BROKER_FULL_DISK)
+    return harms
 
 
 def hurt(harm: Harm, field: Field, chance: random.Random) -> str:  # noqa: C901, PLR0912 - a table
@@ -101,7 +111,7 @@ def hurt(harm: Harm, field: Field, chance: random.Random) -> str:  # noqa: C901,
         case Harm.SLOW_RESTORE:
             _slow_restore(worker, field)
         case Harm.FULL_DISK:
-            _fill_disk(worker)
+            _while_full(_state_of(worker), lambda: time.sleep(_FULL_S))
         case _:
             what = _hurt_brokers(harm, field, chance)
     return f"{harm.value} of {what}"
@@ -140,7 +150,7 @@ def _remove(field: Field) -> str:
 
 def _wipe(worker: LocalWorker) -> None:
     worker.kill()
-    _empty(worker.directory / "state")
+    _empty(_state_of(worker))
     worker.launch()
 
 
@@ -165,16 +175,26 @@ def _slow_restore(worker: LocalWorker, field: Field) -> None:
     slow.off()
 
 
-def _fill_disk(worker: LocalWorker) -> None:
-    filler = worker.directory / "state" / "filler"
+def _state_of(worker: LocalWorker) -> Path:
+    return worker.directory / "state"
+
+
+def _while_full(directory: Path, wait: Callable[[], None]) -> None:
+    filler = directory / "filler"
     try:
         with filler.open("wb") as file:
             while True:
                 file.write(bytes(1 << 20))
     except OSError:
         pass  # Full, as it is to be.
-    time.sleep(_FULL_S)
+    wait()
     filler.unlink()
+
+
+def _wait_ended(broker: LocalKafka) -> None:
+    deadline_s = time.monotonic() + _END_S
+    while broker.is_running and time.monotonic() < deadline_s:
+        time.sleep(0.1)
 
 
 def _hurt_brokers(harm: Harm, field: Field, chance: random.Random) -> str:
@@ -190,6 +210,10 @@ def _hurt_brokers(harm: Harm, field: Field, chance: random.Random) -> str:
             os.kill(pid, signal.SIGSTOP)
             time.sleep(chance.uniform(1.0, 5.0))
             os.kill(pid, signal.SIGCONT)
+        case Harm.BROKER_FULL_DISK:
+            # Kafka ends by itself when its only log directory fails.
+            _while_full(broker.directory, lambda: _wait_ended(broker))
+            _away([broker], LocalKafka.kill, 0.0)
         case Harm.LEADER_LOSS:
             _away([broker], LocalKafka.kill, chance.uniform(5.0, 10.0))
         case _:
