@@ -6,7 +6,7 @@ from typing import Final
 from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Violation, derive_id
-from edo_stream.core.headers import Header, size_of, utf8
+from edo_stream.core.headers import Header, publishable_ms, size_of, utf8
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 
@@ -45,7 +45,7 @@ def dead_letter(
         key = key if key is None or len(key) <= _KEY_BYTES_MAX else None
         value = None
         kept = kept if size_of(kept) <= _HEADERS_BYTES_MAX else []
-    timestamp_ms = record.timestamp if record.timestamp >= 0 else now_ms
+    timestamp_ms = publishable_ms(record.timestamp, now_ms)
     return Publish(contract.dead_letters, partition, key, value, kept + why, timestamp_ms)
 
 

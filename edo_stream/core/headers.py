@@ -38,3 +38,14 @@ def _second_text(seconds: int) -> bytes:
 def size_of(headers: Headers) -> int:
     """Bytes of headers on the wire, rounded up."""
     return sum([len(name) + len(value or b"") + 8 for name, value in headers])
+
+
+#: How far ahead of the clock a record's time may be passed on; Kafka refuses an hour.
+_AHEAD_MAX_MS: Final = 5 * 60 * 1000
+
+
+def publishable_ms(timestamp_ms: int, now_ms: int) -> int:
+    """Time for a record that goes out: the input's, unless a broker would refuse it for ever."""
+    if timestamp_ms < 0:
+        return now_ms
+    return min(timestamp_ms, now_ms + _AHEAD_MAX_MS)

@@ -39,12 +39,11 @@ class IdleSweep:
         self._lanes = lanes
         self._sequences = sequences
         self._reached = reached
-        self._has_rows = any(lane.is_numbered or lane.monotonic for lane in lanes.values())
 
     def run(self) -> None:
         """Delete what is idle among the next few rows; the first act of a step."""
         row = self._step.row
-        if not self._has_rows or row.stream_ms - row.swept_ms < _EVERY_MS:
+        if row.stream_ms - row.swept_ms < _EVERY_MS:
             return
         row.swept_ms = row.stream_ms
         rows = list(islice(self._state.scan(row.swept_to or REACHED, _END), _ROWS_MAX))
@@ -57,7 +56,10 @@ class IdleSweep:
         if lane is None:
             return
         if kind == SEQUENCE:
-            if lane.resequencer.is_idle(decode_sequence(value)):
+            sequence = decode_sequence(value)
+            if lane.resequencer.is_idle(sequence):
                 self._sequences.delete(name)
+            elif sequence.held and sequence.due_ms is None:
+                lane.resequencer.wake(name)
         elif lane.monotonic is not None and lane.monotonic.is_idle(decode_reached(value)):
             self._reached.delete(name)

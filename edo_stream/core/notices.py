@@ -2,7 +2,8 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +11,10 @@ from edo_stream.core.effects import Publish
 from edo_stream.core.event import derive_id
 from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
 from edo_stream.core.task import InternalTopics, TaskIdentity
+
+#: A notice repeats the key thrice and must fit its topic whatever the key.
+_KEY_BYTES_MAX: Final = 4_096
+_DATA_BYTES_MAX: Final = 256 * 1024
 
 
 class Notices:
@@ -68,13 +73,25 @@ class Notices:
             JSON_CONTENT,
         ]
         if key is not None:
+            key = key if len(key) <= _KEY_BYTES_MAX else key_text(key).encode()
             headers.insert(4, ("ce_subject", utf8(key_text(key))))
         value = msgspec.json.encode(data)
+        if len(value) > _DATA_BYTES_MAX:
+            # An operator's own request, too big to be repeated; its offset names it.
+            kept = {
+                name: data[name] for name in ("partition", "offset", "at", "reason") if name in data
+            }
+            value = msgspec.json.encode(kept)
         return Publish(self._topic, self._partition, key, value, headers, now_ms)
 
 
 def key_json(key: bytes) -> str | dict[str, str]:
-    """Key for JSON: text, or ``{"base64": …}`` when it is none; as operators write it."""
+    """Key for JSON: text, or ``{"base64": …}`` when it is none; as operators write it.
+
+    A key too long to be repeated is named by its digest: ``{"sha256": …}``.
+    """
+    if len(key) > _KEY_BYTES_MAX:
+        return {"sha256": sha256(key).hexdigest()}
     try:
         return key.decode()
     except UnicodeDecodeError:
@@ -82,6 +99,6 @@ def key_json(key: bytes) -> str | dict[str, str]:
 
 
 def key_text(key: bytes) -> str:
-    """Key for people: itself, or its base64 when it is no text."""
+    """Key for people: itself, its base64 when it is no text, its digest when it is too long."""
     text = key_json(key)
-    return text if isinstance(text, str) else text["base64"]
+    return text if isinstance(text, str) else next(iter(text.values()))

@@ -12,7 +12,7 @@ from edo_stream.core.contract import Contract
 from edo_stream.core.dead_letter import dead_letter
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import NAMESPACE, Event, Violation
-from edo_stream.core.headers import LATE, SPECVERSION, Header, size_of, time_text
+from edo_stream.core.headers import LATE, SPECVERSION, Header, publishable_ms, size_of, time_text
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record
@@ -94,8 +94,7 @@ class Outlet:
         partition = self._identity.partition
         if not self._is_same_partition:
             partition = partition_of(key, self._contract.emit_partitions)
-        if timestamp_ms < 0:
-            timestamp_ms = self._step.now_ms
+        timestamp_ms = publishable_ms(timestamp_ms, self._step.now_ms)
         self._step.publish.append(
             Publish(self._contract.emit, partition, key, data, headers, timestamp_ms)
         )

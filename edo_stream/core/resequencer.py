@@ -104,6 +104,13 @@ class Resequencer:
                 self._rearm(name, row)
                 self._rows.put(name, row)
 
+    def wake(self, name: bytes) -> None:
+        """Set the timer of a key that was held for ever, should its contract say otherwise now."""
+        row = self._rows.get(name)
+        if row is not None and self._policy.on_timeout is not OnTimeout.HOLD:
+            self._rearm(name, row)
+            self._rows.put(name, row)
+
     def operate(self, key: bytes, to: int | None) -> str | None:
         """Skip what is missing up to and including ``to``, or all gaps; why not, if refused."""
         name = self._prefix + key

@@ -16,6 +16,9 @@ _APPEARS_WITHIN_S = 10.0
 _APPEARS_POLL_S = 0.1
 
 
+_SIZE = "max.message.bytes"
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """A topic as the contracts, or the engine, want it."""
 
@@ -71,14 +74,13 @@ class Admin:
 
     async def _message_bytes_max(self, names: Sequence[str]) -> dict[str, int]:
         asked = [
-            ConfigResource(ConfigResourceType.TOPIC, name, configs={"max.message.bytes": None})
-            for name in names
+            ConfigResource(ConfigResourceType.TOPIC, name, configs={_SIZE: None}) for name in names
         ]
         sizes = dict.fromkeys(names, BATCH_BYTES_MAX)
         for response in await self._client.describe_configs(asked):
             for _, _, _, name, entries in (tuple(r[:5]) for r in response.resources):
                 for entry in entries:
-                    if entry[0] == "max.message.bytes":
+                    if entry[0] == _SIZE:
                         sizes[name] = int(entry[1])
         return sizes
 
@@ -137,6 +139,13 @@ async def prepare(access: BrokerAccess, topics: Sequence[Wanted]) -> dict[str, i
             "key do not meet in one task"
             for t in topics
             if t.name in present and present[t.name].partitions != t.partitions
+        ]
+        findings += [
+            f"topic {t.name} takes records of at most {present[t.name].message_bytes_max} bytes "
+            f"but {t.why} needs {t.config[_SIZE]}: a larger one would be tried again for ever. "
+            f"Raise its {_SIZE}"
+            for t in topics
+            if t.name in present and present[t.name].message_bytes_max < int(t.config.get(_SIZE, 0))
         ]
     if findings:
         raise PreparationError(findings)

@@ -65,6 +65,7 @@ class Assignment:
             topic: group for group, plan in plans.items() for topic in plan.spec.sources
         }
         self._watcher: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def offer(self, handed: Handed) -> None:
         """Hand a batch to its task; without one it is void, and read again by its next owner."""
@@ -86,6 +87,8 @@ class Assignment:
     async def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin the tasks of the partitions; they fence, restore and position by themselves."""
         await self.revoke()
+        if self._is_closed:
+            return  # A rebalance that ends while the worker stops.
         wanted = self._wanted(partitions)
         self._close_disks(keep=wanted)
         for group, partition in sorted(wanted):
@@ -97,7 +100,8 @@ class Assignment:
             self._watcher = asyncio.create_task(self._watch(), name="task watcher")
 
     async def close(self) -> None:
-        """Stop everything and close the disks."""
+        """Stop everything and close the disks, for good."""
+        self._is_closed = True
         if self._watcher is not None:
             self._watcher.cancel()
             with suppress(asyncio.CancelledError):

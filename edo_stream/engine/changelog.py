@@ -57,8 +57,8 @@ class BrokerChangelog:
             return
         async with self._readers:
             consumer = self._consumer()
-            await consumer.start()
             try:
+                await consumer.start()
                 consumer.assign([partition])
                 consumer.seek(partition, start)
                 stalled_at = asyncio.get_running_loop().time() + _STALL_S

@@ -109,6 +109,9 @@ class Intake(Protocol):
     async def log_bounds(self, partitions: Sequence[TopicPartition]) -> list[tuple[int, int]]:
         """First offset and last stable offset of each."""
 
+    async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> list[int]:
+        """Ends of the logs, records of open transactions included."""
+
     async def offset_at(self, partition: TopicPartition, at_ms: int) -> int | None:
         """First offset whose record is not older than a time; ``None`` when all are older."""
 

@@ -48,13 +48,18 @@ async def restore(table: TaskTable, changelog: Changelog, now_ms: int) -> Restor
     first, end = await changelog.bounds(table.changelog)
     offset = _usable_offset(table, end, now_ms)
     start = max(first, 0 if offset is None else offset + 1)
+    # Until the end is reached the disk is as old as it was: a restore that breaks off must not
+    # make it look fresh.
+    stamp_ms = table.disk.written_at_ms() or now_ms
     records = 0
     async for part in changelog.read(table.changelog, start, end):
         rows: dict[bytes, bytes | None] = {}
         for record in part:
             rows.update(table.expand(record.key, record.value))
-        table.disk.write(rows, part[-1].offset, now_ms)
+        table.disk.write(rows, part[-1].offset, stamp_ms)
         records += len(part)
+    if records:
+        table.disk.write({}, None, now_ms)
     return Restored(records, start, end)
 
 

@@ -5,6 +5,7 @@ correspond to. A crash at any instruction leaves rows and offset of some committ
 and a restore reads the changelog from there; so the write-ahead log needs no fsync.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ _MEMORY_BYTES = (
     "rocksdb.block-cache-usage",
     "rocksdb.estimate-table-readers-mem",
 )
+
+log = logging.getLogger(__name__)
 
 #: Keys of the store itself; rows of tables start with a letter.
 _OFFSET = b"\x00offset"
@@ -53,7 +56,15 @@ class RocksDisk:
         self._path = path
         self._write_buffer_bytes = write_buffer_bytes
         self._cache = cache or rocksdict.Cache(8 * _MIB)
-        self._db = self._open()
+        try:
+            self._db = self._open()
+        except Exception as error:
+            if not _is_damaged(error):
+                raise
+            # Only a copy: the changelog has the rows.
+            log.warning("disk damaged, restoring in full: %s: %s", path, error)
+            _remove(path)
+            self._db = self._open()
 
     def _open(self) -> Any:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +115,24 @@ class RocksDisk:
 
     def wipe(self) -> None:
         self._db.close()
-        shutil.rmtree(self._path)
+        _remove(self._path)
         self._db = self._open()
 
     def close(self) -> None:
         # Explicitly: a reference kept anywhere would hold the lock of the directory.
         self._db.close()
+
+
+def _is_damaged(error: Exception) -> bool:
+    """Whether RocksDB says that files are missing or broken; it has no types for what it says."""
+    text = str(error)
+    return text.startswith("Corruption") or "No such file or directory" in text
+
+
+def _remove(path: Path) -> None:
+    # Moved away first: half-removed, it could not be opened any more.
+    aside = path.with_name(f"{path.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if path.exists():
+        path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)

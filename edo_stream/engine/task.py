@@ -57,6 +57,10 @@ log = logging.getLogger(__name__)
 #: How often the fetcher's position is looked at while a due timer waits for the end of the log.
 _CATCH_UP_POLL_S = 0.05
 
+#: How often, and for how long each, a runner is told to end before the process is given up.
+_CANCELS_MAX = 10
+_CANCEL_S = 1.0
+
 #: How often, and how far apart, the group's offsets are asked for until they agree.
 _AGREEMENT_TRIES = 5
 _AGREEMENT_PAUSE_S = 0.5
@@ -235,6 +239,11 @@ class Task:
     def begin(self) -> None:
         """Start to run; the task owns its partition until :meth:`stop`."""
         self._runner = asyncio.create_task(self._run(), name=f"task {self.name}")
+        self._runner.add_done_callback(self._on_ended)
+
+    def _on_ended(self, runner: asyncio.Task[None]) -> None:
+        if not runner.cancelled() and (error := runner.exception()) is not None:
+            self._on_given_up(f"task {self.name} failed: {type(error).__name__}: {error}")
 
     async def stop(self) -> None:
         """Finish or abandon the batch in hand and let go of the partition.
@@ -250,13 +259,22 @@ class Task:
             if self._busy:
                 patience_s = min(self.spec.transaction_timeout_s, self.spec.session_timeout_s / 2)
                 await asyncio.wait([runner], timeout=patience_s)
-            runner.cancel()
-            await asyncio.wait([runner], timeout=5.0)
+            await self._end(runner)
         self._cancel_timer()
         self._inbox.clear()
         await self._drop_producer()
         self.pipeline.discard()
         self.phase = Phase.CLOSED
+
+    async def _end(self, runner: asyncio.Task[None]) -> None:
+        # Again and again: a client that is being closed may swallow a cancellation, and a runner
+        # that lives on would write to a disk that is the next one's.
+        for _ in range(_CANCELS_MAX):
+            runner.cancel()
+            await asyncio.wait([runner], timeout=_CANCEL_S)
+            if runner.done():
+                return
+        self._on_given_up(f"task {self.name} does not end; leaving so that it can be restarted")
 
     def offer(self, handed: Handed) -> None:
         """Take a batch from the transport; never blocks, never raises."""
@@ -342,6 +360,8 @@ class Task:
         clock = asyncio.get_running_loop()
         began, records = clock.time(), 0
         for table in self.tables:
+            if self._stop.is_set():
+                return
             restored = await restore(table, self._ports.changelog, self._ports.now_ms())
             records += restored.records
         self.pipeline.restore()
@@ -409,7 +429,9 @@ class Task:
         stored = [self.pipeline.positions().get(partition.topic) for partition in partitions]
         for _ in range(_AGREEMENT_TRIES):
             committed = await self._ports.intake.committed(partitions)
-            if committed == stored:
+            if all(
+                offset in (None, known) for offset, known in zip(committed, stored, strict=True)
+            ):
                 return committed
             await asyncio.sleep(_AGREEMENT_PAUSE_S)
         return await self._ports.intake.committed(partitions)
@@ -417,20 +439,24 @@ class Task:
     def _check_agreement(
         self, partition: TopicPartition, stored: int | None, group_offset: int | None, end: int
     ) -> None:
-        if stored != group_offset:
+        # A group that was empty for long has lost its offsets (``offsets.retention.minutes``):
+        # the state knows better, and its next transaction tells the group.
+        if group_offset is not None and stored != group_offset:
             raise RefusedError(
                 f"{partition.topic}-{partition.partition}: the consumer group "
                 f"'{self.spec.app}' stands at {_or_none(group_offset)} but the state was written "
                 f"at {_or_none(stored)}. Both move in one transaction, so one of them was changed "
                 "from outside (offsets reset, changelog topics deleted). Set the group's offset "
-                "back to the state's, or delete the group's offsets and the changelog topics "
-                f"'{self.tables[0].changelog.topic}' … to begin anew"
+                "back to the state's; or, to begin anew, stop all workers and delete the group, "
+                f"the changelog topics '{self.tables[0].changelog.topic}' … and the data "
+                "directories of all workers (EDO_DATA)"
             )
         if stored is not None and stored > end:
             raise RefusedError(
                 f"{partition.topic}-{partition.partition}: the next offset is {stored} but the "
-                f"log ends at {end}: the topic was deleted and created anew. Delete the group's "
-                "offsets and its changelog topics to begin anew, or restore the topic"
+                f"log ends at {end}: the topic was deleted and created anew. Restore the topic; "
+                "or, to begin anew, stop all workers and delete the group, its changelog topics "
+                "and the data directories of all workers (EDO_DATA)"
             )
 
     def _check_accepted(self, partition: TopicPartition, stored: int, first: int) -> None:
@@ -480,9 +506,10 @@ class Task:
             self._wake.clear()
             if self._is_misplaced:
                 raise MisplacedError("the next offset is not in the log any more")
-            if self._stop.is_set() or self._inbox or _VOID in self._epochs.values():
+            if self._stop.is_set() or _VOID in self._epochs.values():
                 break
-            if await self._timers_may_fire():
+            # With records waiting as well: on a busy partition they always are.
+            if await self._timers_may_fire() or self._inbox:
                 break
             self._arm_timer()
             await self._wake.wait()
@@ -535,12 +562,12 @@ class Task:
         if self._catch_up is None:
             # The moment is taken before the question: what the answer covers was there by then.
             partitions = list(self._expected)
-            bounds = await self._ports.intake.log_bounds(partitions)
-            ends = {p: end for p, (_, end) in zip(partitions, bounds, strict=True)}
-            self._catch_up = (now_ms, ends)
-        moment_ms, ends = self._catch_up
-        for partition, end in ends.items():
-            if self._inbox or not await self._has_reached(partition, end):
+            # Up to the very end: what is missing may be in a transaction that is still open.
+            ends = await self._ports.intake.high_watermarks(partitions)
+            self._catch_up = (now_ms, dict(zip(partitions, ends, strict=True)))
+        moment_ms, ends_then = self._catch_up
+        for partition, end in ends_then.items():
+            if not await self._has_reached(partition, end):
                 return False
         self._caught_up_ms = moment_ms
         self._catch_up = None

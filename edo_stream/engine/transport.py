@@ -54,6 +54,7 @@ for owner, name in (
 #: resumed waits behind the fetch in flight, so this bounds the latency of a resume.
 FETCH_WAIT_MS = 100
 _FETCH_WAIT_S = 1.0
+_NEVER_MS = 2**31 - 1
 _NOTHING_TO_FETCH_S = 0.02
 
 #: Marks of backpressure per partition: records and bytes handed over and not yet done with.
@@ -88,7 +89,10 @@ class TaskConsumerThread(driver.AIOKafkaConsumerThread):
                 auto_offset_reset="none",
                 isolation_level="read_committed",
                 max_poll_records=conf.broker_max_poll_records,
-                max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+                # Never leave the group for not polling: aiokafka counts only polls by its own
+                # methods, and a worker without a task rightly polls nothing. A worker that
+                # hangs is found by its health page.
+                max_poll_interval_ms=_NEVER_MS,
                 max_partition_fetch_bytes=conf.consumer_max_fetch_size,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 # Connecting and asking for metadata; for all else see the guard.
@@ -151,7 +155,10 @@ class TaskConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._chain: dict[TopicPartition, int] = {}
         self._epochs: dict[TopicPartition, int] = {}
+        #: Epochs as the main loop knows them; ``_epochs`` follows in the consumer thread.
+        self._wanted: dict[TopicPartition, int] = {}
         self._outstanding: dict[TopicPartition, tuple[int, int]] = {}
+        self._asker: AIOKafkaConsumer | None = None
         self._paused: set[TopicPartition] = set()
         self._resuming: set[asyncio.Task[None]] = set()
         #: When the drain loop last came round, on the event loop's clock.
@@ -178,6 +185,7 @@ class TaskConsumer(driver.Consumer):
             client = self._client()
             client.pause(*client.assignment())
 
+        self._wanted.clear()
         await self._in_thread(hold)
         self._outstanding.clear()
         self._paused.clear()
@@ -221,6 +229,7 @@ class TaskConsumer(driver.Consumer):
             raise
         except KafkaError as error:
             log.error("fetch failed: %s: %s", type(error).__name__, error)
+            self._break_chains(client)
             await asyncio.sleep(1.0)
             return []
         batches = []
@@ -235,6 +244,15 @@ class TaskConsumer(driver.Consumer):
             self._chain[partition] = records[-1].offset
         return batches
 
+    def _break_chains(self, client: Any) -> None:
+        """Have every task look for a hole: records drained before the error went with it."""
+        assignment = client._subscription.subscription.assignment
+        for partition in self._epochs:
+            if assignment is not None and partition in assignment.tps:
+                state = assignment.state_value(partition)
+                if state.has_valid_position:
+                    self._chain[partition] = state.position - 1
+
     def _lose(self, client: Any, partition: TopicPartition) -> None:
         """Fetch no more of a partition whose position is gone; its task moves it, or stops."""
         # Without the pause the fetcher would ask again at once, a thousand times a second.
@@ -245,7 +263,7 @@ class TaskConsumer(driver.Consumer):
 
     async def _hand_over(self, batch: Handed) -> None:
         partition = batch.partition
-        if batch.epoch != self._epochs.get(partition):
+        if batch.epoch != self._wanted.get(partition):
             return
         records, size_bytes = self._outstanding.get(partition, (0, 0))
         records, size_bytes = records + len(batch.records), size_bytes + batch.size_bytes
@@ -280,6 +298,8 @@ class TaskConsumer(driver.Consumer):
             self._epochs[partition] = epoch
             client.resume(partition)
 
+        # From here on, what is still on its way counts for nothing: neither handed nor credited.
+        self._wanted[partition] = epoch
         self._outstanding.pop(partition, None)
         self._paused.discard(partition)
         await self._in_thread(move)
@@ -287,7 +307,7 @@ class TaskConsumer(driver.Consumer):
     def credit(self, handed: Handed) -> None:
         """See :class:`edo_stream.engine.ports.Intake`."""
         partition = handed.partition
-        if handed.epoch != self._epochs.get(partition):
+        if handed.epoch != self._wanted.get(partition):
             return
         records, size_bytes = self._outstanding.get(partition, (0, 0))
         records, size_bytes = records - len(handed.records), size_bytes - handed.size_bytes
@@ -352,6 +372,39 @@ class TaskConsumer(driver.Consumer):
             return [(first[partition], end[partition]) for partition in partitions]
 
         return await self._in_thread(ask)
+
+    async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> list[int]:
+        """See :class:`edo_stream.engine.ports.Intake`."""
+        if self._asker is None:
+            # On the main loop, with a connection of its own: the consumer sees stable ends only.
+            app: Any = self.app
+            asker = AIOKafkaConsumer(
+                **app.worker_settings.access.client(
+                    isolation_level="read_uncommitted", enable_auto_commit=False
+                )
+            )
+            try:
+                await asker.start()
+            except BaseException:
+                await asker.stop()
+                raise
+            self._asker = asker
+        try:
+            ends = await self._asker.end_offsets(partitions)
+        except KafkaError:
+            # Its connection may be dead; the next question gets a new one.
+            await self._close_asker()
+            raise
+        return [ends[partition] for partition in partitions]
+
+    async def _close_asker(self) -> None:
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            await asker.stop()
+
+    async def on_stop(self) -> None:
+        await self._close_asker()
+        await super().on_stop()
 
     async def offset_at(self, partition: TopicPartition, at_ms: int) -> int | None:
         """See :class:`edo_stream.engine.ports.Intake`."""

@@ -235,7 +235,7 @@ def _open_disk(app: EdoApp) -> Any:
         try:
             return RocksDisk(path)
         except Exception as error:
-            if "lock" in str(error).lower():
+            if "LOCK:" in str(error):
                 _leave(
                     _EX_CONFIG,
                     f"{path} is in use by another process: give each worker a data directory "

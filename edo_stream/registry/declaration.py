@@ -159,7 +159,8 @@ class Ordering(Declared):
     start: Annotated[int | None, BeforeValidator(_first_number)] = None
     gap_timeout: Duration = 30_000
     on_timeout: Literal["skip", "dead-letter", "hold"] = "skip"
-    held_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    # All that a key holds may go on in one transaction.
+    held_per_key: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     held_per_partition: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     on_full: Literal["skip", "dead-letter"] = "skip"
     on_late: Literal["dead-letter", "emit", "drop"] = "dead-letter"

@@ -72,6 +72,10 @@ class SimulatedIntake:
         logs = [self._m.broker.logs[place] for place in partitions]
         return await self._ask(lambda: [(log.start, log.last_stable) for log in logs])
 
+    async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> list[int]:
+        logs = [self._m.broker.logs[place] for place in partitions]
+        return await self._ask(lambda: [log.end for log in logs])
+
     async def offset_at(self, partition: TopicPartition, at_ms: int) -> int | None:
         log = self._m.broker.logs[partition]
         return await self._ask(

@@ -24,7 +24,7 @@ from tests.simulation.scenario import scenario_of
 from tests.simulation.small import PLACE, small_scenario
 from tests.simulation.world import Outcome, World
 
-_SEEDS_MAX = 300
+_SEEDS_MAX = 1_000
 
 Patch = pytest.MonkeyPatch
 
