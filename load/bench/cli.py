@@ -19,7 +19,7 @@ from load.bench.faults import SESSION_TIMEOUT_MS, endure
 from load.bench.latency import latency_place, measure
 from load.bench.pairs import rotated
 from load.bench.peers import BUILD
-from load.bench.programs import PROGRAMS, Part, Program
+from load.bench.programs import OURS, PROGRAMS, Part, Program
 from load.bench.records import LoadError
 from load.bench.report import Found, screen_table, write_json, write_page
 from load.bench.run import Bench, Run, run
@@ -32,6 +32,7 @@ RATE: Final = 2_000.0
 KILLS: Final = 5
 _FAULTS_SHARE: Final = 0.3
 _CODECS_SHARE: Final = 0.2
+_NOT_EXACT: Final = 1
 _FAILED: Final = 3
 _INTERRUPTED: Final = 130
 
@@ -104,6 +105,9 @@ def bench(  # noqa: PLR0913 - the options of a command
     console.print(f"Written to {REPORT}.")
     if page and status == 0:
         write_page(PAGE, found)
+    if status == 0 and not found.is_ours_exact:
+        console.print(f"NOT exact: {OURS}; see {REPORT}.", style="red")
+        status = _NOT_EXACT
     raise typer.Exit(status)
 
 

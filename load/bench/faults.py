@@ -36,7 +36,13 @@ class Endurance:
     lost: int
     repeated: int
     out_of_order: int
+    unexpected: int
     examples: dict[str, list[str]]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every event came out once and in order, and nothing else did."""
+        return not (self.lost or self.repeated or self.out_of_order or self.unexpected)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the report."""
@@ -119,5 +125,6 @@ async def endure(
         lost=judged.missing,
         repeated=judged.repeated,
         out_of_order=judged.out_of_order,
+        unexpected=judged.unexpected,
         examples={what: which[:3] for what, which in judged.examples.items()},
     )

@@ -33,6 +33,15 @@ class Found:
     faults: list[Endurance] = field(default_factory=list)
     codecs: list[Codec] = field(default_factory=list)
 
+    @property
+    def is_ours_exact(self) -> bool:
+        """Whether ours never lost, repeated or reordered anything; of others it is only told."""
+        return (
+            all(run.is_exact for run in self.runs if run.program == OURS)
+            and all(fault.is_exact for fault in self.faults if fault.program == OURS)
+            and all(codec.exact for codec in self.codecs)
+        )
+
 
 def as_json(found: Found) -> dict[str, Any]:
     """The report for programs; a ratio without a valid pair is null."""

@@ -49,7 +49,7 @@ RUN = Run(
 )
 VOID = replace(RUN, is_void=True, other_cores=0.9)
 LATENCY = Latency(OURS, 2_000, 20.0, 60.0, 90.0, 38_000, 0, 2.0, 0.2, 0.1, is_void=False)
-FAULT = Endurance("faust", 100, 5, 1, "done", 60.0, [2.0, 7.0, 8.4], 3, 4, 5, {})
+FAULT = Endurance("faust", 100, 5, 1, "done", 60.0, [2.0, 7.0, 8.4], 3, 4, 5, 0, {})
 CODEC = Codec("none", "zstd", True, False, 500.0, 60.0, 20.0, 50_000.0, 14.0, 7.0)
 
 
@@ -204,6 +204,20 @@ def test_the_report_has_what_programs_look_for() -> None:
     assert report["cpu_us_per_event"] == {OURS: 10.0, "faust": 10.0}
     assert report["latency_ms"][OURS]["p99"] == 60.0
     assert [run["void"] for run in report["runs"]] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("found", "is_exact"),
+    [
+        (FOUND, True),
+        (Found([replace(RUN, lost=1)]), False),
+        (Found([replace(RUN, program="faust", lost=1)]), True),
+        (Found(faults=[replace(FAULT, program=OURS)]), False),
+        (Found(codecs=[replace(CODEC, exact=False)]), False),
+    ],
+)
+def test_only_our_own_mistakes_fail_the_bench(found: Found, is_exact: bool) -> None:
+    assert found.is_ours_exact is is_exact
 
 
 def test_the_report_can_be_written_before_anything_was_measured(tmp_path: Path) -> None:
