@@ -7,11 +7,19 @@ from typing import Any, cast
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
 
+#: With one of three nodes away, each try meets it with a chance of a third.
+_ASKED_TIMES = 5
+_ASK_AGAIN_S = 0.5
 _APPEARS_WITHIN_S = 10.0
 _APPEARS_POLL_S = 0.1
 
@@ -123,6 +131,16 @@ async def prepare(access: BrokerAccess, topics: Sequence[Wanted]) -> dict[str, i
         PreparationError: topics are missing or have other partition counts than the contracts.
         KafkaError: the broker cannot be reached.
     """
+    for _ in range(_ASKED_TIMES - 1):
+        try:
+            return await _prepare(access, topics)
+        except NodeNotReadyError:
+            # The client asks any node of the cluster, which may be the one that is away.
+            await asyncio.sleep(_ASK_AGAIN_S)
+    return await _prepare(access, topics)
+
+
+async def _prepare(access: BrokerAccess, topics: Sequence[Wanted]) -> dict[str, int]:
     async with Admin(access) as admin:
         present = await admin.present(topic.name for topic in topics)
         created = await admin.create(t for t in topics if t.is_internal and t.name not in present)

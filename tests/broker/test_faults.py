@@ -3,11 +3,14 @@
 A few of each kind, one after another; `make chaos` injects hundreds, by chance and at once.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
+from edo_stream.engine.admin import Wanted, prepare
+from edo_stream.engine.security import BrokerAccess
 from edo_stream.local.kafka import LocalKafka
 from load.bombard import ERRORS, TRIGGERS
 from load.fleet import LocalWorker
@@ -108,6 +111,18 @@ def test_faults_of_an_api_lose_double_and_swap_nothing(api: Api, stream: Stream)
         assert stream.results_when_done() == stream.sent
 
     assert stream.worker.is_running
+
+
+def test_a_worker_starts_although_the_first_node_that_it_asks_is_away(
+    bench: Bench, kafka: LocalKafka
+) -> None:
+    topic = bench.declare("prepared")
+    bench.apply()
+    with Proxy(kafka.bootstrap) as proxy:
+        # The first connection finds the cluster; the second is to one of its nodes.
+        rule = proxy.on(Api.API_VERSIONS).disconnect_before().on_call(2)
+        asyncio.run(prepare(BrokerAccess(proxy.bootstrap), [Wanted(topic, 1)]))
+    assert rule.times_triggered == 1
 
 
 def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
