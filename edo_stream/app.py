@@ -53,9 +53,7 @@ def build(settings: Settings) -> EdoApp:
         batch_records_max=settings.batch_records_max,
         transactions_per_s=settings.transactions_per_second_max,
         instance_id=settings.instance,
-        compression=None
-        if settings.changelog_compression == "none"
-        else settings.changelog_compression,
+        compression=None if settings.compression == "none" else settings.compression,
         web_bind=settings.web_bind,
         web_port=settings.web_port,
         logging_config=logging_config(settings.log_format),

@@ -93,8 +93,10 @@ class Settings(BaseModel):
     replication: Annotated[int, Field(ge=1, le=9)] = Field(
         1, description="Copies of the internal topics and changelogs; 3 in production"
     )
-    changelog_compression: Literal["lz4", "zstd", "none"] = Field(
-        "lz4", description="Compression of the changelogs"
+    compression: Literal["lz4", "zstd", "none"] = Field(
+        "zstd",
+        description="Compression of what workers write: results, dead letters, changelogs; "
+        "records are read whatever they were written with",
     )
     web_bind: str = Field(
         "127.0.0.1", min_length=1, description="Address that the web server listens on"

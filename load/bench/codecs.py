@@ -45,7 +45,7 @@ async def try_codecs(bench: Bench, records: int) -> list[Codec]:
 
 async def _try(bench: Bench, records: int, read: str, written: str, mark: str) -> Codec:
     source = await bench.input(records, read)
-    place = bench.place(PROGRAMS[OURS], source.topic, mark, EDO_CHANGELOG_COMPRESSION=written)
+    place = bench.place(PROGRAMS[OURS], source.topic, mark, EDO_COMPRESSION=written)
     input_bytes = (await bench.topics.sizes_bytes())[source.topic]
     return _codec(
         await run(PROGRAMS[OURS], source, place, bench, pair=0),
