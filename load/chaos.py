@@ -37,6 +37,8 @@ STALL_MAX_S: Final = 30.0
 _POLL_S: Final = 2.0
 _RATE: Final = 300.0
 _BURST_S: Final = 15
+#: A partition that has stood still for no longer than this counts as moving.
+_MOVES_S: Final = 2.0
 _WIDTH: Final = 150
 
 app = typer.Typer(add_completion=False)
@@ -174,6 +176,7 @@ async def _storm(
             await asyncio.sleep(_POLL_S)
             continue
         await asyncio.sleep(chance.uniform(1.0, 5.0))
+        await _until_it_moves(watch)
         harm = next(following, None) or chance.choice(harms)
         began_s = time.monotonic()
         name = await asyncio.to_thread(hurt, harm, place, chance)
@@ -184,6 +187,18 @@ async def _storm(
             + ("" if protocol is None else f", {protocol.fired.total()} faults in the protocol")
         )
     return done
+
+
+async def _until_it_moves(watch: StallWatch) -> None:
+    """Wait until all partitions move again, or for as long as they may stand still.
+
+    What is measured is what one harm costs: of several at once, each as long as it may be, the
+    sum would say nothing. Faults in the protocol come on top at any time.
+    """
+    for _ in range(int(STALL_MAX_S)):
+        if watch.age_s() < _MOVES_S:
+            return
+        await asyncio.sleep(1.0)
 
 
 async def _tell(protocol: Bombardment, watch: StallWatch, report: Callable[[str], None]) -> None:

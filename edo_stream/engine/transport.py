@@ -34,7 +34,7 @@ from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import ServiceThread
 
-from edo_stream.engine.guard import ConsumerGuard, Patience
+from edo_stream.engine.guard import ConsumerGuard, Patience, pace_metadata
 from edo_stream.engine.ports import Handed, Standing
 
 log = logging.getLogger(__name__)
@@ -380,9 +380,12 @@ class TaskConsumer(driver.Consumer):
             app: Any = self.app
             asker = AIOKafkaConsumer(
                 **app.worker_settings.access.client(
-                    isolation_level="read_uncommitted", enable_auto_commit=False
+                    isolation_level="read_uncommitted",
+                    enable_auto_commit=False,
+                    request_timeout_ms=int(app.conf.broker_session_timeout * 1000),
                 )
             )
+            pace_metadata(asker._client)
             try:
                 await asker.start()
             except BaseException:

@@ -125,6 +125,26 @@ def test_a_worker_starts_although_the_first_node_that_it_asks_is_away(
     assert rule.times_triggered == 1
 
 
+def test_a_gap_is_given_up_although_a_question_for_the_end_of_the_log_is_lost(
+    bench: Bench, kafka: LocalKafka
+) -> None:
+    topic = bench.declare("asked", "ordering: {policy: sequence, start: 1, gap_timeout: 2s}")
+    bench.apply()
+    with Proxy(kafka.bootstrap) as proxy:
+        worker = bench.worker(EDO_BROKER=proxy.bootstrap)
+        worker.start()
+        wait_until_logged(worker, "task running")
+        # By a client of its own, which sees what is not committed yet.
+        rule = proxy.on(Api.LIST_OFFSETS, client_id="aiokafka").black_hole().once()
+        bench.send(topic, [event("e-1", number=1), event("e-3", number=3)])
+        wait_for(lambda: rule.times_triggered, rule.name)
+        start_s = time.monotonic()
+
+        assert bench.result_ids(topic, 2) == ["e-1", "e-3"]
+
+        assert time.monotonic() - start_s < STALL_MAX_S
+
+
 def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
     bench: Bench, kafka: LocalKafka
 ) -> None:
