@@ -158,10 +158,12 @@ class Proxy:
     async def _close(self) -> None:
         for server in self._servers:
             server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A connection that was accepted just now starts its task only after this look.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
 
     def decide(self, call: Call) -> Harm | None:
         """What to do to a call, by the first rule that wants it."""
@@ -217,14 +219,20 @@ class _Connection:
         except Exception as error:  # noqa: BLE001 - told to whoever asks for failures
             self._proxy.failures.append(f"{type(error).__name__}: {error}")
         finally:
+            # Nothing is awaited before both ends are closed: the proxy's own end may cancel this.
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
             for writer in writers:
                 writer.close()
-            for writer in writers:
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
+            try:
+                await asyncio.gather(*pumps, return_exceptions=True)
+                for writer in writers:
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
+            except asyncio.CancelledError:
+                for writer in writers:
+                    writer.transport.abort()
+                raise
 
     async def _pump_requests(self, broker: asyncio.StreamWriter) -> None:
         while True:
