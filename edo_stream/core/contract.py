@@ -1,7 +1,9 @@
 """What the pipeline is told about a topic: the rules of its contract, frozen at start."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 DAY_MS = 86_400_000
 
@@ -117,6 +119,8 @@ class Contract:
     position: str = "sequence"
     """Where the position is read: a CloudEvents attribute, or a JSON pointer into the data.
     Debezium always uses the log position."""
+    mapping: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the codec's format leaves open, in the codec's own words; its decoder checks it."""
     write_metadata: bool = False
     """Results repeat the correlation and causation ids in ``metadata`` of their JSON data."""
     record_bytes_max: int = 1_048_576

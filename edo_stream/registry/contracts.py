@@ -148,6 +148,7 @@ def _topic(declaration: Declaration, file: Path) -> Topic:
         ordering=_ordering(declaration.ordering),
         order_key=None if declaration.key == "record" else declaration.key,
         position=declaration.ordering.field,
+        mapping=declaration.mapping,
         write_metadata=declaration.metadata_ids,
         record_bytes_max=declaration.record_bytes_max,
         start=declaration.start,

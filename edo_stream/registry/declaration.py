@@ -186,6 +186,7 @@ class Declaration(Declared):
     partitions: Partitions = Field(examples=[4])
     group: Annotated[str, BeforeValidator(_group)] | None = None
     replication: Annotated[int, Field(ge=1, le=9)] = 1
+    mapping: dict[str, Any] = Field(default={}, examples=["{id: /order/id}"])
     key: Annotated[str, BeforeValidator(_key)] = "record"
     dedupe: Annotated[Dedupe | None, BeforeValidator(_off)] = Dedupe()
     ordering: Ordering = Ordering(policy="key")

@@ -4,20 +4,16 @@ A decoder is compiled from its contract, once at start, because it runs for ever
 never raises, whatever the bytes: a record that nobody can read must not stop its partition.
 """
 
-from collections.abc import Callable
+from edo_stream.core.contract import Contract
+from edo_stream.sources.kinds import KINDS, Decode
 
-from edo_stream.core.contract import Codec, Contract
-from edo_stream.core.event import Decoded
-from edo_stream.core.record import Record
-from edo_stream.sources import cloudevents, debezium
-
-Decode = Callable[[Record], Decoded]
+__all__ = ["Decode", "decoder"]
 
 
 def decoder(contract: Contract) -> Decode:
-    """Return the function that decodes the records of the contract's topic."""
-    match contract.codec:
-        case Codec.CLOUDEVENTS:
-            return cloudevents.decoder(contract)
-        case Codec.DEBEZIUM:
-            return debezium.decoder(contract)
+    """Return the function that decodes the records of the contract's topic.
+
+    Raises:
+        MappingError: the contract's mapping is not what its codec needs.
+    """
+    return KINDS[contract.codec.value].decoder(contract)
