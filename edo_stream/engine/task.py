@@ -391,6 +391,7 @@ class Task:
         partitions = self.partitions
         committed = await self._committed(partitions)
         bounds = await self._ports.intake.log_bounds(partitions)
+        now_ms = self._ports.now_ms()
         begun: list[Effects] = []
         self._expected = {}
         for partition, group_offset, (first, end) in zip(
@@ -399,7 +400,6 @@ class Task:
             self.progress.ends[partition.topic] = end
             stored = self.pipeline.positions().get(partition.topic)
             self._check_agreement(partition, stored, group_offset, end)
-            now_ms = self._ports.now_ms()
             if stored is None:
                 offset = await self._first_offset(partition, first, end)
                 begun.append(self.pipeline.start(partition.topic, offset, now_ms))
@@ -417,7 +417,7 @@ class Task:
                     accounts=[account for effects in begun for account in effects.accounts],
                 ),
                 self._expected,
-                self._ports.now_ms(),
+                now_ms,
             )
 
     async def _committed(self, partitions: Sequence[TopicPartition]) -> list[int | None]:
