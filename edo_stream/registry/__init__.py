@@ -1,21 +1,19 @@
 """What is declared under ``topics/``: read once at start, every mistake reported at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edo_stream.core.contract import Contract
-from edo_stream.registry.consistency import (
-    find_cycles,
-    find_name_conflicts,
-    find_unequal_partitions,
-)
-from edo_stream.registry.contracts import FILE_NAME, Topic, topic_of
+from edo_stream.registry.contracts import FILE_NAME, Topic
 from edo_stream.registry.document import Document, read
+from edo_stream.registry.entry import Entry
 from edo_stream.registry.finding import Finding, RegistryError
 from edo_stream.registry.plan import Role, TopicSpec, control_topic, topic_plan
+from edo_stream.registry.survey import Survey, survey
 
 __all__ = [
+    "Entry",
     "Finding",
     "Group",
     "Registry",
@@ -25,6 +23,7 @@ __all__ = [
     "TopicSpec",
     "control_topic",
     "load",
+    "registry_of",
 ]
 
 
@@ -43,6 +42,9 @@ class Registry:
     """All declared topics by name, sorted."""
 
     topics: Mapping[str, Topic]
+    """Those that workers read."""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    """All of them, as they are declared."""
 
     @property
     def contracts(self) -> dict[str, Contract]:
@@ -63,7 +65,8 @@ class Registry:
     def topic_plan(self, internal_replication: int = 1) -> tuple[TopicSpec, ...]:
         """Topics that must exist, but for the changelogs, which are the engine's."""
         partitions = {group.name: group.partitions for group in self.groups.values()}
-        return topic_plan(self.topics.values(), partitions, internal_replication)
+        unread = [entry for name, entry in self.entries.items() if name not in self.topics]
+        return topic_plan(self.topics.values(), unread, partitions, internal_replication)
 
 
 def load(root: Path) -> Registry:
@@ -72,19 +75,18 @@ def load(root: Path) -> Registry:
     Raises:
         RegistryError: with every mistake of every file.
     """
-    documents = _documents(root)
-    topics: dict[str, tuple[Topic, Document]] = {}
-    for document in documents:
-        topic = topic_of(document)
-        if topic is not None:
-            topics[topic.contract.topic] = (topic, document)
-    find_unequal_partitions(documents)
-    find_name_conflicts(topics)
-    find_cycles(topics)
-    findings = [finding for document in documents for finding in document.findings]
-    if findings:
-        raise RegistryError(findings)
-    return Registry({name: topic for name, (topic, _) in topics.items()})
+    return registry_of(survey(_documents(root)))
+
+
+def registry_of(surveyed: Survey) -> Registry:
+    """What a survey found, if it can be used.
+
+    Raises:
+        RegistryError: with every mistake of every file.
+    """
+    if surveyed.findings:
+        raise RegistryError(surveyed.findings)
+    return Registry(surveyed.topics, surveyed.entries)
 
 
 def _documents(root: Path) -> list[Document]:

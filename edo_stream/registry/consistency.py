@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from edo_stream.registry.contracts import Topic
 from edo_stream.registry.document import Document
+from edo_stream.registry.entry import Entry
 
 
 def find_unequal_partitions(documents: Sequence[Document]) -> None:
@@ -27,10 +28,12 @@ def find_unequal_partitions(documents: Sequence[Document]) -> None:
             )
 
 
-def find_name_conflicts(topics: Mapping[str, tuple[Topic, Document]]) -> None:
+def find_name_conflicts(
+    entries: Mapping[str, Entry], topics: Mapping[str, tuple[Topic, Document]]
+) -> None:
     """A topic has one number of partitions and one purpose, whoever names it."""
     emits: dict[str, tuple[int, Document]] = {
-        name: (topic.contract.partitions, document) for name, (topic, document) in topics.items()
+        name: (entry.declaration.partitions, entry.document) for name, entry in entries.items()
     }
     for topic, document in topics.values():
         contract = topic.contract

@@ -1,9 +1,8 @@
 """One ``contract.yaml`` becomes a topic: checked, then in the words of the core."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -20,31 +19,40 @@ from edo_stream.core.contract import (
     OrderingPolicy,
     SequenceOrder,
 )
-from edo_stream.registry.declaration import (
-    INTERNAL_PREFIX,
-    MODELS,
-    ORDERING_KEYS,
-    Declaration,
-    Ordering,
-)
+from edo_stream.registry.declaration import ORDERING_KEYS, Declaration, Ordering
 from edo_stream.registry.document import Document
+from edo_stream.registry.mistakes import find_mistake
+from edo_stream.registry.names import INTERNAL_PREFIX
 
 FILE_NAME: Final = "contract.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One declared topic: its contract for the pipeline, and what only its creation needs."""
+    """One topic that workers read: its contract for the pipeline, and all that is declared."""
 
     contract: Contract
-    description: str
-    replication: int
-    retention_ms: int
+    declaration: Declaration
     file: Path
 
+    @property
+    def description(self) -> str:
+        """What happened, in a sentence."""
+        return self.declaration.description
 
-def topic_of(document: Document) -> Topic | None:
-    """The topic that a file declares; ``None`` if not, and the document has the findings."""
+    @property
+    def replication(self) -> int:
+        """Copies in the cluster."""
+        return self.declaration.replication
+
+    @property
+    def retention_ms(self) -> int:
+        """How long Kafka keeps the records."""
+        return self.declaration.retention
+
+
+def declaration_of(document: Document) -> Declaration | None:
+    """What a file declares; ``None`` if nothing usable, and the document has the findings."""
     if document.findings and document.value is None:
         return None
     if not isinstance(document.value, dict):
@@ -59,9 +67,9 @@ def topic_of(document: Document) -> Topic | None:
         for item in error.errors(include_url=False):
             # What could not be read has its finding already, and is missing for that reason.
             if item["input"] is not None or document.line(item["loc"]) not in unread:
-                _find(document, item)
+                find_mistake(document, item)
         return None
-    return None if document.findings else _topic(declaration, document.file)
+    return None if document.findings else declaration
 
 
 def _find_meaningless(document: Document) -> None:
@@ -91,48 +99,11 @@ def _find_meaningless(document: Document) -> None:
         )
 
 
-def _find(document: Document, error: Any) -> None:
-    """Say what a person has to write, for one error of the models."""
-    path = tuple(error["loc"])
-    name = ".".join(str(part) for part in path)
-    match error["type"]:
-        case "extra_forbidden":
-            message = _unknown(path)
-        case "missing":
-            message = _missing(path)
-        case "literal_error":
-            message = f"{name} is {error['input']}: write {error['ctx']['expected']}"
-        case "value_error":
-            message = f"{name}: {error['ctx']['error']}"
-        case "model_type":
-            known = ", ".join(MODELS[path].model_fields) if path in MODELS else "its keys"
-            message = f"{name} has no keys: write {{…}} with {known}"
-        case _:
-            message = f"{name} is {error['input']!r:.60}: {_lower(error['msg'])}"
-    document.find(path, message)
-
-
-def _unknown(path: tuple[str | int, ...]) -> str:
-    known = MODELS[path[:-1]].model_fields if path[:-1] in MODELS else {}
-    near = get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
-    advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-    return f"{path[-1]} is not a key: {advice}"
-
-
-def _missing(path: tuple[str | int, ...]) -> str:
-    name = str(path[-1])
-    field = MODELS[path[:-1]].model_fields[name]
-    example = field.examples[0] if field.examples else "…"
-    place = f" in {path[0]}" if len(path) > 1 else ""
-    return f"{name} is missing{place}: write for instance {name}: {example}"
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:].replace("Input", "it")
-
-
-def _topic(declaration: Declaration, file: Path) -> Topic:
+def topic_of(declaration: Declaration, file: Path) -> Topic | None:
+    """The topic in the words of the core; ``None`` for one that no worker reads."""
     emit = declaration.emit
+    if emit is None:
+        return None
     dedupe = declaration.dedupe
     contract = Contract(
         topic=declaration.name,
@@ -142,8 +113,7 @@ def _topic(declaration: Declaration, file: Path) -> Topic:
         codec=Codec(declaration.codec),
         emit=emit.topic,
         emit_partitions=emit.partitions or declaration.partitions,
-        dead_letters=declaration.dead_letters.topic
-        or f"{INTERNAL_PREFIX}dead-letters.{declaration.name}",
+        dead_letters=dead_letters_of(declaration),
         dedupe=None if dedupe is None else DedupePolicy(tuple(dedupe.key), dedupe.ttl),
         ordering=_ordering(declaration.ordering),
         order_key=None if declaration.key == "record" else declaration.key,
@@ -153,9 +123,12 @@ def _topic(declaration: Declaration, file: Path) -> Topic:
         record_bytes_max=declaration.record_bytes_max,
         start=declaration.start,
     )
-    return Topic(
-        contract, declaration.description, declaration.replication, declaration.retention, file
-    )
+    return Topic(contract, declaration, file)
+
+
+def dead_letters_of(declaration: Declaration) -> str:
+    """Topic of the dead letters."""
+    return declaration.dead_letters.topic or f"{INTERNAL_PREFIX}dead-letters.{declaration.name}"
 
 
 def _ordering(declared: Ordering) -> OrderingPolicy:

@@ -1,27 +1,33 @@
 """What a ``contract.yaml`` may say: its keys, their values, their defaults.
 
 To add a knob: a field here, its meaning for the pipeline in :mod:`.contracts`. Unknown keys,
-missing keys and wrong values are reported from these models; keys that have no meaning beside
-others are listed in :data:`ORDERING_KEYS`.
+missing keys and wrong values are reported from these models (:mod:`.mistakes`); keys that have no
+meaning beside others are listed in :data:`ORDERING_KEYS`. What is well formed but cannot be kept,
+or contradicts itself, is for :mod:`.lint`: a worker starts with it, a review does not pass it.
+
+Every field has a description: ``docs/contract.schema.json`` gives it to editors.
 """
 
-import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from edo_stream.core.contract import DAY_MS, Start
+from edo_stream.core.contract import DAY_MS, Codec, Start
+from edo_stream.registry.names import (
+    Date,
+    DedupePlace,
+    GroupName,
+    Key,
+    OwnName,
+    Place,
+    Tag,
+    Text,
+    TopicName,
+    VersionKey,
+    VersionNumber,
+)
 from edo_stream.registry.quantity import Duration, Size, time_ms
-
-_PART: Final = r"[a-z0-9][a-z0-9_-]*"
-_TOPIC: Final = re.compile(rf"{_PART}(\.{_PART}){{2,}}")
-_GROUP: Final = re.compile(rf"{_PART}(\.{_PART})*")
-_ATTRIBUTE: Final = re.compile(r"[a-z][a-z0-9]{0,19}")
-#: Kafka's own limit is 249; internal topics add a prefix.
-_TOPIC_CHARACTERS_MAX: Final = 200
-INTERNAL_PREFIX: Final = "edo."
-
-DEDUPE_ATTRIBUTES: Final = ("source", "id", "type", "subject", "key")
 
 #: Keys of ``ordering`` that mean something with each policy.
 ORDERING_KEYS: Final[dict[str, frozenset[str]]] = {
@@ -44,64 +50,25 @@ ORDERING_KEYS: Final[dict[str, frozenset[str]]] = {
     ),
 }
 
-
-def _topic(value: object) -> str:
-    if not isinstance(value, str) or not _TOPIC.fullmatch(value):
-        raise ValueError(
-            f"{value} is not a topic name: write <domain>.<entity>.<event-type> in lower case, "
-            "three parts or more, such as shop.order.placed"
-        )
-    if value.startswith(INTERNAL_PREFIX):
-        raise ValueError(f"{value}: names that begin with {INTERNAL_PREFIX} are internal")
-    if len(value) > _TOPIC_CHARACTERS_MAX:
-        raise ValueError(f"topic name has {len(value)} characters: {_TOPIC_CHARACTERS_MAX} at most")
-    return value
-
-
-def _own_name(value: object, info: ValidationInfo) -> str:
-    name = _topic(value)
-    folder = (info.context or {}).get("folder", name)
-    if name != folder:
-        raise ValueError(
-            f"{name} is not the name of its folder: write {folder}, or rename the folder"
-        )
-    return name
+Compatibility = Literal[
+    "BACKWARD",
+    "BACKWARD_TRANSITIVE",
+    "FORWARD",
+    "FORWARD_TRANSITIVE",
+    "FULL",
+    "FULL_TRANSITIVE",
+    "NONE",
+]
+Delivered = Literal["at-most-once", "at-least-once", "effectively-once"]
+FieldRole = Literal["identifier", "fact", "metadata"]
+Classification = Literal["public", "internal", "confidential", "restricted"]
 
 
-def _group(value: object) -> str:
-    if not isinstance(value, str) or not _GROUP.fullmatch(value):
-        raise ValueError(f"{value} is not a group name: write lower-case letters, digits, - and .")
-    return value
-
-
-def _key(value: object) -> str:
-    if value in ("record", "subject") or _is_pointer(value):
+def _codec(value: object) -> str:
+    names = [codec.value for codec in Codec]
+    if value in names:
         return str(value)
-    raise ValueError(
-        f"{value} is not a key: write record, subject, or a JSON pointer such as /order/id"
-    )
-
-
-def _field(value: object) -> str:
-    if _is_pointer(value) or (isinstance(value, str) and _ATTRIBUTE.fullmatch(value)):
-        return str(value)
-    raise ValueError(
-        f"{value} is not a field: write a CloudEvents attribute such as sequence, "
-        "or a JSON pointer such as /order/number"
-    )
-
-
-def _dedupe_field(value: object) -> str:
-    if value in DEDUPE_ATTRIBUTES or _is_pointer(value):
-        return str(value)
-    raise ValueError(
-        f"{value} is not a dedupe field: write one of {', '.join(DEDUPE_ATTRIBUTES)}, "
-        "or a JSON pointer such as /order/number"
-    )
-
-
-def _is_pointer(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("/") and not re.search(r"~(?![01])", value)
+    raise ValueError(f"{value} is not a codec: write {', '.join(names[:-1])} or {names[-1]}")
 
 
 def _off(value: object) -> object:
@@ -109,6 +76,14 @@ def _off(value: object) -> object:
         return None
     if not isinstance(value, dict):
         raise ValueError("write off, or key and ttl such as {key: [source, id], ttl: 7d}")
+    return value
+
+
+def _retry_off(value: object) -> object:
+    if value == "off":
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("write off, or a ladder such as {initial: 1s, factor: 2, retries: 5}")
     return value
 
 
@@ -134,9 +109,19 @@ def _start(value: object) -> Start:
         ) from None
 
 
-TopicName = Annotated[str, BeforeValidator(_topic)]
-Text = Annotated[str, Field(min_length=1, max_length=1_000)]
+def _name_alone(key: str) -> BeforeValidator:
+    """Let a plain text stand for an object that has nothing but this key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
 Partitions = Annotated[int, Field(ge=1, le=512)]
+_FIRST_NUMBER: Final = WithJsonSchema(
+    {"anyOf": [{"const": "first-seen"}, {"type": "integer", "minimum": 0}]}
+)
+_START: Final = WithJsonSchema(
+    {"anyOf": [{"enum": ["earliest", "latest"]}, {"type": "string", "format": "date-time"}]}
+)
+_CODEC: Final = WithJsonSchema({"enum": [codec.value for codec in Codec]})
 
 
 class Declared(BaseModel):
@@ -146,63 +131,319 @@ class Declared(BaseModel):
 
 
 class Dedupe(Declared):
-    key: Annotated[list[Annotated[str, BeforeValidator(_dedupe_field)]], Field(min_length=1)] = [
-        "source",
-        "id",
-    ]
-    ttl: Duration = 7 * DAY_MS
+    key: Annotated[list[DedupePlace], Field(min_length=1)] = Field(
+        default=["source", "id"],
+        description="Events with the same values are one event: attributes (source, id, type, "
+        "subject, key) or JSON pointers into the data.",
+    )
+    ttl: Duration = Field(default=7 * DAY_MS, description="How long they are remembered.")
 
 
 class Ordering(Declared):
-    policy: Literal["none", "key", "monotonic", "sequence"] = Field(examples=["key"])
-    field: Annotated[str, BeforeValidator(_field)] = "sequence"
-    start: Annotated[int | None, BeforeValidator(_first_number)] = None
-    gap_timeout: Duration = 30_000
-    on_timeout: Literal["skip", "dead-letter", "hold"] = "skip"
+    policy: Literal["none", "key", "monotonic", "sequence"] = Field(
+        examples=["key"],
+        description="none; key: as they come; monotonic: never back; sequence: numbered without "
+        "gaps, a missing number is waited for.",
+    )
+    field: Place = Field(
+        default="sequence",
+        description="Where the number is: an attribute, or a JSON pointer into the data.",
+    )
+    start: Annotated[int | None, BeforeValidator(_first_number), _FIRST_NUMBER] = Field(
+        default=None, description="First number of a key."
+    )
+    gap_timeout: Duration = Field(
+        default=30_000, description="How long a missing number is waited for."
+    )
+    on_timeout: Literal["skip", "dead-letter", "hold"] = Field(
+        default="skip", description="And then."
+    )
     # All that a key holds may go on in one transaction.
-    held_per_key: Annotated[int, Field(ge=1, le=20_000)] = 1_000
-    held_per_partition: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    on_full: Literal["skip", "dead-letter"] = "skip"
-    on_late: Literal["dead-letter", "emit", "drop"] = "dead-letter"
-    idle_ttl: Duration = 30 * DAY_MS
+    held_per_key: Annotated[int, Field(ge=1, le=20_000)] = Field(
+        default=1_000, description="How many events of one key may wait."
+    )
+    held_per_partition: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=10_000, description="How many events of all keys of a partition may wait."
+    )
+    on_full: Literal["skip", "dead-letter"] = Field(
+        default="skip", description="When too many wait: skip the gap, or dead-letter the event."
+    )
+    on_late: Literal["dead-letter", "emit", "drop"] = Field(
+        default="dead-letter", description="When a number that was skipped comes after all."
+    )
+    idle_ttl: Duration = Field(
+        default=30 * DAY_MS, description="A key that is not seen for so long starts anew."
+    )
 
 
 class Emit(Declared):
-    topic: TopicName = Field(examples=["shop.order.accepted"])
-    partitions: Partitions | None = None
+    topic: TopicName = Field(
+        examples=["shop.order.accepted"],
+        description="Where the events go, each once and in order.",
+    )
+    partitions: Partitions | None = Field(
+        default=None, description="Default: as many as the source."
+    )
 
 
 class DeadLetters(Declared):
-    topic: TopicName | None = None
+    topic: TopicName | None = Field(default=None, description="Default: edo.dead-letters.<name>.")
+    owner: Text | None = Field(default=None, description="Who looks at them; default: the owner.")
+    acknowledge_within: Duration | None = Field(
+        default=None, description="How soon its owner has to acknowledge a dead letter."
+    )
+
+
+class Deprecation(Declared):
+    since: Date = Field(examples=["2026-01-31"], description="From then on, use the replacement.")
+    sunset: Date | None = Field(default=None, description="From then on it is refused.")
+    replacement: TopicName | None = Field(default=None, description="The topic to use instead.")
+    acknowledged: list[Text] = Field(
+        default=[],
+        description="Consumers, by name, that have agreed to the sunset; it needs each one.",
+    )
+
+
+class SchemaVersion(Declared):
+    note: Text = Field(
+        examples=["Adds the currency."], description="What is new in it, for its readers."
+    )
+    deprecation: Deprecation | None = Field(default=None, description="When it goes out of use.")
+    upcast: list[dict[str, Any]] = Field(
+        default=[],
+        description="How data of the version before becomes data of this one, step by step: "
+        "rename, move, default, remove, or python.",
+    )
+
+
+class Violations(Declared):
+    policy: Literal["dead-letter", "warn"] = Field(
+        default="dead-letter", description="What becomes of an event that breaks its schema."
+    )
+    until: Date | None = Field(
+        default=None, description="Last day of warn; from then on violations are dead letters."
+    )
+
+
+class Schema(Declared):
+    format: Literal["json", "avro"] = Field(
+        examples=["json"],
+        description="Files beside the contract: v1.schema.json, v2.schema.json …, or v1.avsc …",
+    )
+    compatibility: Compatibility = Field(
+        default="BACKWARD",
+        description="What a new version must keep: BACKWARD: it reads older data; FORWARD: older "
+        "versions read its data; FULL: both; …_TRANSITIVE: of all versions, not only the last.",
+    )
+    versions: Annotated[dict[VersionKey, SchemaVersion], Field(min_length=1)] = Field(
+        examples=["{1: {note: First version.}}"],
+        description="A note for each version, by its number.",
+    )
+    violations: Violations = Field(
+        default=Violations(), description="What becomes of an event that breaks its schema."
+    )
+    wire: Literal["plain", "confluent"] = Field(
+        default="plain",
+        description="plain: the data alone; confluent: led by a magic byte and the schema's id.",
+    )
+
+
+class Producer(Declared):
+    name: Text = Field(examples=["checkout"], description="The service that writes events here.")
+    source: Text | None = Field(
+        default=None,
+        description="The CloudEvents source that it writes; what has another is refused.",
+    )
+    owner: Text | None = Field(default=None, description="Who answers for it.")
+
+
+class Consumer(Declared):
+    name: Text = Field(examples=["billing"], description="The service that reads the events.")
+    group: Text | None = Field(default=None, description="Its consumer group.")
+    versions: Annotated[list[VersionNumber], Field(min_length=1)] | None = Field(
+        default=None, description="Schema versions that it accepts."
+    )
+    owner: Text | None = Field(default=None, description="Who answers for it.")
+
+
+class Described(Declared):
+    """What a field of the data, or an attribute, is."""
+
+    role: FieldRole = Field(
+        examples=["identifier"],
+        description="identifier: names something; fact: what happened; metadata: about the event.",
+    )
+    description: Text | None = Field(default=None, description="What it means.")
+    classification: Classification | None = Field(
+        default=None, description="Default: the contract's own."
+    )
+
+
+class Delivery(Declared):
+    produce: Delivered = Field(
+        default="at-least-once",
+        description="From the producers to the topic; dedupe makes it effective.",
+    )
+    process: Delivered = Field(
+        default="effectively-once", description="From the topic to its results, inside Kafka."
+    )
+    act: Delivered | None = Field(default=None, description="From a command to the outside world.")
+
+
+class Retry(Declared):
+    initial: Duration = Field(default=1_000, description="Wait before the first retry.")
+    factor: Annotated[float, Field(ge=1, le=10, strict=False)] = Field(
+        default=2.0, description="Each further wait is so many times as long."
+    )
+    max: Duration = Field(default=30_000, description="No wait is longer.")
+    retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        default=5, description="How often it is tried again after the first attempt."
+    )
+    jitter: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
+        default=0.0, description="Share of a wait that may be added to it."
+    )
+    total: Duration | None = Field(
+        default=None, description="After so long nothing is tried again."
+    )
+
+    @property
+    def waits_ms(self) -> tuple[int, ...]:
+        """Wait before each retry, without jitter."""
+        waits = (self.initial * self.factor**retry for retry in range(self.retries))
+        return tuple(int(min(wait, self.max)) for wait in waits)
+
+
+class Objective(Declared):
+    trigger_to_ready: Duration = Field(
+        examples=["30s"], description="From the fact in the world to the result on its topic."
+    )
+    percentile: Annotated[float, Field(gt=0, le=100, strict=False)] = Field(
+        default=99.0, description="Share of the events that make it."
+    )
+
+
+class Rate(Declared):
+    expected: Annotated[float, Field(gt=0, strict=False)] = Field(
+        examples=[50], description="Events a second on a usual day."
+    )
+    peak: Annotated[float, Field(gt=0, strict=False)] | None = Field(
+        default=None, description="Events a second in the busiest hour."
+    )
+    burst: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Events that may come all at once."
+    )
 
 
 class Declaration(Declared):
     """A whole ``contract.yaml``."""
 
-    name: Annotated[str, BeforeValidator(_own_name)] = Field(examples=["shop.order.placed"])
-    owner: Text = Field(examples=["team-orders"])
-    description: Text = Field(examples=["An order was placed in the shop."])
-    codec: Literal["cloudevents", "debezium"] = Field(examples=["cloudevents"])
-    partitions: Partitions = Field(examples=[4])
-    group: Annotated[str, BeforeValidator(_group)] | None = None
-    replication: Annotated[int, Field(ge=1, le=9)] = 1
-    mapping: dict[str, Any] = Field(default={}, examples=["{id: /order/id}"])
-    key: Annotated[str, BeforeValidator(_key)] = "record"
-    dedupe: Annotated[Dedupe | None, BeforeValidator(_off)] = Dedupe()
-    ordering: Ordering = Ordering(policy="key")
-    emit: Emit = Field(examples=["{topic: shop.order.accepted}"])
-    dead_letters: DeadLetters = DeadLetters()
-    start: Annotated[Any, BeforeValidator(_start)] = Start()
-    metadata_ids: bool = False
-    retention: Duration = 7 * DAY_MS
-    record_bytes_max: Annotated[Size, Field(ge=1_024, le=64 << 20)] = 1 << 20
+    name: OwnName = Field(
+        examples=["shop.order.placed"],
+        description="The topic, <domain>.<entity>.<event-type>; also the name of its folder.",
+    )
+    owner: Text = Field(
+        examples=["team-orders"], description="Who is asked when something is wrong with it."
+    )
+    description: Text = Field(
+        examples=["An order was placed in the shop."], description="What happened, in a sentence."
+    )
+    kind: Literal["event", "command"] = Field(
+        default="event",
+        description="A fact, named in the past tense, or a request to do something.",
+    )
+    category: Literal["business", "system", "integration"] = Field(
+        default="business", description="Whom it means something to."
+    )
+    classification: Classification = Field(
+        default="internal", description="Who may see the data, unless a field says otherwise."
+    )
+    tags: list[Tag] = Field(default=[], description="For finding it.")
+    producers: Annotated[
+        list[Annotated[Producer, _name_alone("name")]], Field(description="Who may write it.")
+    ] = []
+    consumers: list[Consumer] = Field(default=[], description="Who reads it, and which versions.")
+    related: list[TopicName] = Field(
+        default=[], description="Topics that a reader should know as well."
+    )
+    codec: Annotated[str, BeforeValidator(_codec), _CODEC] = Field(
+        examples=["cloudevents"], description="How records are written."
+    )
+    mapping: dict[str, Any] = Field(
+        default={},
+        examples=["{id: /order/id}"],
+        description="What the codec's format leaves open, in the codec's own words.",
+    )
+    source: dict[str, Any] | None = Field(
+        default=None, description="Where the events come from, when it is not a producer of ours."
+    )
+    schema_: Schema | None = Field(default=None, alias="schema", description="What the data is.")
+    fields: dict[Place, Annotated[Described, _name_alone("role")]] = Field(
+        default={}, description="Role of each field, by JSON pointer or attribute."
+    )
+    partitions: Partitions = Field(
+        examples=[4], description="How many tasks can work on it at the same time."
+    )
+    group: GroupName | None = Field(
+        default=None,
+        description="Topics of a group have the same partitions and share their tasks.",
+    )
+    replication: Annotated[int, Field(ge=1, le=9)] = Field(
+        default=1, description="Copies in the cluster; 3 in production."
+    )
+    retention: Duration = Field(default=7 * DAY_MS, description="How long Kafka keeps the records.")
+    cleanup: Literal["delete", "compact", "compact,delete"] = Field(
+        default="delete",
+        description="delete: by age; compact: the last record of each key is kept.",
+    )
+    record_bytes_max: Annotated[Size, Field(ge=1_024, le=64 << 20)] = Field(
+        default=1 << 20, description="A larger record cannot be written."
+    )
+    key: Key = Field(
+        default="record",
+        description="What is kept in order: the record's key, its subject, or a JSON pointer.",
+    )
+    partition_key: Key | None = Field(
+        default=None,
+        description="What producers make the record's key of: subject, or a JSON pointer; "
+        "default: as key.",
+    )
+    dedupe: Annotated[
+        Dedupe | None,
+        BeforeValidator(_off),
+    ] = Field(default=Dedupe(), description="What makes two events one; or off.")
+    ordering: Ordering = Field(
+        default=Ordering(policy="key"), description="Order of a key's events."
+    )
+    delivery: Delivery = Field(default=Delivery(), description="What is promised at each stage.")
+    retry: Annotated[Retry | None, BeforeValidator(_retry_off)] = Field(
+        default=None, description="How work on an event that failed is tried again; or off."
+    )
+    emit: Emit | None = Field(
+        default=None,
+        examples=["{topic: shop.order.accepted}"],
+        description="Where workers write the events; without it, no worker reads the topic.",
+    )
+    dead_letters: DeadLetters = Field(
+        default=DeadLetters(), description="Where records go that are not events, or came too late."
+    )
+    slo: Objective | None = Field(default=None, description="How soon a result has to be there.")
+    rate: Rate | None = Field(default=None, description="How many events come.")
+    start: Annotated[Any, BeforeValidator(_start), _START] = Field(
+        default=Start(), description="Where to begin when this was never read."
+    )
+    metadata_ids: bool = Field(
+        default=False,
+        description="Also write correlation and causation ids into metadata of the data.",
+    )
+    deprecation: Deprecation | None = Field(default=None, description="When it goes out of use.")
 
+    @property
+    def record_key(self) -> str:
+        """What the records' key is made of: ``record`` leaves it to the producers."""
+        return self.partition_key or self.key
 
-#: The model behind each part of the file.
-MODELS: Final[dict[tuple[str | int, ...], type[Declared]]] = {
-    (): Declaration,
-    ("dedupe",): Dedupe,
-    ("ordering",): Ordering,
-    ("emit",): Emit,
-    ("dead_letters",): DeadLetters,
-}
+    @property
+    def versions(self) -> Mapping[int, SchemaVersion]:
+        """Declared schema versions by number, ascending; none without a schema."""
+        declared = {} if self.schema_ is None else self.schema_.versions
+        return dict(sorted(declared.items()))

@@ -7,7 +7,9 @@ from typing import Final
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.registry.contracts import Topic
-from edo_stream.registry.declaration import INTERNAL_PREFIX
+from edo_stream.registry.declaration import Declaration
+from edo_stream.registry.entry import Entry
+from edo_stream.registry.names import INTERNAL_PREFIX
 
 ACCOUNTS: Final = f"{INTERNAL_PREFIX}accounts"
 GAPS: Final = f"{INTERNAL_PREFIX}gaps"
@@ -26,6 +28,8 @@ class Role(Enum):
     """What a topic is for."""
 
     SOURCE = "source"
+    DECLARED = "declared"
+    """It has a contract, and no worker reads it."""
     EMIT = "emit"
     DEAD_LETTERS = "dead-letters"
     INTERNAL = "internal"
@@ -48,14 +52,19 @@ def control_topic(group: str) -> str:
 
 
 def topic_plan(
-    topics: Iterable[Topic], groups: dict[str, int], internal_replication: int
+    topics: Iterable[Topic],
+    unread: Iterable[Entry],
+    groups: dict[str, int],
+    internal_replication: int,
 ) -> tuple[TopicSpec, ...]:
     """All topics but the changelogs, sorted by name; ``groups`` gives their partitions."""
     plan: dict[str, TopicSpec] = {}
-    declared = list(topics)
-    for topic in declared:
-        _add(plan, _source(topic))
-    for topic in declared:
+    read = list(topics)
+    for topic in read:
+        _add(plan, _declared(topic.declaration, Role.SOURCE))
+    for entry in unread:
+        _add(plan, _declared(entry.declaration, Role.DECLARED))
+    for topic in read:
         _add(plan, _emit(topic))
         _add(plan, _dead_letters(topic))
     for name, partitions in ((ACCOUNTS, ACCOUNTS_PARTITIONS), (GAPS, GAPS_PARTITIONS)):
@@ -73,7 +82,7 @@ def topic_plan(
 def _add(plan: dict[str, TopicSpec], spec: TopicSpec) -> None:
     """Add a topic, or widen one that others name too; a source's own contract is the last word."""
     known = plan.setdefault(spec.name, spec)
-    if known is spec or known.role is Role.SOURCE:
+    if known is spec or known.role in (Role.SOURCE, Role.DECLARED):
         return
     config = known.config | {
         name: str(max(int(known.config[name]), int(spec.config[name])))
@@ -87,10 +96,11 @@ def _add(plan: dict[str, TopicSpec], spec: TopicSpec) -> None:
     )
 
 
-def _source(topic: Topic) -> TopicSpec:
-    contract = topic.contract
-    config = _config(topic.retention_ms, topic.replication, contract.record_bytes_max)
-    return TopicSpec(contract.topic, contract.partitions, topic.replication, Role.SOURCE, config)
+def _declared(declaration: Declaration, role: Role) -> TopicSpec:
+    replication = declaration.replication
+    config = _config(declaration.retention, replication, declaration.record_bytes_max)
+    config["cleanup.policy"] = declaration.cleanup
+    return TopicSpec(declaration.name, declaration.partitions, replication, role, config)
 
 
 def _emit(topic: Topic) -> TopicSpec:

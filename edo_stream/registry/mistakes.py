@@ -1,0 +1,123 @@
+"""What the models refuse, said so that a person knows what to write instead."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from edo_stream.registry.declaration import Declaration, Declared
+from edo_stream.registry.document import Document, Place
+
+_KEY: Final = "[key]"
+_LISTED_MAX: Final = 12
+_CHARACTERS_MAX: Final = 60
+
+
+def find_mistake(document: Document, error: Any) -> None:
+    """Add a finding for one error of the models."""
+    path = tuple(part for part in error["loc"] if part != _KEY)
+    name = ".".join(str(part) for part in path)
+    match error["type"]:
+        case "extra_forbidden":
+            message = _unknown(path)
+        case "missing":
+            message = _missing(path)
+        case "literal_error":
+            expected = error["ctx"]["expected"]
+            message = f"{name} is {error['input']}: write {expected}{_near(error)}"
+        case "value_error":
+            message = f"{name}: {error['ctx']['error']}"
+        case "model_type":
+            message = f"{name} has no keys: write {{…}} with {_listed(_fields(model_at(path)))}"
+        case "list_type":
+            message = f"{name} is no list: write [ … ], or a line with - for each"
+        case "dict_type":
+            message = f"{name} has no keys: write {{…}}"
+        case "float_type" | "int_type":
+            message = f"{name} is {_shown(error['input'])}: write a number"
+        case "bool_type":
+            message = f"{name} is {_shown(error['input'])}: write true or false"
+        case _:
+            message = f"{name} is {_shown(error['input'])}: {_lower(error['msg'])}"
+    document.find(path, message)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was meant, or which ones there are."""
+    names = list(known)
+    near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else f"known are {_listed(names)}"
+
+
+def model_at(path: Place) -> type[Declared] | None:
+    """The model of the value at a place; ``None`` where there is none."""
+    current: Any = Declaration
+    for part in path:
+        current = _inner(current, str(part))
+    return current if isinstance(current, type) and issubclass(current, Declared) else None
+
+
+def _inner(outer: Any, part: str) -> Any:
+    if isinstance(outer, type) and issubclass(outer, Declared):
+        field = _fields(outer).get(part)
+        return None if field is None else _bare(field.annotation)
+    arguments = get_args(outer)
+    match get_origin(outer):
+        case origin if origin is list:
+            return _bare(arguments[0])
+        case origin if origin is dict:
+            return _bare(arguments[1])
+    return None
+
+
+def _bare(annotation: Any) -> Any:
+    """A type without its annotations, and without ``None``."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _bare(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        options = [option for option in get_args(annotation) if option is not type(None)]
+        return _bare(options[0]) if len(options) == 1 else None
+    return annotation
+
+
+def _fields(model: type[Declared] | None) -> Mapping[str, FieldInfo]:
+    """Fields by the name that they have in the file."""
+    if model is None:
+        return {}
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _unknown(path: Place) -> str:
+    return f"{path[-1]} is not a key: {nearest(str(path[-1]), _fields(model_at(path[:-1])))}"
+
+
+def _missing(path: Place) -> str:
+    name = str(path[-1])
+    field = _fields(model_at(path[:-1]))[name]
+    example = field.examples[0] if field.examples else "…"
+    place = f" in {'.'.join(str(part) for part in path[:-1])}" if len(path) > 1 else ""
+    return f"{name} is missing{place}: write for instance {name}: {example}"
+
+
+def _near(error: Any) -> str:
+    choices = error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = get_close_matches(str(error["input"]).lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = ", …" if len(names) > _LISTED_MAX else ""
+    return ", ".join(names[:_LISTED_MAX]) + more
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.{_CHARACTERS_MAX}}"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:].replace("Input", "it")
