@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from edo_stream.cli import audit, gap, lag, local, status, topics
+from edo_stream.cli import audit, gap, lag, local, schedule, status, topics
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
@@ -16,6 +16,7 @@ from edo_stream.local.errors import LocalError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(topics.app, name="topics")
 app.command("audit")(audit.audit)
 app.command("lag")(lag.lag)

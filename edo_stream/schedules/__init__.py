@@ -1,0 +1,1 @@
+"""When something is due: cron expressions, intervals, time zones, calendars. Pure, no clock."""
