@@ -11,7 +11,7 @@ class Fate(Enum):
     EMITTED = "e"
     DUPLICATE = "d"
     HELD = "h"
-    """In the gap buffer; settled later by another fate."""
+    """In the gap buffer, or parked behind its key's head; settled later by another fate."""
     DEAD_LETTERED = "x"
     LATE = "l"
     """Dropped by the contract's policy for late events."""
@@ -21,6 +21,14 @@ class Fate(Enum):
     """Carries no fact (CDC tombstone, heartbeat)."""
     APPLIED = "a"
     """An operator's request, done or refused."""
+    RETRIED = "r"
+    """A command that failed and is on a tier of the ladder now."""
+    FAILED = "f"
+    """A command whose answer was no: a failure event tells it."""
+    UNKNOWN = "u"
+    """A command that runs at most once, and was running when its worker ended."""
+    DROPPED = "o"
+    """A command that an operator told to forget."""
 
 
 SKIPPED = frozenset({Fate.LATE, Fate.STALE, Fate.IGNORED})

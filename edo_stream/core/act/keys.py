@@ -1,0 +1,137 @@
+"""The keys whose commands cannot simply run: one waits for its retry, or nobody may go on.
+
+Theory of operation. A row ``k`` + queue exists as long as a key is blocked, and says by what:
+
+- *waiting*: its head failed and lies on a tier; the tier's record will run it.
+- *draining*: its head is the first of the parked commands, and runs or is about to.
+- *stopped*: its head became a dead letter, and the flow wants an operator to look first.
+
+Commands that come meanwhile are parked: one row ``p`` each, numbered within the queue. All rows of
+blocked keys are kept in memory as well; a key costs some 300 bytes while it is blocked.
+"""
+
+from enum import Enum
+from struct import Struct
+from typing import Final
+
+import msgspec
+
+from edo_stream.core.record import Record, StoredRecord, stored
+from edo_stream.core.state import Table
+
+_KEY: Final = b"k"
+_KEY_END: Final = b"l"
+_PARKED: Final = b"p"
+_NUMBER: Final = Struct(">Q")
+_LENGTH: Final = Struct(">H")
+
+
+class Blocked(Enum):
+    """By what a key is blocked."""
+
+    WAITING = "w"
+    DRAINING = "d"
+    STOPPED = "s"
+
+
+class KeyRow(msgspec.Struct, array_like=True):
+    """A blocked key; fields are only ever appended."""
+
+    blocked: Blocked
+    since_ms: int
+    """When it was blocked."""
+    head: str = ""
+    """Id of the command that all others wait for; empty when an operator has dropped it."""
+    first: int = 0
+    next: int = 0
+    """Numbers of the parked commands: from ``first`` up to, not including, ``next``."""
+    run_now: bool = False
+    """The head shall not wait for its time; set when its record was not read yet."""
+    attempt: int = 0
+    """The head's next attempt."""
+    due_ms: int = 0
+    """When that is due, as written to the tier."""
+    error: str = ""
+    """Class and reason of the head's last failure."""
+
+    @property
+    def parked(self) -> int:
+        """Commands that wait behind the head, the head itself included while draining."""
+        return self.next - self.first
+
+
+_decode_key = msgspec.msgpack.Decoder(KeyRow).decode
+_decode_parked = msgspec.msgpack.Decoder(StoredRecord).decode
+
+
+class Keys:
+    """The blocked keys of one task."""
+
+    def __init__(self, state: Table) -> None:
+        self._state = state
+        self._rows: dict[bytes, KeyRow] = {}
+        self._dirty: dict[bytes, None] = {}
+        self.parked = 0
+        """Commands parked, over all keys."""
+
+    def restore(self) -> None:
+        """Read all rows."""
+        self._dirty.clear()
+        self._rows = {
+            row[1:]: _decode_key(value) for row, value in self._state.scan(_KEY, _KEY_END)
+        }
+        self.parked = sum(row.parked for row in self._rows.values())
+
+    def get(self, queue: bytes) -> KeyRow | None:
+        """The row of a blocked key; whoever changes it calls :meth:`put`."""
+        return self._rows.get(queue)
+
+    def all(self) -> dict[bytes, KeyRow]:
+        """All blocked keys by the name of their queue; not to be changed."""
+        return self._rows
+
+    def put(self, queue: bytes, row: KeyRow) -> None:
+        """Keep a new or changed row."""
+        self._rows[queue] = row
+        self._dirty[queue] = None
+
+    def free(self, queue: bytes) -> None:
+        """The key is not blocked any more."""
+        assert not self._rows[queue].parked, f"{queue!r} still has parked commands"
+        del self._rows[queue]
+        self._dirty[queue] = None
+
+    def park(self, queue: bytes, record: Record) -> None:
+        """Keep a command until those before it are through."""
+        row = self._rows[queue]
+        value = msgspec.msgpack.encode(stored(record))
+        self._state.write(_parked_row(queue, row.next), value)
+        row.next += 1
+        self.parked += 1
+        self._dirty[queue] = None
+
+    def first(self, queue: bytes) -> StoredRecord:
+        """The first parked command of a key that has one."""
+        value = self._state.get(_parked_row(queue, self._rows[queue].first))
+        assert value is not None, f"{queue!r} has lost its first parked command"
+        return _decode_parked(value)
+
+    def unpark(self, queue: bytes) -> None:
+        """The first parked command has its fate."""
+        row = self._rows[queue]
+        self._state.write(_parked_row(queue, row.first), None)
+        row.first += 1
+        self.parked -= 1
+        self._dirty[queue] = None
+
+    def flush(self) -> None:
+        """Write what has changed; the last act of a step."""
+        for queue in self._dirty:
+            row = self._rows.get(queue)
+            self._state.write(_KEY + queue, None if row is None else msgspec.msgpack.encode(row))
+        self._dirty.clear()
+
+
+def _parked_row(queue: bytes, number: int) -> bytes:
+    # The length first: no queue's rows lie between those of another.
+    return _PARKED + _LENGTH.pack(len(queue) & 0xFFFF) + queue + _NUMBER.pack(number)

@@ -1,0 +1,71 @@
+"""Operators' requests to the act plane: JSON records on the control topic of its group.
+
+``{"op": "retry.run-now", "flow": …, "key": …}`` runs the head of a waiting key at once;
+``retry.drop`` forgets it, ``key.skip`` makes it a dead letter, and both let the key go on;
+``key.continue`` lets a stopped key go on. A key that is no text is ``{"base64": …}``.
+"""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from edo_stream.core.event import Violation
+
+
+class Verb(Enum):
+    """What an operator asks for."""
+
+    RUN_NOW = "retry.run-now"
+    DROP = "retry.drop"
+    CONTINUE = "key.continue"
+    SKIP = "key.skip"
+
+
+class ActOperation(msgspec.Struct, frozen=True):
+    """A request about one key of one flow."""
+
+    verb: Verb
+    flow: str
+    key: bytes
+
+
+class _Base64(msgspec.Struct, forbid_unknown_fields=True):
+    base64: str
+
+
+class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    op: str
+    flow: str
+    key: str | _Base64
+    id: str | None = None
+    """Name that the operator's tool gives to the request, to find its outcome."""
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+_VERBS = {verb.value: verb for verb in Verb}
+
+
+def parse_act_operation(value: bytes | None) -> tuple[ActOperation | Violation, Mapping[str, Any]]:
+    """Read a request, and what of it its outcome repeats."""
+    try:
+        request = _decode(value or b"")
+        repeated = {
+            name: part for name, part in msgspec.to_builtins(request).items() if part is not None
+        }
+        key = (
+            request.key.encode()
+            if isinstance(request.key, str)
+            else b64decode(request.key.base64, validate=True)
+        )
+    except Base64Error as error:
+        return Violation("invalid", f"key: {error}"), {}
+    except (ValueError, RecursionError) as error:
+        return Violation("invalid", str(error)[:200]), {}
+    verb = _VERBS.get(request.op)
+    if verb is None:
+        return Violation("invalid", f"op: unknown {request.op[:100]!r}"), repeated
+    return ActOperation(verb, request.flow, key), repeated

@@ -1,0 +1,149 @@
+"""What the act plane writes: outcomes, retries on a tier, and dead letters."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from edo_stream.core.act.command import (
+    ATTEMPT,
+    BLOCKS,
+    DUE_MS,
+    ERROR,
+    FIRST_MS,
+    FLOW,
+    HOP,
+    NOT_BEFORE_MS,
+    ORIGIN,
+    Command,
+)
+from edo_stream.core.act.outcome import Done, Failed
+from edo_stream.core.act.policy import ActSpec, FlowPolicy
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import derive_id
+from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
+from edo_stream.core.record import Record
+from edo_stream.core.task import Step, TaskIdentity
+
+_DETAIL_CHARS_MAX: Final = 1_000
+
+#: Types of the outcome events, appended to ``edo.<flow>``.
+DONE: Final = "done"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+
+
+class NextRun(NamedTuple):
+    """When a command is to be run again, as which attempt, and whether its key waits for it."""
+
+    at_ms: int
+    attempt: int
+    blocks: bool
+
+
+class ActOutlet:
+    """Builds the records of one task; each is derived from its command alone."""
+
+    def __init__(self, identity: TaskIdentity, spec: ActSpec, step: Step) -> None:
+        self._identity = identity
+        self._spec = spec
+        self._step = step
+        self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
+
+    def outcome(self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed) -> None:
+        """Publish how a command ended: an event keyed like the command."""
+        headers: list[Header] = [
+            SPECVERSION,
+            ("ce_id", self._id("outcome", command).encode()),
+            self._source,
+            ("ce_type", utf8(f"edo.{policy.flow}.{kind}")),
+            ("ce_time", time_text(self._step.now_ms)),
+            ("ce_correlationid", utf8(command.correlation_id or command.id)),
+            ("ce_causationid", utf8(command.id)),
+            (FLOW, utf8(policy.flow)),
+            (ATTEMPT, b"%d" % command.attempt),
+            (ORIGIN, utf8(command.origin)),
+        ]
+        if isinstance(end, Done):
+            data = end.data
+            if end.content_type is not None:
+                headers.append(("content-type", utf8(end.content_type)))
+        else:
+            headers.append(JSON_CONTENT)
+            data = msgspec.json.encode(
+                {
+                    "class": end.failure.value,
+                    "reason": end.reason,
+                    "detail": end.detail[:_DETAIL_CHARS_MAX],
+                }
+            )
+        self._publish(policy.outcomes, command.key, data, headers)
+
+    def retry(self, command: Command, tier_ms: int, next_run: NextRun, error: str) -> None:
+        """Put a command on a tier, in the partition that it came from."""
+        now_ms = self._step.now_ms
+        due_ms = min(next_run.at_ms, now_ms + max(self._spec.tiers))
+        headers = _without_hop(command.headers)
+        headers += [
+            (FLOW, utf8(command.flow)),
+            (ATTEMPT, b"%d" % next_run.attempt),
+            (FIRST_MS, b"%d" % (command.first_ms or now_ms)),
+            (DUE_MS, b"%d" % due_ms),
+            (ORIGIN, utf8(command.origin)),
+            (ERROR, utf8(error)),
+        ]
+        if next_run.at_ms > due_ms:
+            headers.append((NOT_BEFORE_MS, b"%d" % next_run.at_ms))
+        if next_run.blocks:
+            headers.append((BLOCKS, b"true"))
+        self._publish(self._spec.tiers[tier_ms], command.key, command.data, headers)
+
+    def dead_letter(self, command: Command, policy: FlowPolicy, why: Failed) -> None:
+        """Give a command up: the original record, and why."""
+        letter_id = self._id("dead-letter", command, str(command.redrive))
+        reason: list[Header] = [
+            ("edo-id", letter_id.encode()),
+            ("edo-reason", utf8(why.reason)),
+            ("edo-class", utf8(why.failure.value)),
+            ("edo-detail", utf8(why.detail[:_DETAIL_CHARS_MAX])),
+            ("edo-attempts", b"%d" % command.attempt),
+            (FIRST_MS, b"%d" % (command.first_ms or self._step.now_ms)),
+            (FLOW, utf8(policy.flow)),
+            (ORIGIN, utf8(command.origin)),
+            ("edo-owner", utf8(policy.owner)),
+            ("edo-app", utf8(self._identity.app)),
+            ("edo-at", b"%d" % self._step.now_ms),
+        ]
+        headers = _without_hop(command.headers) + reason
+        self._publish(policy.dead_letters, command.key, command.data, headers)
+
+    def undecodable(self, record: Record, topic: str, reason: str, detail: str) -> None:
+        """Give up what is no command, or belongs to no flow."""
+        place = f"{record.topic}/{record.partition}/{record.offset}"
+        letter_id = derive_id("dead-letter", self._identity.app, *place.split("/"))
+        why: list[Header] = [
+            ("edo-id", letter_id.encode()),
+            ("edo-reason", utf8(reason)),
+            ("edo-class", b"poison"),
+            ("edo-detail", utf8(detail[:_DETAIL_CHARS_MAX])),
+            ("edo-attempts", b"0"),
+            (ORIGIN, utf8(place)),
+            ("edo-app", utf8(self._identity.app)),
+            ("edo-at", b"%d" % self._step.now_ms),
+        ]
+        headers = list(record.headers) + why
+        self._publish(topic, record.key, record.value, headers)
+
+    def _id(self, kind: str, command: Command, *more: str) -> str:
+        return derive_id(kind, self._identity.app, command.flow, command.id, *more)
+
+    def _publish(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]
+    ) -> None:
+        self._step.publish.append(
+            Publish(topic, self._identity.partition, key, value, headers, self._step.now_ms)
+        )
+
+
+def _without_hop(headers: Iterable[Header]) -> list[Header]:
+    return [header for header in headers if header[0] not in HOP]

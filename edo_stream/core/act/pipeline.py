@@ -1,0 +1,558 @@
+"""The decision core of an act task: which command runs, and what its end leads to.
+
+Theory of operation. Commands come on the topics of their flows, and again on the tiers of the
+ladder. A command that may run is *ready*; the engine takes it, runs its executor outside, and
+tells how it ended (:meth:`ActPipeline.finish`). The next step turns that into records and rows,
+which the engine commits in one transaction: an outcome, a retry on a tier, or a dead letter; the
+progress in the topic that the command came from (:mod:`.window`); and what becomes of its key.
+
+One command of a key runs at a time. When one fails for a passing reason and the flow's order is
+strict, the key is *blocked* (:mod:`.keys`): the command goes to a tier, and all later ones of the
+key are parked in rows, so that their topic's offset can move on. When the head is through, the
+parked ones run one after the other.
+
+Nothing here waits or runs. After an abort everything in memory is forgotten and the records come
+again; what had run already the engine remembers, so that it need not run twice in one process.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+import msgspec
+
+from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.act.command import Command, parse_command, queue_of
+from edo_stream.core.act.keys import Blocked, KeyRow, Keys
+from edo_stream.core.act.operations import ActOperation, Verb, parse_act_operation
+from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
+from edo_stream.core.act.outlet import DONE, FAILED, UNKNOWN, ActOutlet, NextRun
+from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.act.window import Window
+from edo_stream.core.act.work import KeyQueue, Ready, Work
+from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.event import Violation
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.notices import Notices
+from edo_stream.core.record import Batch, Record
+from edo_stream.core.state import Table
+from edo_stream.core.task import (
+    InternalTopics,
+    SourceRow,
+    Step,
+    TaskIdentity,
+    TaskRow,
+    load_task,
+    save_task,
+)
+
+_STARTED: Final = b"s"
+
+
+class ActPipeline:
+    """Decides for one task of the act plane; synchronous, and free of I/O, clocks and chance."""
+
+    def __init__(
+        self, identity: TaskIdentity, spec: ActSpec, state: Table, internal: InternalTopics
+    ) -> None:
+        self._identity = identity
+        self._spec = spec
+        self._state = state
+        self._internal = internal
+        self._step = Step(TaskRow())
+        self._keys = Keys(state)
+        self._outlet = ActOutlet(identity, spec, self._step)
+        self._notices = Notices(identity, internal)
+        self._control = Ledger(internal.control)
+        self._flow_of_topic = {policy.commands: policy.flow for policy in spec.flows.values()}
+        self._tiers = frozenset(spec.tiers.values())
+        self._windows = {
+            topic: Window(topic, state) for topic in (*self._flow_of_topic, *self._tiers)
+        }
+        self._queues: dict[bytes, KeyQueue] = {}
+        self._ready = Ready()
+        self._due: list[tuple[int, int, Work]] = []
+        self._due_count = 0
+        self._finished: deque[tuple[Work, Outcome]] = deque()
+        self._starting: list[Work] = []
+        self._begun: list[Work] = []
+        self._resumed: list[bytes] = []
+        self.restore()
+
+    # What a task asks of every pipeline.
+
+    def restore(self) -> None:
+        """Read anew what is kept in memory; after the tables were restored or discarded."""
+        self._step.row = load_task(self._state)
+        self._step.publish = []
+        self._control.discard()
+        self._keys.restore()
+        for topic, window in self._windows.items():
+            source = self._step.row.sources.get(topic)
+            window.restore(0 if source is None else source.next_offset)
+        self._queues.clear()
+        self._ready.clear()
+        self._due.clear()
+        self._finished.clear()
+        self._starting.clear()
+        self._begun.clear()
+        # Nothing is decided here: the next step goes on with them.
+        self._resumed = [
+            queue for queue, row in self._keys.all().items() if row.blocked is Blocked.DRAINING
+        ]
+
+    def discard(self) -> None:
+        """Forget all that is uncommitted: the transaction was aborted."""
+        self._state.discard()
+        self.restore()
+
+    def positions(self) -> Mapping[str, int]:
+        """Next offset of each source topic to commit: all below is done with."""
+        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
+
+    def stream_ms(self) -> int | None:
+        """Time of the latest record read; ``None`` before the first."""
+        return self._step.row.stream_ms or None
+
+    def next_due_ms(self) -> int | None:
+        """Time of the earliest retry in hand; 0 when there is something to decide at once."""
+        if self._finished or self._starting or self._resumed:
+            return 0
+        return self._due[0][0] if self._due else None
+
+    def held(self) -> Mapping[str, tuple[int, int | None]]:
+        """Commands parked by topic of commands, and since when the oldest key is blocked."""
+        counts: dict[str, tuple[int, int | None]] = {}
+        for queue, row in self._keys.all().items():
+            policy = self._spec.flows.get(queue.partition(b"\0")[0].decode())
+            if policy is None or not row.parked:
+                continue
+            count, since_ms = counts.get(policy.commands, (0, row.since_ms))
+            oldest_ms = row.since_ms if since_ms is None else min(since_ms, row.since_ms)
+            counts[policy.commands] = (count + row.parked, oldest_ms)
+        return counts
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin to read a source at an offset; see the decide plane's pipeline."""
+        assert lost is None or lost[1] == offset, f"{topic}: lost {lost} does not end at {offset}"
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        self._source_row(topic).next_offset = offset
+        if topic in self._windows:
+            self._windows[topic].restore(offset)
+        account = Account(
+            app=self._identity.app,
+            group=self._identity.group,
+            topic=topic,
+            partition=self._identity.partition,
+            at_ms=now_ms,
+            start=offset if lost is None else None,
+            lost=lost,
+        )
+        save_task(self._state, self._step.row)
+        return self._effects([account])
+
+    # What an act task asks besides.
+
+    def room(self, topic: str) -> int:
+        """Records of a topic that may be handed to the next step; 0 pauses its partition."""
+        window = self._windows.get(topic)
+        if window is None:
+            return self._spec.window_max
+        if topic not in self._tiers and self._keys.parked >= self._spec.parked_max:
+            return 0
+        return max(0, self._spec.window_max - window.size)
+
+    def ready_flows(self) -> list[str]:
+        """Flows that have a command which may run now."""
+        return list(self._ready.flows())
+
+    def take(self, flow: str) -> Work | None:
+        """Take the next command of a flow that is to be run now.
+
+        ``None`` when its start must be committed before: :meth:`begun` gives it after the next
+        step's commit.
+        """
+        work = self._ready.pop(flow)
+        if self._policy(work).delivery is Delivery.AT_MOST_ONCE:
+            self._starting.append(work)
+            return None
+        return work
+
+    def peek(self, flow: str) -> Command | None:
+        """The command that :meth:`take` would take."""
+        work = self._ready.peek(flow)
+        return None if work is None else work.command
+
+    def begun(self) -> list[Work]:
+        """Commands whose start is committed; call it after the commit, once."""
+        begun, self._begun = self._begun, []
+        return begun
+
+    def finish(self, work: Work, outcome: Outcome) -> None:
+        """Tell how a command's run ended; the next step decides on it."""
+        self._finished.append((work, outcome))
+
+    def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
+        """Decide on what has ended, on batches, and on retries that are due."""
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        for work in self._starting:
+            self._state.write(_started_row(work.command), b"")
+            self._begun.append(work)
+        self._starting.clear()
+        while self._resumed:
+            self._run_first_parked(self._resumed.pop())
+        while self._finished:
+            self._end(*self._finished.popleft())
+        for batch in batches:
+            assert batch.partition == self._identity.partition, batch.topic
+            if batch.topic == self._internal.control:
+                self._operate_all(batch)
+            else:
+                self._read(batch)
+        while self._due and self._due[0][0] <= now_ms:
+            self._leave_tier(heappop(self._due)[2])
+        return self._close()
+
+    # Reading.
+
+    def _source_row(self, topic: str) -> SourceRow:
+        return self._step.row.sources.setdefault(topic, SourceRow(0))
+
+    def _policy(self, work: Work) -> FlowPolicy:
+        return self._spec.flows[work.command.flow]
+
+    def _read(self, batch: Batch) -> None:
+        window = self._windows[batch.topic]
+        flow = self._flow_of_topic.get(batch.topic)
+        row = self._step.row
+        for record in batch.records:
+            row.stream_ms = max(row.stream_ms, min(record.timestamp, self._step.now_ms))
+            if not window.admit(record.offset):
+                continue
+            command = parse_command(record, flow)
+            if isinstance(command, Violation):
+                self._reject(record, command.reason, command.detail)
+            elif command.flow not in self._spec.flows:
+                self._reject(record, "unknown-flow", f"no flow {command.flow!r} in this group")
+            elif flow is None:
+                self._wait(Work(command, record))
+            else:
+                self._place(Work(command, record))
+
+    def _reject(self, record: Record, reason: str, detail: str) -> None:
+        flow = self._flow_of_topic.get(record.topic)
+        letters = self._spec.dead_letters if flow is None else self._spec.flows[flow].dead_letters
+        self._outlet.undecodable(record, letters, reason, detail)
+        self._windows[record.topic].end(record.offset, Fate.DEAD_LETTERED)
+
+    def _wait(self, work: Work) -> None:
+        row = self._keys.get(work.command.queue)
+        if row is not None and row.run_now and row.head == work.command.id:
+            self._place(work)
+            return
+        # Those that are due already leave at the end of the step.
+        self._due_count += 1
+        heappush(self._due, (work.command.due_ms, self._due_count, work))
+
+    def _leave_tier(self, work: Work) -> None:
+        """Its tier's time is over: it runs, or goes through a tier again."""
+        command = work.command
+        wait_ms = command.not_before_ms - self._step.now_ms
+        row = self._keys.get(command.queue)
+        is_dropped = command.blocks and (row is None or row.head != command.id)
+        if wait_ms <= 0 or is_dropped:
+            self._place(work)
+            return
+        next_run = NextRun(command.not_before_ms, command.attempt, command.blocks)
+        tier_ms = self._spec.ladder.tier_of(wait_ms)
+        self._outlet.retry(command, tier_ms, next_run, command.error)
+        self._done_with(work, Fate.RETRIED)
+
+    def _place(self, work: Work) -> None:
+        """Let a command run, wait for its turn in memory, or rest behind its key's head."""
+        command = work.command
+        name = command.queue
+        row = self._keys.get(name)
+        queue = self._queues.setdefault(name, KeyQueue())
+        if row is None:
+            if command.blocks:
+                # Its key would be blocked if it were still to be run: an operator dropped it.
+                self._done_with(work, Fate.DROPPED)
+            elif queue.running is None:
+                self._make_ready(work, queue)
+            else:
+                queue.waiting.append(work)
+        elif command.blocks:
+            if row.blocked is Blocked.WAITING and row.head == command.id:
+                row.run_now = False
+                self._make_ready(work, queue)
+            else:
+                self._done_with(work, Fate.DROPPED)
+        elif queue.waiting or row.parked >= self._policy(work).parked_per_key_max:
+            queue.waiting.append(work)
+        else:
+            self._park(name, work)
+        self._tidy(name)
+
+    def _make_ready(self, work: Work, queue: KeyQueue) -> None:
+        assert queue.running is None, f"{work.command.queue!r} runs already"
+        queue.running = work
+        if self._state.get(_started_row(work.command)) is not None:
+            # It was begun, at most once, and nobody knows what came of it.
+            why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
+            self._outlet.outcome(work.command, self._policy(work), UNKNOWN, why)
+            self._next(work, Fate.UNKNOWN)
+        else:
+            self._ready.add(work)
+
+    def _park(self, name: bytes, work: Work) -> None:
+        self._keys.park(name, work.record)
+        self._windows[work.record.topic].end(work.record.offset, Fate.HELD)
+
+    def _tidy(self, name: bytes) -> None:
+        queue = self._queues.get(name)
+        if queue is not None and queue.is_empty:
+            del self._queues[name]
+
+    # Ends.
+
+    def _end(self, work: Work, outcome: Outcome) -> None:
+        command, policy = work.command, self._policy(work)
+        match outcome:
+            case Done():
+                self._outlet.outcome(command, policy, DONE, outcome)
+                self._next(work, Fate.EMITTED)
+            case Failed(failure=FailureClass.BUSINESS):
+                self._outlet.outcome(command, policy, FAILED, outcome)
+                self._next(work, Fate.FAILED)
+            case Failed(failure=FailureClass.TRANSIENT | FailureClass.THROTTLED):
+                self._retry(work, policy, outcome)
+            case Failed(failure=FailureClass.FENCED):
+                self._ready.add(work, first=True)
+            case Failed():
+                self._give_up(work, policy, outcome)
+
+    def _retry(self, work: Work, policy: FlowPolicy, why: Failed) -> None:
+        command, now_ms = work.command, self._step.now_ms
+        counts = why.failure is FailureClass.TRANSIENT
+        if counts and command.attempt > policy.retry.retries:
+            self._give_up(work, policy, why)
+            return
+        base_ms = max(policy.retry.delay_ms(command.attempt), why.retry_after_ms or 0)
+        jitter_ms = policy.retry.jitter_ms(base_ms, f"{command.id}/{command.attempt}")
+        at_ms = now_ms + base_ms + jitter_ms
+        if policy.retry.ends_by(command.first_ms or now_ms) < at_ms:
+            self._give_up(work, policy, why)
+            return
+        error = f"{why.failure.value}: {why.reason}"
+        is_strict = policy.order is Order.STRICT
+        next_run = NextRun(at_ms, command.attempt + counts, is_strict)
+        self._outlet.retry(command, self._spec.ladder.tier_of(base_ms), next_run, error)
+        if is_strict:
+            row = self._block(work, Blocked.WAITING)
+            row.head, row.attempt, row.due_ms = command.id, next_run.attempt, at_ms
+            row.error = error
+        else:
+            self._next(work, Fate.RETRIED)
+
+    def _give_up(self, work: Work, policy: FlowPolicy, why: Failed) -> None:
+        self._outlet.dead_letter(work.command, policy, why)
+        is_strict = policy.order is Order.STRICT
+        if is_strict and policy.after_dead_letter is AfterDeadLetter.STOP:
+            row = self._block(work, Blocked.STOPPED, Fate.DEAD_LETTERED)
+            row.head, row.attempt = work.command.id, work.command.attempt
+            row.error = f"{why.failure.value}: {why.reason}"
+        else:
+            self._next(work, Fate.DEAD_LETTERED)
+
+    def _block(self, work: Work, blocked: Blocked, fate: Fate = Fate.RETRIED) -> KeyRow:
+        """Its key may not go on: park what is in hand behind it."""
+        name = work.command.queue
+        row = self._keys.get(name)
+        if row is None:
+            row = KeyRow(blocked, self._step.now_ms)
+            self._keys.put(name, row)
+        self._done_with(work, fate)
+        row.blocked = blocked
+        self._keys.put(name, row)
+        queue = self._queues[name]
+        queue.running = None
+        most = self._policy(work).parked_per_key_max
+        while queue.waiting and row.parked < most:
+            self._park(name, queue.waiting.popleft())
+        self._tidy(name)
+        return row
+
+    def _next(self, work: Work, fate: Fate) -> None:
+        """It is through: the next of its key may run."""
+        name = work.command.queue
+        self._done_with(work, fate)
+        self._queues[name].running = None
+        self._go_on(name)
+
+    def _go_on(self, name: bytes) -> None:
+        """Run what is first of a key: parked, or else in hand."""
+        row = self._keys.get(name)
+        if row is not None and row.parked:
+            row.blocked, row.head, row.due_ms, row.run_now = Blocked.DRAINING, "", 0, False
+            self._keys.put(name, row)
+            self._run_first_parked(name)
+            return
+        if row is not None:
+            self._keys.free(name)
+        queue = self._queues.get(name)
+        if queue is not None and queue.waiting:
+            self._make_ready(queue.waiting.popleft(), queue)
+        self._tidy(name)
+
+    def _run_first_parked(self, name: bytes) -> None:
+        record = self._keys.first(name)
+        command = parse_command(record, name.partition(b"\0")[0].decode())
+        assert isinstance(command, Command), f"a parked command was read before: {command}"
+        queue = self._queues.setdefault(name, KeyQueue())
+        self._make_ready(Work(command, record, is_parked=True), queue)
+
+    def _done_with(self, work: Work, fate: Fate) -> None:
+        """Forget where it was kept."""
+        record = work.record
+        if work.is_parked:
+            self._keys.unpark(work.command.queue)
+            self._settle(record, fate)
+        else:
+            self._windows[record.topic].end(record.offset, fate)
+        started = _started_row(work.command)
+        if (
+            self._policy(work).delivery is Delivery.AT_MOST_ONCE
+            and self._state.get(started) is not None
+        ):
+            self._state.write(started, None)
+
+    def _settle(self, record: Record, fate: Fate) -> None:
+        window = self._windows.get(record.topic)
+        if window is not None:
+            window.settle(record.offset, fate)
+
+    # Operators' requests.
+
+    def _operate_all(self, batch: Batch) -> None:
+        source = self._source_row(batch.topic)
+        self._control.open(source.next_offset)
+        for record in batch.records:
+            if record.offset < source.next_offset:
+                continue
+            source.next_offset = record.offset + 1
+            operation, request = parse_act_operation(record.value)
+            key, refusal = None, None
+            if isinstance(operation, Violation):
+                refusal = operation.detail
+            else:
+                key, refusal = operation.key, self._operate(operation)
+            self._step.publish.append(
+                self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
+            )
+            self._control.mark(record.offset, Fate.APPLIED)
+
+    def _operate(self, operation: ActOperation) -> str | None:
+        policy = self._spec.flows.get(operation.flow)
+        if policy is None:
+            return "unknown flow"
+        name = queue_of(operation.flow, operation.key)
+        row = self._keys.get(name)
+        if row is None:
+            return "the key is not blocked"
+        match operation.verb, row.blocked:
+            case Verb.RUN_NOW, Blocked.WAITING:
+                row.run_now = True
+                self._keys.put(name, row)
+                work = self._pull(name)
+                if work is not None:
+                    self._place(work)
+            case ((Verb.DROP | Verb.SKIP), Blocked.WAITING):
+                return self._drop_waiting(name, policy, operation.verb)
+            case Verb.CONTINUE, Blocked.STOPPED:
+                self._go_on(name)
+            case Verb.SKIP, Blocked.STOPPED:
+                self._skip_parked(name, policy)
+            case verb, blocked:
+                return f"{verb.value}: not while the key is {blocked.name.lower()}"
+        return None
+
+    def _drop_waiting(self, name: bytes, policy: FlowPolicy, verb: Verb) -> str | None:
+        work = self._pull(name)
+        queue = self._queues.get(name)
+        if work is None and queue is not None and queue.running is not None:
+            return "its command is running; try again in a moment"
+        if work is None:
+            return "its command is not in hand yet; try again in a moment"
+        if verb is Verb.SKIP:
+            why = Failed(FailureClass.POISON, "skipped", "given up by an operator")
+            self._outlet.dead_letter(work.command, policy, why)
+            self._done_with(work, Fate.DEAD_LETTERED)
+        else:
+            self._done_with(work, Fate.DROPPED)
+        self._go_on(name)
+        return None
+
+    def _skip_parked(self, name: bytes, policy: FlowPolicy) -> None:
+        row = self._keys.get(name)
+        if row is not None and row.parked:
+            record = self._keys.first(name)
+            command = parse_command(record, policy.flow)
+            assert isinstance(command, Command), f"a parked command was read before: {command}"
+            why = Failed(FailureClass.POISON, "skipped", "given up by an operator")
+            self._outlet.dead_letter(command, policy, why)
+            self._keys.unpark(name)
+            self._settle(record, Fate.DEAD_LETTERED)
+        self._go_on(name)
+
+    def _pull(self, name: bytes) -> Work | None:
+        """Take the head of a key out of those that wait for their time."""
+        row = self._keys.get(name)
+        for index, (_, _, work) in enumerate(self._due):
+            if row is not None and work.command.queue == name and work.command.id == row.head:
+                del self._due[index]
+                heapify(self._due)
+                return work
+        return None
+
+    # Closing a step.
+
+    def _close(self) -> Effects:
+        accounts = []
+        for topic, window in self._windows.items():
+            source = self._step.row.sources.get(topic)
+            if source is not None:
+                source.next_offset = window.advance(source.next_offset)
+            accounts.append(window.ledger.close(self._identity, self._step.now_ms))
+        accounts.append(self._control.close(self._identity, self._step.now_ms))
+        self._keys.flush()
+        told = [account for account in accounts if account is not None]
+        if not (told or self._step.publish or self._state.changelog):
+            return Effects()
+        save_task(self._state, self._step.row)
+        return self._effects(told)
+
+    def _effects(self, accounts: list[Account]) -> Effects:
+        app, partition = self._identity.app, self._identity.partition
+        publish, self._step.publish = self._step.publish, []
+        counts: dict[tuple[str, str], int] = {}
+        settled: dict[tuple[str, str], int] = {}
+        for account in accounts:
+            key = f"{app}/{account.topic}/{partition}".encode()
+            to = partition % self._internal.accounts_partitions
+            value = msgspec.json.encode(account)
+            publish.append(Publish(self._internal.accounts, to, key, value, (), self._step.now_ms))
+            for runs, sums in ((account.runs, counts), (account.settled, settled)):
+                for run in runs:
+                    count = (account.topic, run.fate)
+                    sums[count] = sums.get(count, 0) + run.length
+        return Effects(publish, accounts, counts, settled)
+
+
+def _started_row(command: Command) -> bytes:
+    return _STARTED + command.id.encode() + b"\0%d" % command.attempt

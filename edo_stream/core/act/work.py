@@ -1,0 +1,65 @@
+"""Commands in hand: which of them may run, one of a key at a time."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from edo_stream.core.act.command import Command
+from edo_stream.core.record import Record
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A command that is to be run, and where it is kept until its fate is known."""
+
+    command: Command
+    record: Record
+    """At its position: what :attr:`is_parked` decides how to be done with."""
+    is_parked: bool = False
+    """Kept in a row of state; else by the log, in the window of its topic."""
+
+
+@dataclass(slots=True)
+class KeyQueue:
+    """One key's commands in hand, in order."""
+
+    running: Work | None = None
+    """The one that runs, or is ready to."""
+    waiting: deque[Work] = field(default_factory=deque)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to remember."""
+        return self.running is None and not self.waiting
+
+
+class Ready:
+    """Commands that may run now, by flow, in the order in which they became so."""
+
+    def __init__(self) -> None:
+        self._by_flow: dict[str, deque[Work]] = {}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._by_flow.clear()
+
+    def add(self, work: Work, first: bool = False) -> None:
+        """It may run; ``first`` before the others of its flow."""
+        works = self._by_flow.setdefault(work.command.flow, deque())
+        if first:
+            works.appendleft(work)
+        else:
+            works.append(work)
+
+    def flows(self) -> Iterator[str]:
+        """Flows that have any."""
+        return (flow for flow, works in self._by_flow.items() if works)
+
+    def peek(self, flow: str) -> Work | None:
+        """The next of a flow."""
+        works = self._by_flow.get(flow)
+        return works[0] if works else None
+
+    def pop(self, flow: str) -> Work:
+        """Take the next of a flow."""
+        return self._by_flow[flow].popleft()
