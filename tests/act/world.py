@@ -211,6 +211,7 @@ def cause_of(publish: Publish) -> str:
 TRANSIENT = Failed(FailureClass.TRANSIENT, "http-503")
 POISON = Failed(FailureClass.POISON, "http-400")
 BUSINESS = Failed(FailureClass.BUSINESS, "no-stock")
+PATIENT = Failed(FailureClass.TRANSIENT, "http-503", retry_after_ms=9_500)
 THROTTLED = Failed(FailureClass.THROTTLED, "http-429", retry_after_ms=3_000)
 
 
@@ -304,8 +305,8 @@ class History:
     def end(self) -> None:
         if self.running:
             work = self.running.pop(self.chance.randrange(len(self.running)))
-            outcomes = [Done(b"{}"), TRANSIENT, THROTTLED, BUSINESS, POISON]
-            outcome = self.chance.choices(outcomes, [6, 4, 0.5, 0.5, 0.5])[0]
+            outcomes = [Done(b"{}"), TRANSIENT, THROTTLED, PATIENT, BUSINESS, POISON]
+            outcome = self.chance.choices(outcomes, [6, 4, 0.5, 0.5, 0.5, 0.5])[0]
             self.world.pipeline.finish(work, outcome)
 
     def pass_time(self) -> None:
