@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from edo_stream.cli import audit, gap, lag, local, schedule, status, topics
+from edo_stream.cli import audit, gap, lag, local, schedule, status, topics, webhook
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
@@ -18,6 +18,7 @@ app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(topics.app, name="topics")
+app.add_typer(webhook.app, name="webhook")
 app.command("audit")(audit.audit)
 app.command("lag")(lag.lag)
 app.command("status")(status.status)
