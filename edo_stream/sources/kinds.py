@@ -31,15 +31,12 @@ Read = Callable[[Record], Sequence[Event] | Violation | Ignored]
 """All events of a message, one or more, in their order."""
 
 
-class MappingError(ValueError):
-    """A contract's ``mapping`` is not what its kind needs; says which key, and what to write."""
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One format of records.
 
-    Both functions compile; they may raise :class:`MappingError`, what they return never raises.
+    Both functions compile, and raise :class:`~edo_stream.sources.refused.MappingError` for a
+    mapping that they cannot use; what they return never raises.
     """
 
     summary: str

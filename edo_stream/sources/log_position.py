@@ -1,9 +1,11 @@
 """Places in databases' logs, from Debezium's ``source``: as an id's text, as a growing integer.
 
 A place is what never differs between two deliveries of one change. A position says which of two
-changes of one key is later; for PostgreSQL the argument is in :func:`_postgresql`.
+changes of one key is later; for PostgreSQL the argument is in :func:`_postgresql`. Everywhere the
+row of a first snapshot goes before the changes that are streamed from the same place.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -16,6 +18,7 @@ _PLACE_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "mysql": ("file", "pos", "row"),
     "mariadb": ("file", "pos", "row"),
     "sqlserver": ("commit_lsn", "change_lsn", "event_serial_no"),
+    "mongodb": ("ts_ms", "ord", "lsid", "txnNumber"),
 }
 _SNAPSHOTS: Final = frozenset(
     {"true", "first", "first_in_data_collection", "last_in_data_collection", "last"}
@@ -23,6 +26,9 @@ _SNAPSHOTS: Final = frozenset(
 _LSN_MAX: Final = 2**64 - 1
 _UINT32_MAX: Final = 2**32 - 1
 _FILE_DIGITS_MAX: Final = 18
+#: SQL Server: log file, block and slot, ``00000027:00000758:0005``.
+_SQLSERVER_LSN: Final = re.compile(r"[0-9a-fA-F]{8}:[0-9a-fA-F]{8}:[0-9a-fA-F]{4}")
+_SQLSERVER_LSN_BITS: Final = 80
 
 
 def place_of(connector: str, source: Source) -> str | None:
@@ -39,13 +45,21 @@ def _is_scalar(value: object) -> bool:
     return is_text or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def position_of(connector: str, source: Source) -> int | None:
-    """Position that orders the changes of one key; ``None`` if it cannot be told."""
+def position_of(connector: str, source: Source, number: int | None = None) -> int | None:
+    """Position that orders the changes of one key; ``None`` if it cannot be told.
+
+    ``number`` is the change's in its transaction, where the connector tells it: all changes of a
+    transaction of MongoDB have one place.
+    """
     match connector:
         case "postgresql":
             return _postgresql(source)
         case "mysql" | "mariadb":
             return _binlog(source)
+        case "sqlserver":
+            return _sqlserver(source)
+        case "mongodb":
+            return _mongodb(source, number)
         case _:
             return None
 
@@ -106,7 +120,11 @@ def _number(value: object) -> int | None:
 
 
 def _binlog(source: Source) -> int | None:
-    """Number of the binlog file, position in it, row in its event; orders one server's log."""
+    """Number of the binlog file, position in it, row in its event; orders one server's log.
+
+    After a failover another server's log goes on, with names and positions of its own: what is
+    ordered by them begins anew (``docs/cdc.md``).
+    """
     file, position, row = source.get("file"), _number(source.get("pos")), source.get("row")
     if not isinstance(file, str) or position is None:
         return None
@@ -114,4 +132,39 @@ def _binlog(source: Source) -> int | None:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _FILE_DIGITS_MAX):
         return None
     number = _number(row) or 0
-    return int(digits) << 96 | position << 32 | min(number, _UINT32_MAX)
+    found = int(digits) << 96 | position << 32 | min(number, _UINT32_MAX)
+    return found - 1 if _is_snapshot(source) else found
+
+
+def _sqlserver(source: Source) -> int | None:
+    """``commit LSN << 112 | change LSN << 32 | serial number``.
+
+    A row of a snapshot contains every commit up to its LSN, so it goes behind all of them.
+    """
+    commit, change = _sqlserver_lsn(source, "commit_lsn"), _sqlserver_lsn(source, "change_lsn")
+    if commit is None:
+        return None
+    low_bits = _SQLSERVER_LSN_BITS + 32
+    if change is None or _is_snapshot(source):
+        return commit << low_bits | (1 << low_bits) - 1
+    serial = _number(source.get("event_serial_no")) or 0
+    return commit << low_bits | change << 32 | min(serial, _UINT32_MAX)
+
+
+def _sqlserver_lsn(source: Source, name: str) -> int | None:
+    value = source.get(name)
+    if isinstance(value, str) and _SQLSERVER_LSN.fullmatch(value):
+        return int(value.replace(":", ""), 16)
+    return None
+
+
+def _mongodb(source: Source, number: int | None) -> int | None:
+    """Seconds of the cluster time, the number within the second, the one in the transaction.
+
+    The number counts from 1; a row of a snapshot has 0.
+    """
+    seconds, order = _number(source.get("ts_ms")), _number(source.get("ord"))
+    if seconds is None or order is None:
+        return None
+    last = 0 if _is_snapshot(source) else min(number or 1, _UINT32_MAX)
+    return (seconds // 1_000) << 96 | order << 32 | last

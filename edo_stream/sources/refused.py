@@ -18,3 +18,7 @@ class RefusedError(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+class MappingError(ValueError):
+    """A contract's ``mapping`` is not what its kind needs; says which key, and what to write."""

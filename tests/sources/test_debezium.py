@@ -6,56 +6,13 @@ from typing import Any
 
 import pytest
 
-from edo_stream.core.contract import Codec, Contract, MonotonicOrder, NoOrder
+from edo_stream.core.contract import Contract
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.record import StoredRecord
 from edo_stream.sources import decoder
+from tests.sources.cdc import CONTRACT, KEY, UNORDERED, envelope, record
 
-CONTRACT = Contract(
-    topic="shop.public.customers",
-    owner="team-customers",
-    group="customers",
-    partitions=8,
-    codec=Codec.DEBEZIUM,
-    emit="shop.customer.changed",
-    emit_partitions=8,
-    dead_letters="edo.dead-letters.shop.public.customers",
-    ordering=MonotonicOrder(),
-)
-UNORDERED = replace(CONTRACT, ordering=NoOrder())
-KEY = b'{"id":1004}'
-SOURCE: dict[str, Any] = {
-    "version": "3.6.3.Final",
-    "connector": "postgresql",
-    "name": "shop",
-    "ts_ms": 1_700_000_000_000,
-    "snapshot": "false",
-    "db": "shop",
-    "sequence": '["100","110"]',
-    "schema": "public",
-    "table": "customers",
-    "txId": 555,
-    "lsn": 110,
-    "xmin": None,
-}
 SCHEMA = {"type": "struct", "name": "shop.public.customers.Envelope"}
-
-
-def envelope(op: Any = "u", source: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    return {
-        "before": None,
-        "after": {"id": 1004},
-        "source": SOURCE | (source or {}),
-        "op": op,
-        "ts_ms": 1_700_000_000_100,
-        "transaction": None,
-        **more,
-    }
-
-
-def record(value: Any, key: bytes | None = KEY) -> StoredRecord:
-    data = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-    return StoredRecord("shop.public.customers", 0, 7, 0, key, data)
 
 
 def event(found: StoredRecord, contract: Contract = CONTRACT) -> Event:
@@ -130,8 +87,8 @@ def test_key_that_is_not_json_is_shown_as_text_or_hex() -> None:
     ("value", "reason"),
     [
         (None, "tombstone"),
-        (envelope("t"), "truncate"),
-        (envelope("m"), "message"),
+        ({"schema": None, "payload": None}, "tombstone"),
+        ({"id": "1", "aggregate_type": "Initial Snapshot", "type": "STARTED"}, "notification"),
         ({"ts_ms": 1_700_000_000_000}, "heartbeat"),
         ({"schema": SCHEMA, "payload": {"ts_ms": 1}}, "heartbeat"),
     ],
