@@ -53,6 +53,7 @@ def build(settings: Settings) -> EdoApp:
         batch_records_max=settings.batch_records_max,
         transactions_per_s=settings.transactions_per_second_max,
         instance_id=settings.instance,
+        standbys=settings.standbys,
         compression=None if settings.compression == "none" else settings.compression,
         web_bind=settings.web_bind,
         web_port=settings.web_port,
@@ -66,7 +67,7 @@ def build(settings: Settings) -> EdoApp:
         metrics.committed(group, effects, seconds, at_ms)
         log_dead_letters(group, effects, letters)
 
-    hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound)
+    hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by)
     app = make_app(worker, group_plans(registry, spec), wanted, hooks)
     _show(app, metrics)
     return app

@@ -83,6 +83,11 @@ class Settings(BaseModel):
         description="Transactions that this worker starts, over all its tasks: many busy tasks "
         "wait and take larger batches",
     )
+    standbys: Annotated[int, Field(ge=0, le=8)] = Field(
+        0,
+        description="Workers that keep the state of each task warm besides the one that runs it, "
+        "so that one of them takes over within moments; the same on all workers",
+    )
     accept_loss: str = Field(
         "",
         pattern=r"^$|^[^:, ]+:\d+:\d+-\d+(,[^:, ]+:\d+:\d+-\d+)*$",

@@ -73,8 +73,30 @@ class TaskView(msgspec.Struct, frozen=True, rename="camel"):
         return f"{self.group}-{self.partition}"
 
 
+class StandbyPhase(Enum):
+    """Where a standby stands."""
+
+    WAITING = "waiting"
+    """For tasks of this worker to be restored, and for the broker."""
+    FOLLOWING = "following"
+    FAILED = "failed"
+    """Its disk cannot be written; the next rebalance tries again."""
+
+
+class StandbyView(msgspec.Struct, frozen=True, rename="camel"):
+    """State of a task that runs elsewhere, kept warm here."""
+
+    group: str
+    partition: int
+    phase: StandbyPhase
+    lag_records: int | None
+    """Offsets of its changelogs that are not applied; ``None`` until it has begun."""
+    applied_records: int
+    """Since it began."""
+
+
 class DiskView(msgspec.Struct, frozen=True, rename="camel"):
-    """The two RocksDBs of one task."""
+    """The two RocksDBs of one task or standby."""
 
     group: str
     partition: int
@@ -95,6 +117,7 @@ class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     """How long a task may have work without getting on."""
     tasks: tuple[TaskView, ...]
     disks: tuple[DiskView, ...]
+    standbys: tuple[StandbyView, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True):

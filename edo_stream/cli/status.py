@@ -144,6 +144,8 @@ def _show(
     console.print(_offsets(environment, group))
     if workers:
         console.print(_tasks(workers))
+        if any(told["standbys"] for told in workers.values()):
+            console.print(_standbys(workers))
     else:
         console.print("no worker was asked for its tasks: name some with --worker", markup=False)
     for finding in findings:
@@ -195,5 +197,23 @@ def _tasks(workers: Workers) -> Table:
                 f"{sum(source['held'] for source in task['sources']):,}",
                 f"{task['resets']:,}",
                 f"{task['restoredRecords']:,}",
+            )
+    return table
+
+
+def _standbys(workers: Workers) -> Table:
+    table = Table("worker", "standby", "phase", "lag", "applied")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    table.columns[0].overflow = "fold"
+    for address, told in workers.items():
+        for standby in told["standbys"]:
+            lag = standby["lagRecords"]
+            table.add_row(
+                address,
+                f"{standby['group']}-{standby['partition']}",
+                standby["phase"],
+                "unknown" if lag is None else f"{lag:,}",
+                f"{standby['appliedRecords']:,}",
             )
     return table

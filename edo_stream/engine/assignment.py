@@ -1,21 +1,29 @@
-"""Which tasks this worker runs: begins and stops them as partitions come and go."""
+"""Which tasks this worker runs and stands by for, as partitions come and go.
+
+Disks outlive tasks and standbys: what stays on the worker in whatever part keeps its disks open,
+and they pass from a standby to a task, or back, as they are.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import TopicPartition
 
 from edo_stream.core.state import Expand, Table
-from edo_stream.engine.ports import Disk, Handed
+from edo_stream.engine.ports import Disk, Follower, Handed
 from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.views import Phase
 
 log = logging.getLogger(__name__)
 
 _WATCH_S = 1.0
+_TAKING_OVER = (Phase.FENCING, Phase.RESTORING, Phase.POSITIONING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,10 @@ class GroupTable:
     expand: Expand
 
 
+def _nothing_expires(tables: Sequence[Table]) -> Iterable[None]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
     """What the tasks of one co-partition group are made of."""
@@ -37,6 +49,8 @@ class GroupPlan:
     tables: Sequence[GroupTable]
     make_pipeline: Callable[[int, Sequence[Table]], Decider]
     """Takes the partition and the tables in the order above."""
+    expire: Callable[[Sequence[Table]], Iterable[None]] = _nothing_expires
+    """Takes the tables of a standby: see :class:`edo_stream.engine.standby.StandbyPlan`."""
 
 
 OpenDisk = Callable[[str, int], Disk]
@@ -44,12 +58,13 @@ OpenDisk = Callable[[str, int], Disk]
 
 
 class Assignment:
-    """The tasks of this worker. Called from Faust's rebalance, one call at a time."""
+    """The tasks and standbys of this worker. Called from Faust's rebalance, a call at a time."""
 
     def __init__(
         self,
         plans: Mapping[str, GroupPlan],
         ports: Ports,
+        follower: Follower,
         open_disk: OpenDisk,
         on_given_up: Callable[[str], None],
     ) -> None:
@@ -64,6 +79,16 @@ class Assignment:
         self._by_topic = {
             topic: group for group, plan in plans.items() for topic in plan.spec.sources
         }
+        self.standbys = Standbys(
+            ports.changelog,
+            follower,
+            ports.now_ms,
+            Courtesy(
+                must_stand_still=lambda: any(t.phase in _TAKING_OVER for t in self.tasks.values()),
+                must_yield=lambda: any(task.has_work for task in self.tasks.values()),
+            ),
+            ports.hooks.stood_by,
+        )
         self._watcher: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -84,13 +109,21 @@ class Assignment:
         tasks, self.tasks = self.tasks, {}
         await asyncio.gather(*(task.stop() for task in tasks.values()))
 
-    async def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Begin the tasks of the partitions; they fence, restore and position by themselves."""
+    async def assign(
+        self, partitions: Iterable[TopicPartition], standbys: Iterable[TopicPartition] = ()
+    ) -> None:
+        """Begin the tasks of the partitions; they fence, restore and position by themselves.
+
+        Of ``standbys``, source partitions of other workers, their tasks' state is kept here too.
+        """
         await self.revoke()
         if self._is_closed:
             return  # A rebalance that ends while the worker stops.
         wanted = self._wanted(partitions)
-        self._close_disks(keep=wanted)
+        warm = self._touched(standbys) - wanted
+        # Before the tasks begin: from here on only they write to the disks of what was warm.
+        self.standbys.keep({place: self._standby_plan(*place) for place in sorted(warm)})
+        self._close_disks(keep=wanted | warm)
         for group, partition in sorted(wanted):
             task = self._make(group, partition)
             self.tasks[group, partition] = task
@@ -108,16 +141,20 @@ class Assignment:
                 await self._watcher
             self._watcher = None
         await self.revoke()
+        await self.standbys.close()
         self._close_disks(keep=set())
+
+    def _touched(self, partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:
+        """Groups and partition numbers that any of the partitions is of."""
+        return {
+            (self._by_topic[p.topic], p.partition) for p in partitions if p.topic in self._by_topic
+        }
 
     def _wanted(self, partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:
         """Groups and partition numbers that are here with all their sources."""
         assigned = set(partitions)
-        touched = {
-            (self._by_topic[p.topic], p.partition) for p in assigned if p.topic in self._by_topic
-        }
         wanted = set()
-        for group, number in touched:
+        for group, number in self._touched(assigned):
             missing = [
                 topic
                 for topic in self._plans[group].spec.sources
@@ -138,16 +175,22 @@ class Assignment:
 
     def _make(self, group: str, partition: int) -> Task:
         plan = self._plans[group]
-        tables = [
+        tables = self._open_tables(group, partition)
+        pipeline = plan.make_pipeline(partition, [table.rows for table in tables])
+        return Task(plan.spec, partition, tables, pipeline, self._ports, self._on_given_up)
+
+    def _standby_plan(self, group: str, partition: int) -> StandbyPlan:
+        return StandbyPlan(partial(self._open_tables, group, partition), self._plans[group].expire)
+
+    def _open_tables(self, group: str, partition: int) -> list[TaskTable]:
+        return [
             TaskTable(
                 TopicPartition(table.changelog, partition),
                 self._disk(table.name, partition),
                 table.expand,
             )
-            for table in plan.tables
+            for table in self._plans[group].tables
         ]
-        pipeline = plan.make_pipeline(partition, [table.rows for table in tables])
-        return Task(plan.spec, partition, tables, pipeline, self._ports, self._on_given_up)
 
     def _disk(self, table: str, partition: int) -> Disk:
         disk = self._disks.get((table, partition))

@@ -1,14 +1,15 @@
 """Reads changelog partitions from the broker: committed records only."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from edo_stream.engine.guard import pace_metadata
-from edo_stream.engine.ports import ChangelogRecord
+from edo_stream.engine.ports import ChangelogRecord, Grown
 from edo_stream.engine.security import BrokerAccess
 
 #: Restores that read at the same time; each has a connection of its own.
@@ -18,6 +19,10 @@ _PART_BYTES_MAX = 4 << 20
 _STALL_S = 30.0
 #: A broker that does not answer for so long is asked again on a new connection.
 _ANSWER_MS = 10_000
+#: What a follower may have in memory: of a partition, and of all those that one node leads.
+_FOLLOWED_BYTES_MAX = 256 << 10
+_FETCH_BYTES_MAX = 8 << 20
+_FOLLOW_WAIT_MS = 500
 
 
 class BrokerChangelog:
@@ -51,7 +56,7 @@ class BrokerChangelog:
 
     async def read(
         self, partition: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[Sequence[ChangelogRecord]]:
+    ) -> AsyncGenerator[Sequence[ChangelogRecord], None]:
         """See :class:`edo_stream.engine.ports.Changelog`."""
         if start >= end:
             return
@@ -88,21 +93,68 @@ class BrokerChangelog:
             self._asker = None
 
     def _consumer(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            **self._access.client(
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                max_partition_fetch_bytes=_PART_BYTES_MAX,
-                fetch_max_wait_ms=50,
-                request_timeout_ms=_ANSWER_MS,
-            )
+        return _consumer(
+            self._access, max_partition_fetch_bytes=_PART_BYTES_MAX, fetch_max_wait_ms=50
         )
-        pace_metadata(consumer._client)
-        return consumer
 
 
-def _part(records: Sequence[Any], end: int) -> list[ChangelogRecord]:
+class BrokerFollower:
+    """See :class:`edo_stream.engine.ports.Follower`."""
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self._access = access
+        self._client: AIOKafkaConsumer | None = None
+
+    async def follow(self, starts: Mapping[TopicPartition, int]) -> None:
+        """See :class:`edo_stream.engine.ports.Follower`."""
+        await self.close()
+        client = self._client = _consumer(
+            self._access,
+            max_partition_fetch_bytes=_FOLLOWED_BYTES_MAX,
+            fetch_max_bytes=_FETCH_BYTES_MAX,
+            fetch_max_wait_ms=_FOLLOW_WAIT_MS,
+        )
+        await client.start()
+        client.assign(list(starts))
+        for partition, start in starts.items():
+            client.seek(partition, start)
+
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+        """See :class:`edo_stream.engine.ports.Follower`."""
+        client = self._client
+        assert client is not None, "nothing is followed"
+        fetched = await client.getmany(timeout_ms=_FOLLOW_WAIT_MS, max_records=records_max)
+        grown = {}
+        for partition in client.assignment():
+            told_ms = client.last_poll_timestamp(partition)
+            end = client.last_stable_offset(partition)
+            position = await client.position(partition)
+            records = _part(fetched.get(partition, ()))
+            grown[partition] = Grown(records, position, end, told_ms)
+        return grown
+
+    async def close(self) -> None:
+        """See :class:`edo_stream.engine.ports.Follower`."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.stop()
+
+
+def _consumer(access: BrokerAccess, **more: int) -> AIOKafkaConsumer:
+    consumer = AIOKafkaConsumer(
+        **access.client(
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            request_timeout_ms=_ANSWER_MS,
+            **more,
+        )
+    )
+    pace_metadata(consumer._client)
+    return consumer
+
+
+def _part(records: Sequence[Any], end: float = inf) -> list[ChangelogRecord]:
     return [
         ChangelogRecord(record.offset, record.key, record.value)
         for record in records

@@ -27,3 +27,5 @@ class Hooks:
     """A task has its tables again: changelog records read, seconds."""
     rewound: Callable[[str], None] = _nobody
     """A task reads records again that were handed to it and never arrived."""
+    stood_by: Callable[[str, int], None] = _nobody
+    """A standby has applied so many changelog records."""

@@ -1,17 +1,19 @@
 """Looks at a worker from within, without waiting and without asking the broker."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 
 from aiokafka import TopicPartition
 
 from edo_stream.engine.ports import Standing
+from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.standby import Standby
 from edo_stream.engine.tables import TaskTableManager
 from edo_stream.engine.task import Task
 from edo_stream.engine.transport import TaskConsumer
 from edo_stream.engine.worker import EdoApp
-from edo_stream.views import DiskView, SourceView, TaskView, WorkerView
+from edo_stream.views import DiskView, SourceView, StandbyView, TaskView, WorkerView
 
 #: A transaction may take its time twice, to write and to commit, and be taken as lost.
 _STUCK_TRANSACTIONS = 3
@@ -28,6 +30,7 @@ def look(app: EdoApp, now_ms: int) -> WorkerView:
     # Before the first service has run there is none.
     assignment = tables.assignment
     tasks = [] if assignment is None else list(assignment.tasks.values())
+    standbys = [] if assignment is None else list(assignment.standbys.all.values())
     loop_time = asyncio.get_running_loop().time()
     fetched_at = consumer.fetched_at
     return WorkerView(
@@ -37,7 +40,11 @@ def look(app: EdoApp, now_ms: int) -> WorkerView:
         fetched_ms_ago=None if fetched_at is None else int(1000 * (loop_time - fetched_at)),
         stuck_after_ms=max(_STUCK_MIN_MS, _STUCK_TRANSACTIONS * settings.transaction_timeout_ms),
         tasks=tuple(look_at(task, consumer.standing, now_ms, loop_time) for task in tasks),
-        disks=tuple(map(_disk, tasks)),
+        disks=(
+            *(_disk(task.spec.group, task.partition, task.tables) for task in tasks),
+            *(_disk(one.group, one.partition, one.tables) for one in standbys if one.tables),
+        ),
+        standbys=tuple(map(_standby, standbys)),
     )
 
 
@@ -92,7 +99,17 @@ def _age_ms(task: Task, topic: str, lag: int | None, now_ms: int) -> int | None:
     return None if oldest_ms is None or oldest_ms < 0 else max(0, now_ms - oldest_ms)
 
 
-def _disk(task: Task) -> DiskView:
-    usages = [table.disk.usage() for table in task.tables]
+def _disk(group: str, partition: int, tables: Sequence[TaskTable]) -> DiskView:
+    usages = [table.disk.usage() for table in tables]
     file_bytes, memory_bytes = (sum(part) for part in zip(*usages, strict=True))
-    return DiskView(task.spec.group, task.partition, file_bytes, memory_bytes)
+    return DiskView(group, partition, file_bytes, memory_bytes)
+
+
+def _standby(standby: Standby) -> StandbyView:
+    return StandbyView(
+        group=standby.group,
+        partition=standby.partition,
+        phase=standby.phase,
+        lag_records=standby.lag,
+        applied_records=standby.applied_records,
+    )

@@ -1,13 +1,13 @@
 """From contracts to plans: what the tasks of each group are made of, and which topics they need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edo_stream.core.contract import DAY_MS, Start
-from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.dedupe import Ids, expand_ids
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Table, as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task import InternalTopics, TaskIdentity, load_task
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
@@ -21,6 +21,8 @@ _MINUTE_MS = 60_000
 #: A held event is one row: the record and some more.
 _HELD_HEADROOM_BYTES = 64 * 1024
 _EARLIEST = Start()
+#: Changelog records whose ids a standby forgets at once.
+_SWEPT_RECORDS = 16
 
 
 def group_plans(registry: Registry, spec: TaskSpec) -> dict[str, GroupPlan]:
@@ -47,7 +49,23 @@ def _plan(registry: Registry, group: Group, shared: TaskSpec) -> GroupPlan:
 
     starts = {topic: contract.start for topic, contract in contracts.items()}
     spec = shared.of_group(group.name, {**starts, control: _EARLIEST})
-    return GroupPlan(spec, group.partitions, group_tables(shared.app, group.name), make_pipeline)
+    tables = group_tables(shared.app, group.name)
+    return GroupPlan(spec, group.partitions, tables, make_pipeline, expire_ids)
+
+
+def expire_ids(tables: Sequence[Table]) -> Iterator[None]:
+    """Forget the ids that a task has forgotten by its own clock, some at each turn.
+
+    A standby has no other way to learn of it: expiry writes no changelog record.
+    """
+    state, ids = tables
+    stream_ms = load_task(state).stream_ms
+    sweep = Ids(ids)
+    while True:
+        sweep.sweep(stream_ms, _SWEPT_RECORDS)
+        if not ids.local:
+            return
+        yield
 
 
 def group_tables(app: str, group: str) -> tuple[GroupTable, GroupTable]:

@@ -88,16 +88,56 @@ class ChangelogRecord(NamedTuple):
     value: bytes | None
 
 
+class Reading(Protocol):
+    """A read under way: records in parts; to be closed when it is not read to its end."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[ChangelogRecord]]:
+        """Itself."""
+
+    async def __anext__(self) -> Sequence[ChangelogRecord]:
+        """The next part."""
+
+    async def aclose(self) -> None:
+        """Give up what it holds at the broker."""
+
+
 class Changelog(Protocol):
     """Reads changelog topics, committed records only."""
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset and last stable offset (the end for a ``read_committed`` reader)."""
 
-    def read(
-        self, partition: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[Sequence[ChangelogRecord]]:
+    def read(self, partition: TopicPartition, start: int, end: int) -> Reading:
         """Records from ``start`` up to (not including) ``end``, in parts."""
+
+
+class Grown(NamedTuple):
+    """What a changelog partition has more than before."""
+
+    records: Sequence[ChangelogRecord]
+    position: int
+    """Offset that is read next, transaction markers skipped."""
+    end: int | None
+    """Last stable offset that the last fetch told; ``None`` before the first."""
+    told_ms: int | None
+    """When that was."""
+
+
+class Follower(Protocol):
+    """Reads changelogs as they grow, committed records only; for one reader at a time."""
+
+    async def follow(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions, each from an offset on, and no others."""
+
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+        """What has come, of every partition followed; waits a second at most.
+
+        Raises:
+            KafkaError: follow anew, from offsets that are looked up again.
+        """
+
+    async def close(self) -> None:
+        """Close the connection; :meth:`follow` opens another one."""
 
 
 class Intake(Protocol):

@@ -1,6 +1,7 @@
 """Bring a table's disk up to the end of its changelog, from where it stands."""
 
 import logging
+from contextlib import aclosing
 
 import msgspec
 from aiokafka import TopicPartition
@@ -46,25 +47,35 @@ async def restore(table: TaskTable, changelog: Changelog, now_ms: int) -> Restor
     """
     table.rows.discard()
     first, end = await changelog.bounds(table.changelog)
-    offset = _usable_offset(table, end, now_ms)
-    start = max(first, 0 if offset is None else offset + 1)
+    start = start_offset(table, first, end, now_ms)
     # Until the end is reached the disk is as old as it was: a restore that breaks off must not
     # make it look fresh.
     stamp_ms = table.disk.written_at_ms() or now_ms
     records = 0
-    async for part in changelog.read(table.changelog, start, end):
-        rows: dict[bytes, bytes | None] = {}
-        for record in part:
-            rows.update(table.expand(record.key, record.value))
-        table.disk.write(rows, part[-1].offset, stamp_ms)
-        records += len(part)
+    # Closed by hand: after an error here the reader would hold its connection until it is
+    # collected, and with it one of the few places for readers.
+    async with aclosing(changelog.read(table.changelog, start, end)) as parts:
+        async for part in parts:
+            rows: dict[bytes, bytes | None] = {}
+            for record in part:
+                rows.update(table.expand(record.key, record.value))
+            table.disk.write(rows, part[-1].offset, stamp_ms)
+            records += len(part)
     if records:
         table.disk.write({}, None, now_ms)
     return Restored(records, start, end)
 
 
+def start_offset(table: TaskTable, first: int, end: int, now_ms: int) -> int:
+    """Offset to go on at, behind what is on the disk; one that cannot be built upon is wiped.
+
+    ``first`` and ``end`` are the changelog's bounds.
+    """
+    offset = _usable_offset(table, end, now_ms)
+    return max(first, 0 if offset is None else offset + 1)
+
+
 def _usable_offset(table: TaskTable, end: int, now_ms: int) -> int | None:
-    """Offset that the disk stands for, after wiping a disk that cannot be built upon."""
     offset = table.disk.offset()
     written_at_ms = table.disk.written_at_ms()
     if offset is None:

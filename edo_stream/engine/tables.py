@@ -14,6 +14,7 @@ from faust.stores.base import Store
 from faust.tables.manager import TableManager
 
 from edo_stream.engine.assignment import Assignment
+from edo_stream.engine.assignor import TaskAssignor
 from edo_stream.engine.transport import TaskConsumer
 
 log = logging.getLogger(__name__)
@@ -66,12 +67,16 @@ class TaskTableManager(TableManager):
     async def on_rebalance(
         self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0
     ) -> None:
-        consumer = self.app.consumer
+        consumer, assignor = self.app.consumer, self.app.assignor
         assert isinstance(consumer, TaskConsumer)
+        assert isinstance(assignor, TaskAssignor)
         assert self.assignment is not None
         # Nothing is fetched before its task has moved the consumer to its position.
         await consumer.hold_all()
-        await self.assignment.assign(TopicPartition(*partition) for partition in assigned)
+        await self.assignment.assign(
+            (TopicPartition(*partition) for partition in assigned),
+            standbys=assignor.assigned_standby_partitions(),
+        )
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _on_revoked(self, app: Any, revoked: Any, **kwargs: Any) -> None:

@@ -20,7 +20,8 @@ from mode import Service
 from edo_stream.engine import clock
 from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
-from edo_stream.engine.changelog import BrokerChangelog
+from edo_stream.engine.assignor import TaskAssignor
+from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
@@ -57,6 +58,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     batch_records_max: int
     transactions_per_s: int = 300
     instance_id: str | None = None
+    standbys: int = 0
+    """Copies of each task's state on other workers; the leader's number counts."""
     compression: str | None = None
     web_bind: str = "127.0.0.1"
     web_port: int = 6066
@@ -134,6 +137,7 @@ def make_app(
         broker=f"aiokafka://{settings.access.bootstrap}",
         store="memory://",
         datadir=str(settings.data_dir),
+        PartitionAssignor=TaskAssignor,
         TableManager=TaskTableManager,
         Table=TaskFaustTable,
         topic_allow_declare=False,
@@ -217,7 +221,11 @@ def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
         hooks=app.hooks,
     )
     app.assignment = tables.assignment = Assignment(
-        app.plans, ports, _open_disk(app), lambda why: _leave(_EX_TEMPFAIL, why)
+        app.plans,
+        ports,
+        BrokerFollower(settings.access),
+        _open_disk(app),
+        lambda why: _leave(_EX_TEMPFAIL, why),
     )
 
     def on_out_of_range(partition: TopicPartition) -> None:

@@ -136,6 +136,9 @@ RESTORE: Final = _histogram(
 RESTORED: Final = _counter(
     "edo_restored_records_total", "group", "Changelog records read by restores"
 )
+STOOD_BY: Final = _counter(
+    "edo_standby_records_total", "group", "Changelog records applied by standbys"
+)
 
 _GAUGES: Final = (
     _of_sources(
@@ -181,6 +184,13 @@ DISK_MEMORY: Final = Declared(
     ("group", "partition"),
     "Memory of the tables' RocksDBs: memtables, block cache, indexes and filters",
 )
+STANDBY_LAG: Final = Declared(
+    "edo_standby_lag_records",
+    "gauge",
+    ("group", "partition"),
+    "Offsets of its changelogs that a standby has not applied; none until it has begun, or when it "
+    "has failed",
+)
 GROUP_LAG: Final = Declared(
     "kafka_consumergroup_lag",
     "gauge",
@@ -192,9 +202,9 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
     *(RECORDS, SETTLED, LOST, READY, BATCH, TRANSACTION),
-    *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED),
+    *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
-    *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, GROUP_LAG, WORKER),
+    *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
 )
 
 
@@ -242,6 +252,10 @@ class Metrics(Collector):
         """Count a read that is done again."""
         self._sums[REWINDS][(group,)] += 1
 
+    def stood_by(self, group: str, records: int) -> None:
+        """Count what standbys apply."""
+        self._sums[STOOD_BY][(group,)] += records
+
     def _histogram(self, declared: Declared, group: str, bounds: tuple[float, ...]) -> Histogram:
         histogram = self._histograms.get((declared, group))
         if histogram is None:
@@ -281,6 +295,10 @@ class _Worker(Collector):
         memory = [float(disk.memory_bytes) for disk in worker.disks]
         yield _gauges(DISK_FILES, zip(places, files, strict=True))
         yield _gauges(DISK_MEMORY, zip(places, memory, strict=True))
+        yield _gauges(
+            STANDBY_LAG,
+            (([one.group, str(one.partition)], one.lag_records) for one in worker.standbys),
+        )
         yield _gauges(GROUP_LAG, self._group_lag())
         info = {"app": worker.app, "version": worker.version}
         yield InfoMetricFamily(WORKER.name.removesuffix("_info"), WORKER.help, value=info)

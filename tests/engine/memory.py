@@ -1,11 +1,12 @@
 """A disk and a changelog in memory, for tests of what uses them."""
 
+import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 
 from aiokafka import TopicPartition
 
-from edo_stream.engine.ports import ChangelogRecord
+from edo_stream.engine.ports import ChangelogRecord, Grown
 
 
 class MemoryDisk:
@@ -70,7 +71,7 @@ class MemoryChangelog:
 
     async def read(
         self, partition: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[Sequence[ChangelogRecord]]:
+    ) -> AsyncGenerator[Sequence[ChangelogRecord], None]:
         self.read_from.append(start)
         part = [
             ChangelogRecord(offset, *record)
@@ -79,3 +80,29 @@ class MemoryChangelog:
         ]
         for at in range(0, len(part), 2):
             yield part[at : at + 2]
+
+
+class MemoryFollower:
+    """See :class:`edo_stream.engine.ports.Follower`; gives what :meth:`put` was given."""
+
+    def __init__(self) -> None:
+        self.starts: list[Mapping[TopicPartition, int]] = []
+        self.is_closed = True
+        self._grown: asyncio.Queue[Mapping[TopicPartition, Grown] | Exception] = asyncio.Queue()
+
+    def put(self, grown: Mapping[TopicPartition, Grown] | Exception) -> None:
+        """What the next call of :meth:`next` gives, or raises."""
+        self._grown.put_nowait(grown)
+
+    async def follow(self, starts: Mapping[TopicPartition, int]) -> None:
+        self.starts.append(starts)
+        self.is_closed = False
+
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+        grown = await self._grown.get()
+        if isinstance(grown, Exception):
+            raise grown
+        return grown
+
+    async def close(self) -> None:
+        self.is_closed = True

@@ -14,7 +14,7 @@ from edo_stream.engine.assignment import Assignment, GroupPlan, GroupTable
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.task import Phase, Ports, TaskSpec
-from tests.engine.memory import MemoryChangelog, MemoryDisk
+from tests.engine.memory import MemoryChangelog, MemoryDisk, MemoryFollower
 
 NOW_MS = 1_700_000_000_000
 
@@ -42,6 +42,7 @@ class Bench:
         self.opened: list[tuple[str, int]] = []
         self.disks: dict[tuple[str, int], MemoryDisk] = {}
         self.credited: list[Handed] = []
+        self.follower = MemoryFollower()
         ports: Any = Ports(
             producers=StuckProducer,
             changelog=MemoryChangelog({}, 0, 0),
@@ -54,7 +55,7 @@ class Bench:
             group: plan(group, *topics)
             for group, topics in (("orders", ("placed", "paid")), ("customers", ("changed",)))
         }
-        self.assignment = Assignment(plans, ports, self.open_disk, lambda why: None)
+        self.assignment = Assignment(plans, ports, self.follower, self.open_disk, lambda why: None)
 
     def open_disk(self, table: str, partition: int) -> MemoryDisk:
         self.opened.append((table, partition))

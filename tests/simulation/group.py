@@ -23,7 +23,8 @@ from tests.simulation.intake import SimulatedIntake
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.producer import Machinery
 
-Joined = tuple[int, list[TopicPartition]]
+Joined = tuple[int, list[TopicPartition], list[TopicPartition]]
+"""Generation, partitions to work on, and partitions to stand by for."""
 
 
 class _Member:
@@ -42,6 +43,7 @@ class Coordinator:
         tasks: Mapping[tuple[str, int], list[TopicPartition]],
         session_timeout_s: float,
         rebalance_timeout_s: float,
+        standbys: int,
     ) -> None:
         self.generation = 0
         self.owners: dict[tuple[str, int], str] = {}
@@ -50,6 +52,7 @@ class Coordinator:
         self._tasks = tasks
         self._session_timeout_s = session_timeout_s
         self._rebalance_timeout_s = rebalance_timeout_s
+        self._standbys = standbys
         self._members: dict[str, _Member] = {}
         self._rebalance = 0
         self._is_rebalancing = False
@@ -115,17 +118,20 @@ class Coordinator:
         names = sorted(self._members)
         self._random.shuffle(names)
         shares: dict[str, list[TopicPartition]] = {name: [] for name in names}
+        warm: dict[str, list[TopicPartition]] = {name: [] for name in names}
         self.owners = {}
         if names:
             for index, (task, places) in enumerate(sorted(self._tasks.items())):
                 owner = self.owners[task] = names[index % len(names)]
                 shares[owner] += places
+                for other in range(1, min(self._standbys, len(names) - 1) + 1):
+                    warm[names[(index + other) % len(names)]] += places
         for name in names:
             member = self._members[name]
             waiting, member.waiting = member.waiting, None
             member.heard_at = self._loop.time()
             if waiting is not None and not waiting.done():
-                waiting.set_result((self.generation, shares[name]))
+                waiting.set_result((self.generation, shares[name], warm[name]))
 
 
 class Callbacks(Protocol):
@@ -133,7 +139,9 @@ class Callbacks(Protocol):
 
     async def revoke(self) -> None: ...
 
-    async def assign(self, partitions: list[TopicPartition]) -> None: ...
+    async def assign(
+        self, partitions: list[TopicPartition], standbys: list[TopicPartition]
+    ) -> None: ...
 
 
 class SimulatedMembership:
@@ -171,13 +179,13 @@ class SimulatedMembership:
             self._rejoin.clear()
             answer: asyncio.Future[Joined] = m.loop.create_future()
             await m.network.call(m.process, self._coordinator.join, self._name(), answer)
-            generation, partitions = await answer
+            generation, partitions, standbys = await answer
             self._generation = generation
             # The main loop learns of it a little later than the coordinator's client.
             await asyncio.sleep(m.faults.between(0, 0.003))
             self._beating = m.loop.create_task(self._beat_on())
             self._intake.hold_all(partitions, generation)
-            await callbacks.assign(partitions)
+            await callbacks.assign(partitions, standbys)
             await self._rejoin.wait()
         self._stop_beating()
         await m.network.call(m.process, self._coordinator.leave, self._name())

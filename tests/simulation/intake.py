@@ -7,13 +7,15 @@ queue per topic to the task. On that way some get lost, as in Faust.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaConnectionError
 
-from edo_stream.engine.ports import ChangelogRecord, Handed
+from edo_stream.engine.ports import ChangelogRecord, Grown, Handed
 from tests.simulation.broker import Entry
+from tests.simulation.load import START_MS
 from tests.simulation.producer import Machinery
 
 _RECORDS_HIGH, _RECORDS_LOW = 24, 6
@@ -224,9 +226,7 @@ class SimulatedChangelog:
         m.faults.leave(m.process)
         return bounds
 
-    def read(
-        self, partition: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[Sequence[ChangelogRecord]]:
+    def read(self, partition: TopicPartition, start: int, end: int) -> "_Reading":
         return _Reading(self._m, partition, start, end, self._records_max)
 
 
@@ -270,3 +270,64 @@ class _Reading:
             if part:
                 return part
         raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+class SimulatedFollower:
+    """See :class:`edo_stream.engine.ports.Follower`."""
+
+    def __init__(self, machinery: Machinery, records_max: int) -> None:
+        self._m = machinery
+        self._records_max = records_max
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def follow(self, starts: Mapping[TopicPartition, int]) -> None:
+        m = self._m
+        m.faults.enter(m.process)
+        self._positions = {}
+        await asyncio.sleep(m.faults.between(0, 0.02))
+        self._positions = dict(starts)
+        m.faults.leave(m.process)
+
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+        m = self._m
+        m.faults.enter(m.process)
+        if m.faults.strikes("restore-fails"):
+            await asyncio.sleep(m.faults.between(0, 1))
+            raise KafkaConnectionError("simulated: nothing to follow")
+        await self._news()
+        records_max = 1 + int(m.faults.between(0, min(records_max, self._records_max)))
+        grown = {}
+        for place, position in self._positions.items():
+            found, end = await m.network.call(m.process, self._read, place, position, records_max)
+            records = [ChangelogRecord(each.offset, each.key, each.value) for each in found[0]]
+            told_ms = START_MS + int(m.loop.time() * 1000)
+            grown[place] = Grown(records, found[1], end, told_ms)
+            self._positions[place] = found[1]
+        m.faults.leave(m.process)
+        return grown
+
+    async def close(self) -> None:
+        self._positions = {}
+
+    def _read(
+        self, place: TopicPartition, position: int, records_max: int
+    ) -> tuple[tuple[list[Entry], int], int]:
+        log = self._m.broker.logs[place]
+        return log.read(position, records_max), log.last_stable
+
+    async def _news(self) -> None:
+        """Wait until there is something to read, half a second at most."""
+        logs = self._m.broker.logs
+        if any(position < logs[place].last_stable for place, position in self._positions.items()):
+            return
+        news = asyncio.Event()
+        self._m.broker.listeners.append(news.set)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await news.wait()
+        finally:
+            self._m.broker.listeners.remove(news.set)

@@ -77,6 +77,7 @@ def scenario_of(seed: int) -> Scenario:
         hurts_until_s=_HURTS_UNTIL_S,
         fetch_records_max=random.choice((1, 4, 8, 30)),
         batch_records_max=random.choice((2, 20, 2_000)),
+        standbys=Random(f"{seed} standbys").choice((0, 0, 1, 1, 2)),
     )
 
 

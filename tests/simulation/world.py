@@ -21,6 +21,7 @@ from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Expand, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.engine.assignment import Assignment, GroupPlan, GroupTable
+from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.task import Phase, Ports, Task, TaskSpec
@@ -28,7 +29,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.disk import Platter, SimulatedDisk
 from tests.simulation.faults import Faults
 from tests.simulation.group import Coordinator, SimulatedMembership
-from tests.simulation.intake import SimulatedChangelog, SimulatedIntake
+from tests.simulation.intake import SimulatedChangelog, SimulatedFollower, SimulatedIntake
 from tests.simulation.judge import ACCOUNTS, GAPS, Watch, judge
 from tests.simulation.load import START_MS, Arrival, Group, decode
 from tests.simulation.loop import (
@@ -76,6 +77,7 @@ class Scenario:
     batch_records_max: int = 20
     accepted_losses: frozenset[tuple[str, int, int, int]] = frozenset()
     is_refusal_wanted: bool = False
+    standbys: int = 0
 
 
 @dataclass
@@ -131,6 +133,7 @@ class World:
             },
             SESSION_TIMEOUT_S,
             REBALANCE_TIMEOUT_S,
+            scenario.standbys,
         )
 
     def run(self) -> Outcome:
@@ -470,8 +473,10 @@ class Worker:
             membership=self.membership,
             now_ms=world.now_ms,
             pace=Pace(),
+            hooks=Hooks(stood_by=lambda _, records: self._stood_by(records)),
         )
-        self.assignment = Assignment(world.plans, ports, self._open_disk, self._give_up)
+        follower = SimulatedFollower(machinery, scenario.fetch_records_max * 2)
+        self.assignment = Assignment(world.plans, ports, follower, self._open_disk, self._give_up)
         intake.offer = self.assignment.offer
         intake.on_out_of_range = self._reposition
 
@@ -490,9 +495,13 @@ class Worker:
         self._made += self.assignment.tasks.values()
         await self.assignment.revoke()
 
-    async def assign(self, partitions: list[TopicPartition]) -> None:
-        self._world.say(f"{self.process} has {len(partitions)} partitions")
-        await self.assignment.assign(partitions)
+    async def assign(
+        self, partitions: list[TopicPartition], standbys: list[TopicPartition]
+    ) -> None:
+        self._world.say(
+            f"{self.process} has {len(partitions)} partitions, stands by for {len(standbys)}"
+        )
+        await self.assignment.assign(partitions, standbys)
 
     def leave(self, return_s: float) -> None:
         """Stop as on SIGTERM: tasks first, then the group."""
@@ -513,6 +522,9 @@ class Worker:
         world = self._world
         platter = world.platter(self.machine, table, partition)
         return SimulatedDisk(platter, self.process, world.faults, world.watch.on_write)
+
+    def _stood_by(self, records: int) -> None:
+        self._world.faults.fired["stood by"] += records
 
     def _give_up(self, why: str) -> None:
         self._world.faults.fired["given-up"] += 1

@@ -1,0 +1,67 @@
+"""A standby takes over from a killed worker: at once, without a restore, and nothing shows."""
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+from load.fleet import LocalWorker
+from tests.broker.bench import Bench, Sent, event, log_of, wait_for
+
+KEYS = 300
+ROUNDS = 8
+LAST_ROUND_KEYS = 40
+
+
+def burst(number: int, keys: int) -> list[Sent]:
+    """The next event of each key, over two partitions."""
+    return [event(f"{key}/{number}", f"k{key}", number, key % 2) for key in range(keys)]
+
+
+def seen(worker: LocalWorker) -> dict[str, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{worker.port}/status", timeout=5) as answer:
+        told: dict[str, Any] = json.load(answer)
+        return told
+
+
+def is_warm(worker: LocalWorker) -> bool:
+    """Whether it works on one partition and has all of the other's state."""
+    told = seen(worker)
+    return [task["phase"] for task in told["tasks"]] == ["running"] and [
+        standby["lagRecords"] for standby in told["standbys"]
+    ] == [0]
+
+
+def test_the_standby_of_a_killed_worker_takes_over_without_a_restore(bench: Bench) -> None:
+    source = bench.declare("warm", "ordering: {policy: sequence, start: 1}", partitions=2)
+    bench.apply()
+    first, second = (bench.worker(name, EDO_STANDBYS="1") for name in ("first", "second"))
+    for worker in (first, second):
+        worker.launch()
+    for worker in (first, second):
+        worker.wait_ready(60.0)
+    wait_for(lambda: all(len(seen(w)["standbys"]) == 1 for w in (first, second)), "standbys")
+
+    for number in range(1, ROUNDS + 1):
+        bench.send(source, burst(number, KEYS))
+    bench.results(source, ROUNDS * KEYS)
+    wait_for(lambda: is_warm(first) and is_warm(second), "warm standbys")
+    shown = bench.edo("status", "--worker", f"http://127.0.0.1:{second.port}")
+    bench.send(source, burst(ROUNDS + 1, LAST_ROUND_KEYS))
+    first.kill()
+    results = bench.results(source, ROUNDS * KEYS + LAST_ROUND_KEYS)
+
+    assert "following" in shown.stdout
+    causes = [dict(result.headers)["ce_causationid"].decode() for result in results]
+    assert len(causes) == len(set(causes))
+    for key in range(KEYS):
+        rounds = ROUNDS + (key < LAST_ROUND_KEYS)
+        own = [cause for cause in causes if cause.partition("/")[0] == str(key)]
+        assert [f"{key}/{number}" for number in range(1, rounds + 1)] == own
+    told = seen(second)
+    assert [task["phase"] for task in told["tasks"]] == ["running"] * 2
+    assert told["standbys"] == []
+    # What the worker took over had thousands of changelog records.
+    restored = re.findall(r"task running: \S+: (\d+) changelog records restored", log_of(second))
+    assert all(int(records) <= LAST_ROUND_KEYS for records in restored)
