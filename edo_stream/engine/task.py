@@ -67,7 +67,7 @@ _AGREEMENT_PAUSE_S = 0.5
 
 #: Numbers the deliveries between two seeks, over all tasks of the process.
 _EPOCHS = itertools.count(1)
-_VOID = 0
+VOID = 0
 """Epoch of a partition whose deliveries can no longer be trusted: the task seeks."""
 
 
@@ -333,7 +333,7 @@ class Task:
 
     def _expire_epoch(self, partition: TopicPartition) -> None:
         # The runner seeks: it is the only one that awaits on behalf of the task.
-        self._epochs[partition] = _VOID
+        self._epochs[partition] = VOID
         self._wake.set()
 
     # What follows is in the order of a task's life.
@@ -506,7 +506,7 @@ class Task:
             self._wake.clear()
             if self._is_misplaced:
                 raise MisplacedError("the next offset is not in the log any more")
-            if self._stop.is_set() or _VOID in self._epochs.values():
+            if self._stop.is_set() or VOID in self._epochs.values():
                 break
             # With records waiting as well: on a busy partition they always are.
             if await self._timers_may_fire() or self._inbox:
@@ -537,13 +537,13 @@ class Task:
                     handed.previous,
                     extra=self._fields(partition.topic, expected[partition]),
                 )
-                self._epochs[partition] = _VOID
+                self._epochs[partition] = VOID
                 continue
             expected[partition] = max(expected[partition], handed.records[-1].offset + 1)
             batches.append(Batch(partition.topic, partition.partition, handed.records))
             room -= len(handed.records)
         for partition, epoch in list(self._epochs.items()):
-            if epoch == _VOID:
+            if epoch == VOID:
                 self.stats.rewinds += 1
                 self._ports.hooks.rewound(self.spec.group)
                 offset = expected[partition]

@@ -16,9 +16,9 @@ again; what had run already the engine remembers, so that it need not run twice 
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -50,6 +50,15 @@ from edo_stream.core.task import (
 _STARTED: Final = b"s"
 
 
+class End(NamedTuple):
+    """A run that a step has decided on."""
+
+    work: Work
+    outcome: Outcome
+    is_given_up: bool
+    """It became a dead letter."""
+
+
 class ActPipeline:
     """Decides for one task of the act plane; synchronous, and free of I/O, clocks and chance."""
 
@@ -77,7 +86,10 @@ class ActPipeline:
         self._finished: deque[tuple[Work, Outcome]] = deque()
         self._starting: list[Work] = []
         self._begun: list[Work] = []
+        self._ended: list[End] = []
         self._resumed: list[bytes] = []
+        self.is_known: Callable[[Command], bool] = _is_unknown
+        """Whether this process knows what came of a command's run, or will."""
         self.restore()
 
     # What a task asks of every pipeline.
@@ -97,6 +109,7 @@ class ActPipeline:
         self._finished.clear()
         self._starting.clear()
         self._begun.clear()
+        self._ended.clear()
         # Nothing is decided here: the next step goes on with them.
         self._resumed = [
             queue for queue, row in self._keys.all().items() if row.blocked is Blocked.DRAINING
@@ -177,7 +190,8 @@ class ActPipeline:
         step's commit.
         """
         work = self._ready.pop(flow)
-        if self._policy(work).delivery is Delivery.AT_MOST_ONCE:
+        is_counted = self._policy(work).delivery is Delivery.AT_MOST_ONCE
+        if is_counted and self._state.get(_started_row(work.command)) is None:
             self._starting.append(work)
             return None
         return work
@@ -191,6 +205,11 @@ class ActPipeline:
         """Commands whose start is committed; call it after the commit, once."""
         begun, self._begun = self._begun, []
         return begun
+
+    def ended(self) -> list[End]:
+        """Runs that the step has decided on; call it after the commit, once."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def finish(self, work: Work, outcome: Outcome) -> None:
         """Tell how a command's run ended; the next step decides on it."""
@@ -302,7 +321,8 @@ class ActPipeline:
     def _make_ready(self, work: Work, queue: KeyQueue) -> None:
         assert queue.running is None, f"{work.command.queue!r} runs already"
         queue.running = work
-        if self._state.get(_started_row(work.command)) is not None:
+        is_begun = self._state.get(_started_row(work.command)) is not None
+        if is_begun and not self.is_known(work.command):
             # It was begun, at most once, and nobody knows what came of it.
             why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
             self._outlet.outcome(work.command, self._policy(work), UNKNOWN, why)
@@ -322,7 +342,7 @@ class ActPipeline:
     # Ends.
 
     def _end(self, work: Work, outcome: Outcome) -> None:
-        command, policy = work.command, self._policy(work)
+        command, policy, is_given_up = work.command, self._policy(work), False
         match outcome:
             case Done():
                 self._outlet.outcome(command, policy, DONE, outcome)
@@ -330,25 +350,26 @@ class ActPipeline:
             case Failed(failure=FailureClass.BUSINESS):
                 self._outlet.outcome(command, policy, FAILED, outcome)
                 self._next(work, Fate.FAILED)
-            case Failed(failure=FailureClass.TRANSIENT | FailureClass.THROTTLED):
-                self._retry(work, policy, outcome)
             case Failed(failure=FailureClass.FENCED):
                 self._ready.add(work, first=True)
+                return
             case Failed():
-                self._give_up(work, policy, outcome)
+                is_given_up = not self._retry(work, policy, outcome)
+                if is_given_up:
+                    self._give_up(work, policy, outcome)
+        self._ended.append(End(work, outcome, is_given_up))
 
-    def _retry(self, work: Work, policy: FlowPolicy, why: Failed) -> None:
-        command, now_ms = work.command, self._step.now_ms
+    def _retry(self, work: Work, policy: FlowPolicy, why: Failed) -> bool:
+        """Put it on a tier, if its failure may pass and the policy allows one more run."""
+        command, now_ms, retry = work.command, self._step.now_ms, policy.retry
+        if why.failure not in (FailureClass.TRANSIENT, FailureClass.THROTTLED):
+            return False
         counts = why.failure is FailureClass.TRANSIENT
-        if counts and command.attempt > policy.retry.retries:
-            self._give_up(work, policy, why)
-            return
-        base_ms = max(policy.retry.delay_ms(command.attempt), why.retry_after_ms or 0)
-        jitter_ms = policy.retry.jitter_ms(base_ms, f"{command.id}/{command.attempt}")
-        at_ms = now_ms + base_ms + jitter_ms
-        if policy.retry.ends_by(command.first_ms or now_ms) < at_ms:
-            self._give_up(work, policy, why)
-            return
+        base_ms = max(retry.delay_ms(command.attempt), why.retry_after_ms or 0)
+        at_ms = now_ms + base_ms + retry.jitter_ms(base_ms, f"{command.id}/{command.attempt}")
+        is_late = retry.ends_by(command.first_ms or now_ms) < at_ms
+        if is_late or (counts and command.attempt > retry.retries):
+            return False
         error = f"{why.failure.value}: {why.reason}"
         is_strict = policy.order is Order.STRICT
         next_run = NextRun(at_ms, command.attempt + counts, is_strict)
@@ -359,6 +380,7 @@ class ActPipeline:
             row.error = error
         else:
             self._next(work, Fate.RETRIED)
+        return True
 
     def _give_up(self, work: Work, policy: FlowPolicy, why: Failed) -> None:
         self._outlet.dead_letter(work.command, policy, why)
@@ -552,6 +574,10 @@ class ActPipeline:
                     count = (account.topic, run.fate)
                     sums[count] = sums.get(count, 0) + run.length
         return Effects(publish, accounts, counts, settled)
+
+
+def _is_unknown(_: Command) -> bool:
+    return False
 
 
 def _started_row(command: Command) -> bytes:
