@@ -1,0 +1,180 @@
+"""A task of the act plane: its commands run outside while its partition goes on.
+
+Theory of operation. It lives like every task (fence, restore, position, process; see
+:mod:`edo_stream.engine.task`), with three differences:
+
+- A batch is not done with when it was read. The core keeps what is in hand in windows; the offsets
+  that are committed are those below which everything is done. What does not fit a window stays in
+  the inbox without credit, and fetching pauses.
+- Between steps commands run. What may begin is asked of the core, whether it may begin now of its
+  flow's :class:`~edo_stream.engine.target.Target`; an end wakes the task, and the next step
+  commits what it leads to, many ends in one transaction.
+- Retries are overdue at once after an outage: unlike a gap's deadline, they wait for nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from aiokafka import TopicPartition
+
+from edo_stream.core.act.pipeline import ActPipeline
+from edo_stream.core.act.work import Work
+from edo_stream.core.record import Batch
+from edo_stream.engine.ports import Handed
+from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.runs import Runs
+from edo_stream.engine.target import Target, Targets
+from edo_stream.engine.task import VOID, MisplacedError, Ports, Task, TaskSpec
+
+_ASK_AGAIN_MAX_MS = 60_000
+
+
+class ActTask(Task):
+    """See the module's docstring; ``targets`` are the worker's, by flow."""
+
+    def __init__(  # noqa: PLR0913 - a composition of parts, made in one place
+        self,
+        spec: TaskSpec,
+        partition: int,
+        tables: Sequence[TaskTable],
+        pipeline: ActPipeline,
+        ports: Ports,
+        on_given_up: Callable[[str], None],
+        *,
+        targets: Targets,
+    ) -> None:
+        super().__init__(spec, partition, tables, pipeline, ports, on_given_up)
+        self._act = pipeline
+        self._targets = targets
+        self._runs = Runs(self._on_end)
+        self._act.is_known = self._runs.knows
+        self._reserved: list[Target] = []
+        """Targets that were told of runs whose start is not committed yet."""
+        self._ask_again_ms: int | None = None
+
+    async def stop(self) -> None:
+        """Let what runs end for a moment, then let go of the partition."""
+        await super().stop()
+        await self._runs.stop(patience_s=0)
+        self._leave_reserved()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether records, runs or a transaction are in its hands."""
+        return self._busy or self._runs.running > 0
+
+    def _on_end(self, work: Work, outcome: object) -> None:
+        self._act.finish(work, outcome)  # type: ignore[arg-type]  # as Runs gives it
+        self._wake.set()
+
+    async def _process(self) -> None:
+        self._runs.let_go()
+        self._leave_reserved()
+        while not self._stop.is_set():
+            await self._wait_for_work()
+            if self._stop.is_set():
+                return
+            await self._ports.pace.turn(self)
+            handed, batches = await self._take()
+            self.progress.in_hand = batches
+            self.progress.moved_at = asyncio.get_running_loop().time()
+            await self._step(batches)
+            self.progress.in_hand = ()
+            for done in handed:
+                self._ports.intake.credit(done)
+            self._begin_runs()
+
+    async def _step(self, batches: Sequence[Batch]) -> None:
+        now_ms = self._ports.now_ms()
+        before = dict(self._act.positions())
+        effects = self._act.step(batches, now_ms, now_ms)
+        for batch in batches:
+            place = TopicPartition(batch.topic, batch.partition)
+            self._expected[place] = batch.records[-1].offset + 1
+        if effects.publish or any(table.rows.changelog for table in self.tables):
+            moved = {
+                TopicPartition(topic, self.partition): offset
+                for topic, offset in self._act.positions().items()
+                if offset != before.get(topic)
+            }
+            await self._commit(effects, moved, now_ms)
+        for batch in batches:
+            self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
+        for end in self._act.ended():
+            self._runs.recorded(end.work)
+            self._targets[end.work.command.flow].decided(end.outcome, end.is_given_up)
+        for work in self._act.begun():
+            target = self._targets[work.command.flow]
+            self._reserved.remove(target)
+            self._runs.start(work, target)
+
+    def _begin_runs(self) -> None:
+        """Begin what may begin, and note when to ask again for the rest."""
+        self._ask_again_ms = None
+        for flow in self._act.ready_flows():
+            target = self._targets[flow]
+            while (command := self._act.peek(flow)) is not None:
+                if self._runs.knows(command):
+                    work = self._act.take(flow)
+                    assert work is not None, f"{command.id} runs, so its start is committed"
+                    self._runs.adopt(work)
+                    continue
+                wait_ms = target.wait_ms(self._wake.set)
+                if wait_ms:
+                    self._note_wait(min(wait_ms, _ASK_AGAIN_MAX_MS))
+                    break
+                target.begin()
+                work = self._act.take(flow)
+                if work is None:
+                    self._reserved.append(target)
+                else:
+                    self._runs.start(work, target)
+
+    def _note_wait(self, wait_ms: int) -> None:
+        at_ms = self._ports.now_ms() + wait_ms
+        if self._ask_again_ms is None or at_ms < self._ask_again_ms:
+            self._ask_again_ms = at_ms
+
+    def _leave_reserved(self) -> None:
+        for target in self._reserved:
+            target.leave()
+        self._reserved.clear()
+
+    async def _wait_for_work(self) -> None:
+        while True:
+            self._wake.clear()
+            if self._is_misplaced:
+                raise MisplacedError("the next offset is not in the log any more")
+            if self._stop.is_set() or VOID in self._epochs.values():
+                break
+            self._begin_runs()
+            due_ms, now_ms = self._act.next_due_ms(), self._ports.now_ms()
+            is_due = due_ms is not None and due_ms <= now_ms
+            if is_due or any(self._has_room(handed) for handed in self._inbox):
+                break
+            self._arm(due_ms, now_ms)
+            await self._wake.wait()
+        self._cancel_timer()
+
+    def _arm(self, due_ms: int | None, now_ms: int) -> None:
+        self._cancel_timer()
+        times = [at_ms for at_ms in (due_ms, self._ask_again_ms) if at_ms is not None]
+        if times:
+            wait_s = max(0.001, (min(times) - now_ms) / 1000)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+
+    def _has_room(self, handed: Handed) -> bool:
+        is_void = handed.epoch != self._epochs[handed.partition]
+        return is_void or self._act.room(handed.partition.topic) > 0
+
+    async def _take(self) -> tuple[list[Handed], list[Batch]]:
+        # A partition without room keeps all that it has: none is overtaken by a later one.
+        inbox, self._inbox = self._inbox, deque()
+        kept: deque[Handed] = deque()
+        for handed in inbox:
+            (self._inbox if self._has_room(handed) else kept).append(handed)
+        try:
+            return await super()._take()
+        finally:
+            self._inbox.extendleft(reversed(kept))
