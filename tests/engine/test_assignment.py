@@ -161,6 +161,65 @@ def test_disks_of_what_comes_back_stay_open_and_others_are_closed() -> None:
     on_bench(test)
 
 
+def standing_by(bench: Bench) -> list[tuple[str, int]]:
+    return sorted(bench.assignment.standbys.all)
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_a_disk_goes_from_standby_to_task_and_back_without_being_closed() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.assignment.assign([], standbys=places("changed"))
+        await settle()
+        assert standing_by(bench) == [("customers", 0)]
+        disk = bench.disks["customers-state", 0]
+        await bench.assignment.assign(places("changed"))
+        task = bench.assignment.tasks["customers", 0]
+        assert standing_by(bench) == []
+        assert [table.disk for table in task.tables] == [disk]
+        await bench.assignment.assign([], standbys=places("changed"))
+        assert standing_by(bench) == [("customers", 0)]
+        assert bench.opened == [("customers-state", 0)]
+        assert not disk.is_closed
+
+    on_bench(test)
+
+
+def test_nobody_stands_by_for_a_task_of_its_own() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.assignment.assign(
+            places("changed"), standbys=places("changed", "placed", "unknown", numbers=(0, 1))
+        )
+        assert bench.running == [("customers", 0)]
+        assert standing_by(bench) == [("customers", 1), ("orders", 0), ("orders", 1)]
+
+    on_bench(test)
+
+
+def test_the_disk_of_a_standby_that_goes_elsewhere_is_closed() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.assignment.assign([], standbys=places("changed", numbers=(0, 1)))
+        await settle()
+        await bench.assignment.assign([], standbys=places("changed", numbers=(1,)))
+        assert bench.kept == {("customers-state", 1)}
+
+    on_bench(test)
+
+
+def test_standbys_stand_still_while_a_task_is_taken_over() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.assignment.assign(places("placed", "paid"), standbys=places("changed"))
+        await settle()
+        # The task waits for its transactional id: the disk of the standby is not opened yet.
+        assert bench.opened == [("orders-state", 0)]
+        assert bench.follower.starts == []
+
+    on_bench(test)
+
+
 def test_a_new_assignment_stops_the_tasks_of_the_one_before() -> None:
     async def test(bench: Bench) -> None:
         await bench.assignment.assign(places("changed"))

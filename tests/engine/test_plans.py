@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 
 from edo_stream.core.contract import DAY_MS, Start
+from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.state import Table
+from edo_stream.core.task import TaskRow, save_task
 from edo_stream.engine.admin import Wanted
-from edo_stream.engine.plans import group_plans, wanted_topics
+from edo_stream.engine.plans import expire_ids, group_plans, wanted_topics
 from edo_stream.engine.task import TaskSpec
 from edo_stream.registry import Registry, load
+from tests.engine.memory import MemoryDisk
 
 CONTRACT = """\
 name: {name}
@@ -102,3 +106,32 @@ def test_the_changelog_of_the_ids_is_kept_for_twice_the_time_to_live(registry: R
 def test_three_copies_want_two_in_sync(registry: Registry, replication: int, in_sync: str) -> None:
     topic = wanted(registry, replication)["app-orders-state-changelog"]
     assert (topic.replication, topic.config["min.insync.replicas"]) == (replication, in_sync)
+
+
+def test_a_standby_forgets_the_ids_that_its_task_has_forgotten() -> None:
+    state, ids = MemoryDisk(), MemoryDisk()
+    rows = {
+        name: value
+        for expiry_s in range(100)
+        for name, value in expand_ids(
+            b"%04d" % expiry_s, expiry_s.to_bytes(4, "big") + b"%016d" % expiry_s
+        )
+    }
+    ids.write({**rows}, 7, 0)
+    row = TaskRow(stream_ms=60_000)
+    tables = [Table(state), Table(ids, expand_ids)]
+    save_task(tables[0], row)
+    state.write(tables[0].local, 7, 0)
+
+    for turn in expire_ids(tables):
+        assert turn is None
+        # Bounded, whatever there is to forget.
+        assert 0 < len(tables[1].local) < 50
+        ids.write(tables[1].local, None, 0)
+        tables[1].settle()
+
+    # What is on disk now is what the task has: all that expires later than its stream time.
+    assert sorted(int.from_bytes(ids.rows[key], "big") for key in ids.rows if key[:1] == b"d") == [
+        *range(61, 100)
+    ]
+    assert ids.offset() == 7

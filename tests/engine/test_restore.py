@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 
 from edo_stream.core.dedupe import expand_ids
 from edo_stream.core.state import as_is
+from edo_stream.engine.ports import ChangelogRecord, DiskError
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, Restored, TaskTable, restore
 from tests.engine.memory import MemoryChangelog, MemoryDisk
 
@@ -90,3 +93,30 @@ def test_a_disk_older_than_the_tombstones_is_wiped(beyond_ms: int, wiped: int) -
     restored(TaskTable(PLACE, disk, as_is), changelog)
     assert disk.wiped == wiped
     assert changelog.read_from == [0 if wiped else 6]
+
+
+def test_a_restore_that_cannot_write_closes_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+
+    class Changelog(MemoryChangelog):
+        async def read(
+            self, partition: TopicPartition, start: int, end: int
+        ) -> AsyncGenerator[Sequence[ChangelogRecord], None]:
+            try:
+                async for part in super().read(partition, start, end):
+                    yield part
+            finally:
+                closed.append(True)
+
+    def full(*_: Any) -> None:
+        raise DiskError("no space left")
+
+    async def run() -> None:
+        target = table()
+        monkeypatch.setattr(target.disk, "write", full)
+        with pytest.raises(DiskError):
+            await restore(target, Changelog({0: (b"a", b"1")}, 0, 1), NOW_MS)
+        # At once, not when the reader is collected.
+        assert closed == [True]
+
+    asyncio.run(run())
