@@ -270,7 +270,7 @@ class TaskConsumer(driver.Consumer):
         self._outstanding[partition] = (records, size_bytes)
         if (records >= RECORDS_HIGH or size_bytes >= BYTES_HIGH) and partition not in self._paused:
             self._paused.add(partition)
-            await self._in_thread(lambda: self._set_paused(partition, True))
+            await self._in_thread(lambda: self._pause_or_resume(partition))
         message = self._to_message(partition, batch.records[-1])
         event = self.app.create_event(None, batch, None, message)
         conductor = cast(Conductor, self.app.topics)
@@ -278,11 +278,15 @@ class TaskConsumer(driver.Consumer):
             message.incref()
             await channel.queue.put(event)
 
-    async def _set_paused(self, partition: TopicPartition, is_paused: bool) -> None:
+    async def _pause_or_resume(self, partition: TopicPartition) -> None:
+        """Do as ``_paused`` says by now: of two calls, whichever comes last does the right thing.
+
+        A resume that was asked for earlier may come later than a pause.
+        """
         # aiokafka's own pause: Faust's loses what was already fetched.
         client = self._client()
         if partition in client.assignment():
-            (client.pause if is_paused else client.resume)(partition)
+            (client.pause if partition in self._paused else client.resume)(partition)
 
     # -- port Intake
 
@@ -315,7 +319,7 @@ class TaskConsumer(driver.Consumer):
         if partition in self._paused and records <= RECORDS_LOW and size_bytes <= BYTES_LOW:
             self._paused.discard(partition)
             resume = asyncio.ensure_future(
-                self._in_thread(lambda: self._set_paused(partition, False))
+                self._in_thread(lambda: self._pause_or_resume(partition))
             )
             self._resuming.add(resume)
             resume.add_done_callback(self._resuming.discard)
