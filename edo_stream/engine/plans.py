@@ -50,7 +50,7 @@ def _plan(registry: Registry, group: Group, shared: TaskSpec) -> GroupPlan:
     starts = {topic: contract.start for topic, contract in contracts.items()}
     spec = shared.of_group(group.name, {**starts, control: _EARLIEST})
     tables = group_tables(shared.app, group.name)
-    return GroupPlan(spec, group.partitions, tables, make_pipeline, expire_ids)
+    return GroupPlan(spec, group.partitions, tables, make_pipeline, expire=expire_ids)
 
 
 def expire_ids(tables: Sequence[Table]) -> Iterator[None]:
