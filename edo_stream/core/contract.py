@@ -13,6 +13,11 @@ class Codec(Enum):
 
     CLOUDEVENTS = "cloudevents"
     DEBEZIUM = "debezium"
+    S3 = "s3"
+    MINIO = "minio"
+    GCS = "gcs"
+    AZURE_BLOB = "azure-blob"
+    EVENTBRIDGE = "eventbridge"
 
 
 class OnTimeout(Enum):

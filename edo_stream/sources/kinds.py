@@ -23,7 +23,7 @@ from typing import Final
 from edo_stream.core.contract import Contract
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.record import Record
-from edo_stream.sources import cloudevents, debezium
+from edo_stream.sources import azure, cloudevents, debezium, eventbridge, gcs, s3
 
 Decode = Callable[[Record], Decoded]
 """One fate for a record."""
@@ -46,9 +46,18 @@ class Kind:
     """For formats that can carry several events in one message."""
 
 
+def _of_messages(summary: str, read: Callable[[Contract], Read]) -> Kind:
+    return Kind(summary, lambda contract: only(read(contract)), read)
+
+
 KINDS: Final[dict[str, Kind]] = {
     "cloudevents": Kind("CloudEvents 1.0, binary and structured mode", cloudevents.decoder),
     "debezium": Kind("row changes of Debezium, JSON", debezium.decoder),
+    "s3": _of_messages("objects created in S3: bare, by SNS, SQS or EventBridge", s3.reader),
+    "minio": _of_messages("objects created in MinIO", s3.reader),
+    "gcs": _of_messages("objects created in Google Cloud Storage: Pub/Sub, Eventarc", gcs.reader),
+    "azure-blob": _of_messages("objects created in Azure Blob Storage: Event Grid", azure.reader),
+    "eventbridge": _of_messages("events of Amazon EventBridge, any source", eventbridge.reader),
 }
 
 
