@@ -24,29 +24,28 @@ from edo_stream.core.record import Batch
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.runs import Runs
-from edo_stream.engine.target import Target, Targets
-from edo_stream.engine.task import VOID, MisplacedError, Ports, Task, TaskSpec
+from edo_stream.engine.target import Target
+from edo_stream.engine.task import VOID, Decider, MisplacedError, Ports, Task, TaskSpec
 
 _ASK_AGAIN_MAX_MS = 60_000
 
 
 class ActTask(Task):
-    """See the module's docstring; ``targets`` are the worker's, by flow."""
+    """See the module's docstring; its pipeline is an :class:`ActPipeline`."""
 
     def __init__(  # noqa: PLR0913 - a composition of parts, made in one place
         self,
         spec: TaskSpec,
         partition: int,
         tables: Sequence[TaskTable],
-        pipeline: ActPipeline,
+        pipeline: Decider,
         ports: Ports,
         on_given_up: Callable[[str], None],
-        *,
-        targets: Targets,
     ) -> None:
         super().__init__(spec, partition, tables, pipeline, ports, on_given_up)
+        assert isinstance(pipeline, ActPipeline)
         self._act = pipeline
-        self._targets = targets
+        self._targets = ports.targets
         self._runs = Runs(self._on_end)
         self._act.is_known = self._runs.knows
         self._reserved: list[Target] = []
@@ -68,9 +67,13 @@ class ActTask(Task):
         self._act.finish(work, outcome)  # type: ignore[arg-type]  # as Runs gives it
         self._wake.set()
 
-    async def _process(self) -> None:
+    async def _reset(self, error: Exception) -> None:
+        # At once: what ends from here on is of no command that the core has in hand.
         self._runs.let_go()
         self._leave_reserved()
+        await super()._reset(error)
+
+    async def _process(self) -> None:
         while not self._stop.is_set():
             await self._wait_for_work()
             if self._stop.is_set():

@@ -49,6 +49,7 @@ class GroupPlan:
     tables: Sequence[GroupTable]
     make_pipeline: Callable[[int, Sequence[Table]], Decider]
     """Takes the partition and the tables in the order above."""
+    make_task: type[Task] = Task
     expire: Callable[[Sequence[Table]], Iterable[None]] = _nothing_expires
     """Takes the tables of a standby: see :class:`edo_stream.engine.standby.StandbyPlan`."""
 
@@ -177,7 +178,9 @@ class Assignment:
         plan = self._plans[group]
         tables = self._open_tables(group, partition)
         pipeline = plan.make_pipeline(partition, [table.rows for table in tables])
-        return Task(plan.spec, partition, tables, pipeline, self._ports, self._on_given_up)
+        return plan.make_task(
+            plan.spec, partition, tables, pipeline, self._ports, self._on_given_up
+        )
 
     def _standby_plan(self, group: str, partition: int) -> StandbyPlan:
         return StandbyPlan(partial(self._open_tables, group, partition), self._plans[group].expire)

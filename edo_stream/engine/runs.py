@@ -14,11 +14,15 @@ from edo_stream.core.act.outcome import Failed, FailureClass, Outcome
 from edo_stream.core.act.work import Work
 from edo_stream.engine.target import Target
 
-_Name = tuple[str, str, int, int]
+_ENDED_MAX = 10_000
+"""Ends whose command never comes again: their commit was unknown, and had succeeded."""
+
+_Name = tuple[str, str, int, int, int]
 
 
 def _name_of(command: Command) -> _Name:
-    return command.flow, command.id, command.attempt, command.redrive
+    # Throttled, it comes again as the same attempt, but due at another time.
+    return command.flow, command.id, command.attempt, command.redrive, command.due_ms
 
 
 class Runs:
@@ -65,6 +69,8 @@ class Runs:
         if isinstance(outcome, Failed) and outcome.failure is FailureClass.FENCED:
             return
         self._ended[name] = outcome
+        if len(self._ended) > _ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
         work = self._in_hand.get(name)
         if work is not None:
             self._on_end(work, outcome)

@@ -42,6 +42,7 @@ from edo_stream.engine.ports import (
     ProducerFactory,
 )
 from edo_stream.engine.restore import TaskTable, restore
+from edo_stream.engine.target import Targets
 from edo_stream.engine.transaction import (
     Change,
     FencedError,
@@ -126,6 +127,8 @@ class Ports:
     batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
     """Topics whose ``max.message.bytes`` is below the default."""
     hooks: Hooks = field(default_factory=Hooks)
+    targets: Targets = field(default_factory=dict)
+    """What the worker's act tasks run commands by."""
 
 
 @dataclass(frozen=True, slots=True)

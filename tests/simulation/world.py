@@ -24,6 +24,7 @@ from edo_stream.engine.assignment import Assignment, GroupPlan, GroupTable
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
+from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Phase, Ports, Task, TaskSpec
 from tests.simulation.broker import Broker
 from tests.simulation.disk import Platter, SimulatedDisk
@@ -214,6 +215,10 @@ class World:
             accepted_losses=scenario.accepted_losses,
         )
         return GroupPlan(spec, group.partitions, tables, make_pipeline)
+
+    def targets_of(self, worker: "Worker") -> Targets:
+        """What the act tasks of a worker run commands by."""
+        return {}
 
     # -- the course of things
 
@@ -474,6 +479,7 @@ class Worker:
             now_ms=world.now_ms,
             pace=Pace(),
             hooks=Hooks(stood_by=lambda _, records: self._stood_by(records)),
+            targets=world.targets_of(self),
         )
         follower = SimulatedFollower(machinery, scenario.fetch_records_max * 2)
         self.assignment = Assignment(world.plans, ports, follower, self._open_disk, self._give_up)

@@ -1,0 +1,305 @@
+"""The act plane in the world: real act tasks, executors that take time and fail, the same blows.
+
+What an executor does is written down outside of all workers, as the outside world would see it.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+from aiokafka import TopicPartition
+
+from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.act.breaker import BreakerPolicy
+from edo_stream.core.act.command import Command
+from edo_stream.core.act.ladder import Ladder, RetryPolicy
+from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
+from edo_stream.core.act.pipeline import ActPipeline
+from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order
+from edo_stream.core.contract import Start
+from edo_stream.core.state import as_is
+from edo_stream.core.task import TASK_KEY, InternalTopics, TaskIdentity
+from edo_stream.engine.act import ActTask
+from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.target import Protection, Target, Targets
+from edo_stream.engine.task import TaskSpec
+from tests.simulation.broker import Entry, NewRecord
+from tests.simulation.judge import ACCOUNTS, GAPS
+from tests.simulation.load import START_MS, Arrival, Group
+from tests.simulation.scenario import scenario_of
+from tests.simulation.world import (
+    APP,
+    SESSION_TIMEOUT_S,
+    TRANSACTION_TIMEOUT_S,
+    Scenario,
+    Worker,
+    World,
+)
+
+TIERS = {300: "edo.retry.act.300ms", 600: "edo.retry.act.600ms", 1_200: "edo.retry.act.1200ms"}
+FLOWS = ("ship", "bill")
+_LETTERS = "edo.dead"
+_CHANGELOG = f"{APP}-act-state-changelog"
+_NAME = "act"
+
+
+class BugError(Exception):
+    """An executor that raises what it should not; the simulation wants that logged."""
+
+
+class Run(NamedTuple):
+    """An executor's call, as the outside sees it."""
+
+    at_ms: int
+    command_id: str
+    attempt: int
+    process: str
+
+
+@dataclass(frozen=True)
+class ActGroup(Group):
+    """A group of the act plane; ``spec`` says all."""
+
+    spec: ActSpec
+
+    @property
+    def topics(self) -> list[str]:
+        commands = [flow.commands for flow in self.spec.flows.values()]
+        return [*commands, *self.spec.tiers.values(), self.control]
+
+
+def act_group(random: Random) -> ActGroup:
+    """A group of two flows with any policies."""
+    retry = RetryPolicy(300, 2, 1_200, random.randrange(4), jitter=random.choice((0.0, 0.5)))
+    flows = {
+        flow: FlowPolicy(
+            flow=flow,
+            owner="simulation",
+            commands=f"edo.commands.{flow}",
+            outcomes=f"edo.outcomes.{flow}",
+            dead_letters=f"edo.dead.{flow}",
+            order=random.choice((Order.STRICT, Order.STRICT, Order.RELAXED)),
+            delivery=random.choice(list(Delivery)),
+            retry=retry,
+            parked_per_key_max=random.choice((1, 100)),
+        )
+        for flow in FLOWS
+    }
+    spec = ActSpec(
+        flows,
+        Ladder(tuple(TIERS)),
+        TIERS,
+        _LETTERS,
+        window_max=random.choice((3, 1_000)),
+        parked_max=random.choice((4, 1_000)),
+    )
+    return ActGroup(_NAME, random.choice((1, 2, 3)), (), spec)
+
+
+def act_scenario_of(seed: int) -> Scenario:
+    """The scenario of a seed: the blows of the decide plane's, the load of the act plane."""
+    scenario = scenario_of(seed)
+    random = Random(f"{seed} act")
+    group = act_group(random)
+    arrivals = []
+    moments = sorted(random.uniform(0, 12.0) for _ in range(random.randrange(1, 9)))
+    for number in range(random.randrange(5, 60)):
+        flow, key = random.choice(FLOWS), f"k{random.randrange(4)}"
+        at_s = random.choice(moments)
+        headers = (("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t"))
+        record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b"{}", headers)
+        place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
+        arrivals.append(Arrival(at_s, place, [record]))
+    # A wiped disk is restored, retention only takes what was read: all blows mean the same here.
+    scenario.groups = [group]
+    scenario.arrivals = sorted(arrivals, key=lambda arrival: arrival.at_s)
+    scenario.standbys = 0
+    return scenario
+
+
+class ActWorld(World):
+    """The world with one act group; judged by its own rules."""
+
+    def __init__(self, seed: int, keeps_trace: bool = False) -> None:
+        self.runs: list[Run] = []
+        self.executors = Random(f"{seed} executors")
+        super().__init__(act_scenario_of(seed), keeps_trace)
+
+    @property
+    def group(self) -> ActGroup:
+        (group,) = self.scenario.groups
+        assert isinstance(group, ActGroup)
+        return group
+
+    def fail(self, message: str) -> None:
+        if not message.startswith("BUG: BugError"):
+            super().fail(message)
+
+    def _create_topics(self) -> None:
+        broker, partitions = self.broker, self.group.partitions
+        for topic in (ACCOUNTS, GAPS):
+            broker.create(topic, 2)
+        for flow in self.group.spec.flows.values():
+            broker.create(flow.outcomes, partitions)
+            broker.create(flow.dead_letters, partitions)
+        for topic in (*self.group.topics, _LETTERS, _CHANGELOG):
+            broker.create(topic, partitions)
+        self.tables["act-state"] = (_CHANGELOG, as_is)
+
+    def _plan(self, group: Group) -> GroupPlan:
+        assert isinstance(group, ActGroup)
+        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
+        act_spec = group.spec
+
+        def make_pipeline(partition: int, rows: Any) -> ActPipeline:
+            return ActPipeline(TaskIdentity(APP, _NAME, partition), act_spec, rows[0], internal)
+
+        spec = TaskSpec(
+            app=APP,
+            group=_NAME,
+            sources={topic: Start() for topic in group.topics},
+            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            batch_records_max=self.scenario.batch_records_max,
+        )
+        tables = [GroupTable("act-state", _CHANGELOG, as_is)]
+        return GroupPlan(spec, group.partitions, tables, make_pipeline, ActTask)
+
+    def targets_of(self, worker: Worker) -> Targets:
+        random = self.executors
+
+        async def execute(command: Command) -> Outcome:
+            run = Run(self.now_ms(), command.id, command.attempt, worker.process.name)
+            self.say(f"{worker.process} runs {command.id}, attempt {command.attempt}")
+            self.runs.append(run)
+            await asyncio.sleep(random.choice((0.0, 0.001, 0.05, 1.0)) * random.random())
+            if random.random() < 0.03:
+                raise BugError("an executor's bug")
+            kinds = (
+                Done(b"{}"),
+                Failed(FailureClass.TRANSIENT, "t"),
+                Failed(FailureClass.THROTTLED, "h", retry_after_ms=random.choice((100, 2_000))),
+                Failed(FailureClass.BUSINESS, "b"),
+                Failed(FailureClass.POISON, "p"),
+            )
+            return random.choices(kinds, (6.0, 3.0, 0.5, 0.5, 0.5))[0]
+
+        protection = Protection(
+            concurrency=random.choice((1, 2, 50)),
+            timeout_s=random.choice((0.5, 30.0)),
+            breaker=BreakerPolicy(open_ms=200, open_max_ms=800, consecutive=4),
+            letters_max=1_000_000,
+        )
+        return {flow: Target(flow, execute, protection, self.now_ms) for flow in FLOWS}
+
+    def _restless(self) -> str | None:
+        for number in range(self.group.partitions):
+            task = self._task(_NAME, number)
+            if isinstance(task, ActTask) and (task.has_work or task._act.ready_flows()):
+                return f"{task.name}: commands run, or are about to"
+        return super()._restless()
+
+    def _judge(self) -> None:
+        judge_act(self)
+        for number in range(self.group.partitions):
+            worker = self._owner(_NAME, number)
+            assert worker is not None
+            rows = self.platter(worker.machine, "act-state", number).rows
+            if left := [row for row in rows if row != TASK_KEY]:
+                self.fail(f"act-{number}: rows outlive their commands: {left}")
+
+
+def judge_act(world: ActWorld) -> None:
+    """Each command has one end, in order; no run is early, unannounced, or once too often."""
+    sent = [
+        (entry.headers[0][1] or b"").decode()
+        for place, log in world.broker.logs.items()
+        if place.topic.startswith("edo.commands.")
+        for entry in log.committed()
+    ]
+    ends: dict[str, list[Entry]] = defaultdict(list)
+    announced: dict[tuple[str, int], list[int]] = defaultdict(list)
+    entries = sorted(
+        (entry for log in world.broker.logs.values() for entry in log.committed()),
+        key=lambda entry: entry.appended_at,
+    )
+    for entry in entries:
+        headers = {name: (value or b"").decode() for name, value in entry.headers}
+        if entry.topic.startswith(("edo.outcomes.", "edo.dead")):
+            ends[headers.get("ce_causationid") or headers["ce_id"]].append(entry)
+        elif entry.topic in TIERS.values():
+            at_ms = int(headers.get("edo-not-before-ms") or headers["edo-due-ms"])
+            announced[headers["ce_id"], int(headers["edo-attempt"])].append(at_ms)
+    for command_id in sent:
+        if len(ends.get(command_id, [])) != 1:
+            world.fail(f"{command_id} has {len(ends.get(command_id, []))} ends")
+    _judge_order(world, sent, ends)
+    _judge_runs(world, ends, announced)
+    _judge_fates(world)
+
+
+def _judge_order(world: ActWorld, sent: list[str], ends: Mapping[str, list[Entry]]) -> None:
+    last: dict[tuple[str, str], tuple[int, str]] = {}
+    for command_id in sent:
+        flow, key, _ = command_id.split("/")
+        if world.group.spec.flows[flow].order is Order.RELAXED or command_id not in ends:
+            continue
+        # Outcomes and dead letters are in logs of their own: time and offset order both.
+        found = ends[command_id][0]
+        before = last.get((flow, key))
+        if before is not None and found.appended_at < before[0]:
+            world.fail(f"{command_id} ended before {before[1]}")
+        last[flow, key] = (found.appended_at, command_id)  # type: ignore[assignment]
+
+
+def _judge_runs(
+    world: ActWorld,
+    ends: Mapping[str, list[Entry]],
+    announced: Mapping[tuple[str, int], list[int]],
+) -> None:
+    times = Counter((run.command_id, run.attempt) for run in world.runs)
+    for run in world.runs:
+        flow = world.group.spec.flows[run.command_id.split("/")[0]]
+        due = announced.get((run.command_id, run.attempt), [])
+        if run.attempt > 1 and (not due or run.at_ms < min(due)):
+            world.fail(f"{run}: announced for {due}")
+        allowed = len(due) + (run.attempt == 1)
+        count = times[run.command_id, run.attempt]
+        if flow.delivery is Delivery.AT_MOST_ONCE and count > allowed:
+            world.fail(f"{run}: {count} runs, {allowed} allowed")
+        if run.attempt > flow.retry.retries + 1:
+            world.fail(f"{run}: more attempts than {flow.retry.retries + 1}")
+
+
+def _judge_fates(world: ActWorld) -> None:
+    accounts = [
+        msgspec.json.decode(entry.value or b"", type=Account)
+        for place, log in world.broker.logs.items()
+        for entry in log.committed()
+        if place.topic == ACCOUNTS
+    ]
+    read, settled = _fates(accounts, "runs"), _fates(accounts, "settled")
+    twice = [name for fates in (read, settled) for name, found in fates.items() if len(found) > 1]
+    if twice:
+        world.fail(f"accounted for twice: {twice}")
+    held = {name for name, found in read.items() if found == [Fate.HELD.value]}
+    if held != set(settled):
+        world.fail(f"held and not settled, or settled and not held: {held ^ set(settled)}")
+    for place, log in world.broker.logs.items():
+        missing = [entry.offset for entry in log.committed() if (*place, entry.offset) not in read]
+        if missing and place.topic in world.group.topics:
+            world.fail(f"{place} {missing}: no fate")
+
+
+def _fates(accounts: list[Account], part: str) -> dict[tuple[str, int, int], list[str]]:
+    fates: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    for account in accounts:
+        for run in getattr(account, part):
+            for offset in range(run.offset, run.offset + run.length):
+                fates[account.topic, account.partition, offset].append(run.fate)
+    return fates
