@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from edo_stream.cli import audit, gap, lag, local, schedule, status, topics, webhook
+from edo_stream.cli import audit, compatible, gap, lag, local, schedule, status, topics, webhook
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
@@ -18,6 +18,9 @@ app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(topics.app, name="topics")
+# A contract is the topic's: both names lead to the same commands.
+app.add_typer(topics.app, name="contracts")
+topics.app.command("compatible")(compatible.compatible)
 app.add_typer(webhook.app, name="webhook")
 app.command("audit")(audit.audit)
 app.command("lag")(lag.lag)
