@@ -1,5 +1,6 @@
 """What a worker needs of its process and machine before it starts."""
 
+import asyncio
 import fcntl
 import gc
 import logging
@@ -13,6 +14,7 @@ log = logging.getLogger(__name__)
 
 #: With less, a worker would take partitions over only to leave again.
 _FREE_BYTES_MIN = 32 << 20
+_LEAVER_POLL_S = 0.1
 _FILES_OF_A_WORKER = 128
 #: Connections of a task's producer, and files of its two RocksDBs.
 _FILES_OF_A_TASK = 24
@@ -46,11 +48,36 @@ class UnusableError(Exception):
     """Something that the worker needs is taken or cannot be used; says what, and what to do."""
 
 
+class TakenError(UnusableError):
+    """Another process has it now, and may be about to leave."""
+
+
+async def claim_directory_of_a_leaver(directory: Path, patience_s: float) -> int:
+    """Do as :func:`claim_directory`, and give a worker that is stopping time to leave.
+
+    In a rolling restart the next worker may start on the same disk before the last one has ended.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    has_said_so = False
+    while True:
+        try:
+            return claim_directory(directory)
+        except TakenError as error:
+            if loop.time() >= deadline:
+                raise
+            if not has_said_so:
+                log.warning("waiting %.0f s at most: %s", patience_s, error)
+                has_said_so = True
+        await asyncio.sleep(_LEAVER_POLL_S)
+
+
 def claim_directory(directory: Path) -> int:
     """Lock a worker's data directory for as long as the process lives; returns the lock.
 
     Raises:
-        UnusableError: another worker has it, or it cannot be written, or is full.
+        TakenError: another worker has it.
+        UnusableError: it cannot be written, or is full.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -72,7 +99,7 @@ def claim_directory(directory: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
-        raise UnusableError(
+        raise TakenError(
             f"{directory} is in use by another worker: give each worker a data directory of its "
             "own (EDO_DATA)"
         ) from error

@@ -27,7 +27,7 @@ from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.process import (
     UnusableError,
-    claim_directory,
+    claim_directory_of_a_leaver,
     prepare_process,
     require_port,
 )
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 #: sysexits.h: the process ends for a reason that a restart may or may not mend.
 _EX_TEMPFAIL = 75
 _EX_CONFIG = 78
+#: A worker that stops ends its transactions and closes its disks in less.
+_LEAVER_S = 10.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ class Preparation(Service):
         app, settings = self._app, self._app.worker_settings
         prepare_process(tasks_max=sum(plan.partitions for plan in app.plans.values()))
         try:
-            self._lock = claim_directory(Path(app.conf.datadir))
+            self._lock = await claim_directory_of_a_leaver(Path(app.conf.datadir), _LEAVER_S)
             if app.conf.web_enabled:
                 require_port(str(app.conf.web_bind), app.conf.web_port)
             limits = await prepare(settings.access, app.wanted)

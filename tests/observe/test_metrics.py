@@ -10,7 +10,7 @@ from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.effects import Effects
 from edo_stream.observe.histogram import Histogram
 from edo_stream.observe.metrics import DECLARED, Metrics, MetricsPage, metrics_table
-from edo_stream.views import Failure, Phase
+from edo_stream.views import Failure, Phase, StandbyPhase, StandbyView
 from tests.observe.look import source, task, worker
 
 NOW_MS = 1_700_000_000_000
@@ -92,6 +92,22 @@ def test_gauges_show_where_the_worker_stands() -> None:
     assert 'edo_task_refused{group="g",partition="1"} 1.0' in lines
     assert 'edo_rocksdb_file_bytes{group="g",partition="1"} 100.0' in lines
     assert 'edo_worker_info{app="edo-decide",version="1"} 1.0' in lines
+
+
+def test_standbys_show_how_far_behind_they_are() -> None:
+    metrics = Metrics()
+    metrics.stood_by("g", 3)
+    metrics.stood_by("g", 4)
+    assert value(metrics, "edo_standby_records_total", group="g") == 7
+
+    standbys = (
+        StandbyView("g", 1, StandbyPhase.FOLLOWING, lag_records=12, applied_records=7),
+        StandbyView("g", 2, StandbyPhase.WAITING, lag_records=None, applied_records=0),
+    )
+    page = MetricsPage(metrics, lambda: worker(standbys=standbys), lambda: NOW_MS)
+    text = page().body.decode()
+    assert 'edo_standby_lag_records{group="g",partition="1"} 12.0' in text
+    assert 'edo_standby_lag_records{group="g",partition="2"}' not in text
 
 
 def test_what_is_not_known_is_not_shown() -> None:
