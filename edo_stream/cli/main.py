@@ -8,7 +8,18 @@ import sys
 
 import typer
 
-from edo_stream.cli import audit, compatible, gap, lag, local, schedule, status, topics, webhook
+from edo_stream.cli import (
+    audit,
+    compatible,
+    gap,
+    lag,
+    local,
+    schedule,
+    source,
+    status,
+    topics,
+    webhook,
+)
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
@@ -17,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(source.app, name="source")
 app.add_typer(topics.app, name="topics")
 # A contract is the topic's: both names lead to the same commands.
 app.add_typer(topics.app, name="contracts")

@@ -17,6 +17,7 @@ from edo_stream.core.event import Event
 from edo_stream.core.record import Record
 from edo_stream.sources.attributes import has_forbidden_characters
 from edo_stream.sources.cloudevents import CORE_HEADERS
+from edo_stream.sources.connect_json import unwrapped
 from edo_stream.sources.json_data import parse
 from edo_stream.sources.log_position import place_of
 from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
@@ -128,28 +129,14 @@ def digest_of(*parts: bytes) -> str:
     return sha256(b"\x1f".join(parts)).hexdigest()[:32]
 
 
-class _KeyParts(msgspec.Struct, gc=False):
-    schema: msgspec.Raw = msgspec.Raw(b"")
-    payload: msgspec.Raw = msgspec.Raw(b"")
-
-
-_KEY: Final = msgspec.json.Decoder(_KeyParts)
-
-
 def key_text(key: bytes | None) -> str | None:
     """The row's key for people: its JSON without schema, or the text, or the bytes in hex."""
     if not key:
         return None
     try:
-        found = key.decode()
-        parts = _KEY.decode(key)
-        # A bare key may have columns of these names; a schema is an object.
-        if parts.payload and bytes(parts.schema).startswith(b"{"):
-            found = bytes(parts.payload).decode()
+        found = unwrapped(key).decode()
     except UnicodeDecodeError:
         return key.hex()
-    except (msgspec.DecodeError, RecursionError):
-        found = key.decode()
     return key.hex() if has_forbidden_characters(found) else found
 
 

@@ -12,10 +12,9 @@ place. Any other null is a tombstone, which follows a delete and is no fact of i
 
 from typing import Any, Final
 
-import orjson
-
 from edo_stream.core.record import Record
 from edo_stream.sources.attributes import has_forbidden_characters
+from edo_stream.sources.connect_json import header_value
 from edo_stream.sources.debezium_change import (
     Change,
     digest_of,
@@ -37,7 +36,6 @@ _CONNECTORS: Final = (
     ("file", "mysql"),
     ("ord", "mongodb"),
 )
-_HEADER_BYTES_MAX: Final = 4_096
 
 
 def is_flat_delete(record: Record) -> bool:
@@ -93,16 +91,9 @@ def _kept(row: dict[str, Any], record: Record) -> dict[str, Any]:
 
 
 def _header(value: bytes | None) -> Any:
-    """A header as Connect's converters write it: text, JSON, or JSON with its schema."""
-    if value is None or len(value) > _HEADER_BYTES_MAX:
-        return None
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value.decode("utf-8", "replace")
-    if isinstance(found, dict) and "payload" in found and "schema" in found:
-        return found["payload"]
-    return found
+    found = header_value(value)
+    is_number = isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < 20
+    return int(found) if is_number else found
 
 
 def _verb(kept: dict[str, Any]) -> str:
