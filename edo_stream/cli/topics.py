@@ -1,21 +1,30 @@
-"""`edo topics`: the topics that the contracts and the engine need, at the broker."""
+"""`edo contracts`, `edo topics`: the catalog of events, in files and at the broker.
+
+One group of verbs under two names.
+"""
 
 import asyncio
 
 import typer
 from rich.table import Table
 
+from edo_stream.cli import contracts_data, contracts_lint, contracts_show
 from edo_stream.cli.environment import Environment, unreachable
 from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin, PreparationError, Wanted
 from edo_stream.engine.plans import wanted_topics
 
-app = typer.Typer(no_args_is_help=True, help="Topics that the contracts need, at the broker.")
+app = typer.Typer(no_args_is_help=True)
+app.command("lint")(contracts_lint.lint)
+app.command("owners")(contracts_show.owners)
+app.command("schema")(contracts_show.schema)
+app.command("show")(contracts_show.show)
+app.command("validate")(contracts_data.validate)
 
 
 @app.callback()
 def topics() -> None:
-    """Topics that the contracts need, at the broker."""
+    """Contracts of topics: reviewed as files, applied at the broker."""
 
 
 @app.command()

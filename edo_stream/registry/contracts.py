@@ -19,7 +19,7 @@ from edo_stream.core.contract import (
     OrderingPolicy,
     SequenceOrder,
 )
-from edo_stream.registry.declaration import ORDERING_KEYS, Declaration, Ordering
+from edo_stream.registry.declaration import ORDERING_KEYS, Declaration, Emit, Ordering
 from edo_stream.registry.document import Document
 from edo_stream.registry.mistakes import find_mistake
 from edo_stream.registry.names import INTERNAL_PREFIX
@@ -101,11 +101,14 @@ def _find_meaningless(document: Document) -> None:
 
 def topic_of(declaration: Declaration, file: Path) -> Topic | None:
     """The topic in the words of the core; ``None`` for one that no worker reads."""
-    emit = declaration.emit
-    if emit is None:
-        return None
+    return None if declaration.emit is None else Topic(contract_of(declaration), declaration, file)
+
+
+def contract_of(declaration: Declaration) -> Contract:
+    """What the core is told; of a topic that no worker reads, ``emit`` is the topic itself."""
+    emit = declaration.emit or Emit(topic=declaration.name)
     dedupe = declaration.dedupe
-    contract = Contract(
+    return Contract(
         topic=declaration.name,
         owner=declaration.owner,
         group=declaration.group or declaration.name,
@@ -123,7 +126,6 @@ def topic_of(declaration: Declaration, file: Path) -> Topic | None:
         record_bytes_max=declaration.record_bytes_max,
         start=declaration.start,
     )
-    return Topic(contract, declaration, file)
 
 
 def dead_letters_of(declaration: Declaration) -> str:

@@ -11,7 +11,7 @@ Every field has a description: ``docs/contract.schema.json`` gives it to editors
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from edo_stream.core.contract import DAY_MS, Codec, Start
 from edo_stream.registry.names import (
@@ -27,7 +27,7 @@ from edo_stream.registry.names import (
     VersionKey,
     VersionNumber,
 )
-from edo_stream.registry.quantity import Duration, Size, time_ms
+from edo_stream.registry.quantity import Duration, Size, time_ms, time_text
 
 #: Keys of ``ordering`` that mean something with each policy.
 ORDERING_KEYS: Final[dict[str, frozenset[str]]] = {
@@ -95,6 +95,16 @@ def _first_number(value: object) -> int | None:
     raise ValueError(f"{value} is not a start: write first-seen, or the first number, such as 1")
 
 
+def _first_number_text(value: int | None) -> int | str:
+    return "first-seen" if value is None else value
+
+
+def _start_text(value: Start) -> str:
+    if value.at_ms is None:
+        return "latest" if value.latest else "earliest"
+    return time_text(value.at_ms)
+
+
 def _start(value: object) -> Start:
     if value == "earliest":
         return Start()
@@ -149,9 +159,12 @@ class Ordering(Declared):
         default="sequence",
         description="Where the number is: an attribute, or a JSON pointer into the data.",
     )
-    start: Annotated[int | None, BeforeValidator(_first_number), _FIRST_NUMBER] = Field(
-        default=None, description="First number of a key."
-    )
+    start: Annotated[
+        int | None,
+        BeforeValidator(_first_number),
+        PlainSerializer(_first_number_text, when_used="json"),
+        _FIRST_NUMBER,
+    ] = Field(default=None, description="First number of a key.")
     gap_timeout: Duration = Field(
         default=30_000, description="How long a missing number is waited for."
     )
@@ -428,9 +441,12 @@ class Declaration(Declared):
     )
     slo: Objective | None = Field(default=None, description="How soon a result has to be there.")
     rate: Rate | None = Field(default=None, description="How many events come.")
-    start: Annotated[Any, BeforeValidator(_start), _START] = Field(
-        default=Start(), description="Where to begin when this was never read."
-    )
+    start: Annotated[
+        Any,
+        BeforeValidator(_start),
+        PlainSerializer(_start_text, str, when_used="json"),
+        _START,
+    ] = Field(default=Start(), description="Where to begin when this was never read.")
     metadata_ids: bool = Field(
         default=False,
         description="Also write correlation and causation ids into metadata of the data.",

@@ -15,22 +15,24 @@ _LISTED_MAX: Final = 12
 _CHARACTERS_MAX: Final = 60
 
 
-def find_mistake(document: Document, error: Any) -> None:
-    """Add a finding for one error of the models."""
+def find_mistake(document: Document, error: Any, root: type[Declared] = Declaration) -> None:
+    """Add a finding for one error of the models; ``root`` is that of the whole file."""
     path = tuple(part for part in error["loc"] if part != _KEY)
     name = ".".join(str(part) for part in path)
     match error["type"]:
         case "extra_forbidden":
-            message = _unknown(path)
+            message = _unknown(path, root)
         case "missing":
-            message = _missing(path)
+            message = _missing(path, root)
         case "literal_error":
             expected = error["ctx"]["expected"]
             message = f"{name} is {error['input']}: write {expected}{_near(error)}"
         case "value_error":
             message = f"{name}: {error['ctx']['error']}"
         case "model_type":
-            message = f"{name} has no keys: write {{…}} with {_listed(_fields(model_at(path)))}"
+            message = (
+                f"{name} has no keys: write {{…}} with {_listed(_fields(model_at(path, root)))}"
+            )
         case "list_type":
             message = f"{name} is no list: write [ … ], or a line with - for each"
         case "dict_type":
@@ -51,9 +53,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"known are {_listed(names)}"
 
 
-def model_at(path: Place) -> type[Declared] | None:
+def model_at(path: Place, root: type[Declared] = Declaration) -> type[Declared] | None:
     """The model of the value at a place; ``None`` where there is none."""
-    current: Any = Declaration
+    current: Any = root
     for part in path:
         current = _inner(current, str(part))
     return current if isinstance(current, type) and issubclass(current, Declared) else None
@@ -90,13 +92,13 @@ def _fields(model: type[Declared] | None) -> Mapping[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def _unknown(path: Place) -> str:
-    return f"{path[-1]} is not a key: {nearest(str(path[-1]), _fields(model_at(path[:-1])))}"
+def _unknown(path: Place, root: type[Declared]) -> str:
+    return f"{path[-1]} is not a key: {nearest(str(path[-1]), _fields(model_at(path[:-1], root)))}"
 
 
-def _missing(path: Place) -> str:
+def _missing(path: Place, root: type[Declared]) -> str:
     name = str(path[-1])
-    field = _fields(model_at(path[:-1]))[name]
+    field = _fields(model_at(path[:-1], root))[name]
     example = field.examples[0] if field.examples else "…"
     place = f" in {'.'.join(str(part) for part in path[:-1])}" if len(path) > 1 else ""
     return f"{name} is missing{place}: write for instance {name}: {example}"

@@ -1,10 +1,10 @@
 """Durations, sizes and times as people write them in contracts: ``30s``, ``1MiB``."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
@@ -34,6 +34,21 @@ def size_bytes(value: object) -> int:
     return int(match[1]) * _UNIT_BYTES[match[2]]
 
 
+def duration_text(value_ms: int) -> str:
+    """A duration in its largest whole unit, as :func:`duration_ms` reads it."""
+    return _in_units(value_ms, _UNIT_MS)
+
+
+def size_text(value: int) -> str:
+    """A size in its largest whole unit, as :func:`size_bytes` reads it."""
+    return _in_units(value, _UNIT_BYTES)
+
+
+def _in_units(value: int, units: dict[str, int]) -> str:
+    unit = next(name for name, size in reversed(units.items()) if value % size == 0)
+    return f"{value // units[unit]}{unit}" if value else f"0{next(iter(units))}"
+
+
 def time_ms(value: str) -> int:
     """Epoch ms of a time with its offset, such as ``2026-01-31T12:00:00Z``."""
     try:
@@ -45,10 +60,28 @@ def time_ms(value: str) -> int:
     return int(found.timestamp()) * 1_000 + found.microsecond // 1_000
 
 
+def time_text(value_ms: int) -> str:
+    """A time as :func:`time_ms` reads it, in UTC."""
+    text = datetime.fromtimestamp(value_ms / 1_000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z").replace(".000Z", "Z")
+
+
 def _shown(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-Duration = Annotated[int, BeforeValidator(duration_ms)]
-Size = Annotated[int, BeforeValidator(size_bytes)]
+Duration = Annotated[
+    int,
+    BeforeValidator(duration_ms),
+    PlainSerializer(duration_text, str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
+]
+"""Milliseconds; in the file, a whole number and its unit."""
+Size = Annotated[
+    int,
+    BeforeValidator(size_bytes),
+    PlainSerializer(size_text, str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+]
+"""Bytes; in the file, a whole number and its unit."""

@@ -1,0 +1,83 @@
+"""The lint: every mistake of every contract and of the files beside it, at once.
+
+What makes a contract unusable is found by the registry, whoever reads it. What is added here is
+for a review: promises that nobody keeps, keys that do not do what they are for, files that do not
+fit each other. A date that has passed is a finding here and never stops a worker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from edo_stream.catalog.case import Case, Rule
+from edo_stream.catalog.folder import folder_of
+from edo_stream.catalog.rules import examples, history, keys, names, promises, schemas
+from edo_stream.catalog.tree import Tree
+from edo_stream.registry.finding import Finding
+from edo_stream.registry.survey import Survey, survey
+
+RULES: Sequence[Rule] = (
+    names.find_wrong_tense,
+    names.find_unknown_topics,
+    names.find_repeated_names,
+    keys.find_wrong_roles,
+    keys.find_unknown_fields,
+    keys.find_duplicates_that_pass,
+    keys.find_split_keys,
+    keys.find_compacted_sequences,
+    promises.find_broken_promises,
+    promises.find_missed_objectives,
+    promises.find_odd_ladders,
+    promises.find_late_acknowledgements,
+    promises.find_odd_rates,
+    promises.find_odd_sunsets,
+    promises.find_endless_warnings,
+    schemas.find_misplaced_files,
+    schemas.find_bad_schemas,
+    schemas.find_breaking_versions,
+    schemas.find_unknown_versions,
+    examples.find_wrong_examples,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the contracts are judged against."""
+
+    ref: str
+    tree: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a lint found."""
+
+    survey: Survey
+    findings: tuple[Finding, ...]
+    """Sorted by file and line."""
+
+
+def lint(tree: Tree, today: date, before: Before | None, more: Sequence[Rule] = ()) -> Review:
+    """Review all topics; ``more`` are rules that need what is not to be imported here."""
+    surveyed = survey(tree.documents)
+    cases = cases_of(tree, surveyed, today)
+    for case in cases:
+        for rule in (*RULES, *more):
+            rule(case)
+        if before is not None:
+            history.find_changed_schemas(
+                case, before.tree.files.get(case.entry.name, {}), before.ref
+            )
+    findings = [*surveyed.findings, *(finding for case in cases for finding in case.findings)]
+    return Review(surveyed, tuple(sorted(set(findings))))
+
+
+def cases_of(tree: Tree, surveyed: Survey, today: date) -> list[Case]:
+    """A case for each topic whose contract can be read."""
+    entries = surveyed.entries
+    emitted = {topic.contract.emit for topic in surveyed.topics.values()}
+    names_known = frozenset({*entries, *emitted})
+    return [
+        Case(entry, folder_of(tree.files[name]), entries, names_known, today)
+        for name, entry in entries.items()
+    ]

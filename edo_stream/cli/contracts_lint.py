@@ -1,0 +1,118 @@
+"""`edo contracts lint`: every mistake of every contract and of the files beside it, at once."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edo_stream.catalog.case import Case
+from edo_stream.catalog.lint import Review
+from edo_stream.catalog.lint import lint as review_all
+from edo_stream.catalog.payloads import is_event
+from edo_stream.cli.contracts_read import (
+    Against,
+    AsJson,
+    before,
+    print_json,
+    read_topics,
+    today,
+    topics_root,
+)
+from edo_stream.cli.environment import CommandError
+from edo_stream.cli.screen import screen
+from edo_stream.core.event import Violation
+from edo_stream.core.record import StoredRecord
+from edo_stream.registry.contracts import FILE_NAME, contract_of
+from edo_stream.registry.finding import Finding
+from edo_stream.registry.mistakes import nearest
+from edo_stream.sources import decoder
+
+_STRUCTURED = (("content-type", b"application/cloudevents+json"),)
+
+
+def lint(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC]...", help="Topics to show; default: all of EDO_TOPICS."),
+    ] = None,
+    against: Against = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find every mistake of every contract, schema and example, with file and line.
+
+    Schema files that are in the commit must be unchanged here.
+
+    Exit codes: 0 no findings, 1 findings, 2 the folder or the commit cannot be read.
+    """
+    root, topics = _wanted(what or [])
+    tree = read_topics(root)
+    compared = before(root, against, is_needed=False)
+    review = review_all(tree, today(), compared, more=(find_unreadable_examples,))
+    unknown = [topic for topic in topics if topic not in tree.files]
+    if unknown:
+        raise CommandError(f"{unknown[0]} is not declared: {nearest(unknown[0], tree.files)}", 2)
+    findings = [
+        finding
+        for finding in review.findings
+        if not topics or finding.file.relative_to(root).parts[0] in topics
+    ]
+    if as_json:
+        print_json(_as_json(findings, review, None if compared is None else compared.ref))
+    else:
+        _show(findings, len(topics) or len(tree.files))
+    raise typer.Exit(1 if findings else 0)
+
+
+def _wanted(what: Sequence[str]) -> tuple[Path, list[str]]:
+    """The folder of topics, and the topics of it to show; a folder may be named by its path."""
+    if len(what) == 1 and Path(what[0]).is_dir() and not (Path(what[0]) / FILE_NAME).exists():
+        return Path(what[0]), []
+    return topics_root(), [Path(name).name for name in what]
+
+
+def find_unreadable_examples(case: Case) -> None:
+    """A valid example is an event by the codec that will read it."""
+    contract = contract_of(case.declaration)
+    try:
+        decode = decoder(contract)
+    except ValueError as error:
+        case.find(("mapping",), str(error))
+        return
+    for example in case.folder.examples:
+        if not example.is_valid:
+            continue
+        try:
+            document = json.loads(example.content)
+        except (ValueError, RecursionError):
+            continue
+        is_structured = is_event(document)
+        if contract.codec.value == "cloudevents" and not is_structured:
+            continue
+        key = str(document.get("subject") or "key").encode() if is_structured else b'{"id":1}'
+        headers = _STRUCTURED if is_structured else ()
+        record = StoredRecord(contract.topic, 0, 0, 0, key, example.content, headers)
+        found = decode(record)
+        if isinstance(found, Violation):
+            case.find_in(example.name, f"is no event by its contract: {found.detail}")
+
+
+def _as_json(findings: Sequence[Finding], review: Review, ref: str | None) -> dict[str, object]:
+    return {
+        "topics": len(review.survey.documents),
+        "against": ref,
+        "findings": [
+            {"file": str(finding.file), "line": finding.line, "message": finding.message}
+            for finding in findings
+        ],
+    }
+
+
+def _show(findings: Sequence[Finding], topics: int) -> None:
+    """A line each, as compilers write them: editors lead to the place."""
+    console = screen()
+    for finding in findings:
+        console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
+    count = f"{len(findings):,} findings" if findings else "no findings"
+    console.print(f"{topics:,} topics, {count}", markup=False)
