@@ -15,6 +15,9 @@ from edo_stream.engine.security import BrokerAccess
 #: Restores that read at the same time; each has a connection of its own.
 _READERS_MAX = 4
 _PART_BYTES_MAX = 4 << 20
+#: Short: what a disk lacks is often nothing but the marker of its last transaction, for which a
+#: wait for records would last to its end.
+_WAIT_MS = 20
 #: A restore that gets nothing for so long fails, and the task starts over.
 _STALL_S = 30.0
 #: A broker that does not answer for so long is asked again on a new connection.
@@ -69,7 +72,7 @@ class BrokerChangelog:
                 stalled_at = asyncio.get_running_loop().time() + _STALL_S
                 position = start
                 while position < end:
-                    fetched = await consumer.getmany(partition, timeout_ms=500)
+                    fetched = await consumer.getmany(partition, timeout_ms=_WAIT_MS)
                     part = _part(fetched.get(partition, ()), end)
                     if part:
                         yield part
