@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any
 
 from load.fleet import LocalWorker
-from tests.broker.bench import Bench, Sent, event, log_of, wait_for
+from tests.broker.bench import Bench, Sent, event, log_of, wait_for, wait_until_logged
 
 KEYS = 300
 ROUNDS = 8
@@ -65,3 +65,25 @@ def test_the_standby_of_a_killed_worker_takes_over_without_a_restore(bench: Benc
     # What the worker took over had thousands of changelog records.
     restored = re.findall(r"task running: \S+: (\d+) changelog records restored", log_of(second))
     assert all(int(records) <= LAST_ROUND_KEYS for records in restored)
+
+
+def test_a_worker_that_starts_before_the_last_one_has_left_gets_its_disks(bench: Bench) -> None:
+    source = bench.declare("kept", "ordering: {policy: sequence, start: 1}")
+    bench.apply()
+    last, next_ = bench.worker("last"), bench.worker("next")
+    (bench.root / "next").mkdir()
+    (bench.root / "next" / "state").symlink_to(bench.root / "last" / "state")
+    last.start()
+    bench.send(source, [event(f"{key}/1", f"k{key}", 1) for key in range(KEYS)])
+    bench.results(source, KEYS)
+
+    next_.launch()
+    wait_until_logged(next_, "is in use by another worker")
+    last.stop()
+    next_.wait_ready(60.0)
+    bench.send(source, [event(f"{key}/2", f"k{key}", 2) for key in range(KEYS)])
+
+    causes = bench.result_ids(source, 2 * KEYS)
+    assert sorted(causes) == sorted(f"{key}/{n}" for key in range(KEYS) for n in (1, 2))
+    assert "0 changelog records restored" in log_of(next_)
+    assert "disk wiped" not in log_of(next_)
