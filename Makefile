@@ -7,9 +7,11 @@ N ?= 20000
 MINUTES ?= 0
 FAULTS ?= 50
 CHAOS ?=
+MUTANTS ?=
+BOUNDS ?=
 BENCH ?= --latency --faults --codecs --page
 
-.PHONY: help demo bench test check sim broker chaos format docs clean
+.PHONY: help demo bench test check sim broker chaos mutants bounds format docs clean
 
 help:
 	@echo "make demo     the main job on a real Kafka, PostgreSQL and Debezium, judged at the end"
@@ -19,6 +21,8 @@ help:
 	@echo "make sim      more histories: make sim N=50000 SEED=7"
 	@echo "make broker   tests on a real Kafka"
 	@echo "make chaos    faults to workers, brokers and protocol: SEED=7 MINUTES=10 FAULTS=50 CHAOS='--help'"
+	@echo "make mutants  each invariant broken on purpose in a copy: a test must go red: MUTANTS='--help'"
+	@echo "make bounds   memory, idle cost, lateness, size of state, cost of metrics, against their bars"
 	@echo "make format   format the code"
 	@echo "make docs     write the generated parts of docs/"
 
@@ -53,6 +57,12 @@ sim: $(VENV)/.ready
 
 chaos: $(VENV)/.ready
 	@$(BIN)/python -m load.chaos --seed $(SEED) --minutes $(MINUTES) --faults $(FAULTS) $(CHAOS)
+
+mutants: $(VENV)/.ready
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
+
+bounds: $(VENV)/.ready
+	@$(BIN)/python -m load.bounds $(BOUNDS)
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check -q --fix-only .

@@ -51,3 +51,13 @@ def test_a_full_cache_starts_anew_and_reads_what_it_had_written() -> None:
     assert rows.changelog == {b"x": b"5", b"y": b"6", b"a": None}
     assert cache._rows == {}
     assert [cache.get(key) for key in (b"x", b"y", b"a")] == [b"5", b"6", None]
+
+
+def test_a_discarded_cache_reads_the_committed_rows_again() -> None:
+    rows = table()
+    cache: RowCache[bytes] = RowCache(rows, b"", bytes, bytes)
+    cache.put(b"a", b"9")
+    cache.flush()
+    rows.discard()
+    cache.discard()
+    assert cache.get(b"a") == b"1"

@@ -78,8 +78,29 @@ def consumer_on(loop: asyncio.AbstractEventLoop) -> tuple[Any, Client, list[Hand
     return consumer, client, arrived
 
 
-def batch(epoch: int) -> Handed:
-    return Handed(PLACE, [SimpleNamespace()] * 1_500, epoch, 0, size_bytes=150_000)
+def batch(epoch: int, records: int = 1_500, size_bytes: int = 150_000) -> Handed:
+    return Handed(PLACE, [SimpleNamespace()] * records, epoch, 0, size_bytes=size_bytes)
+
+
+@pytest.mark.parametrize(
+    "large", [batch(1, records=transport.RECORDS_HIGH), batch(1, 1, transport.BYTES_HIGH)]
+)
+def test_fetching_pauses_at_a_mark_and_goes_on_below_the_other(
+    thread_loop: asyncio.AbstractEventLoop, large: Handed
+) -> None:
+    async def run() -> None:
+        consumer, client, _ = consumer_on(thread_loop)
+        await consumer._hand_over(batch(1, 1, 1))
+        assert client.paused == set()
+        await consumer._hand_over(large)
+        assert client.paused == {PLACE}
+        consumer.credit(batch(1, 1, 1))
+        assert consumer._resuming == set()
+        consumer.credit(large)
+        await asyncio.gather(*consumer._resuming)
+        assert client.paused == set()
+
+    asyncio.run(run())
 
 
 def test_a_batch_that_is_handed_over_during_a_seek_leaves_no_debt(

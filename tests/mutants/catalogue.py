@@ -1,0 +1,610 @@
+"""The mutants: for each invariant of docs/architecture.md, ways in which the code could break it.
+
+A mutant is written down as the text that it replaces. When that text changes, say it here again
+with the new one: a mutant that is dropped is a promise that nobody keeps any more.
+"""
+
+from typing import Final
+
+from tests.mutants.trial import IMPORTS, Mutant
+
+INVARIANTS: Final = {
+    1: "All or nothing",
+    2: "Nothing uncommitted on disk",
+    3: "One owner",
+    4: "Order per key, through everything",
+    5: "Never early, never blocked",
+    6: "Nothing vanishes",
+    7: "Derived identity",
+    8: "One clock",
+    9: "Everything has a bound",
+    10: "Poison never stops a partition",
+}
+
+_CORE: Final = "edo_stream/core"
+_ENGINE: Final = "edo_stream/engine"
+_GAP_TIMERS: Final = "tests/simulation/test_gap_timers.py"
+_TAKEOVER: Final = "tests/simulation/test_takeover.py"
+_ZOMBIES: Final = "tests/simulation/test_mutants.py"
+_EVERY_PLACE: Final = "tests/simulation/test_every_place.py"
+_TRANSACTION: Final = "tests/engine/test_transaction.py"
+_PIPELINE: Final = "tests/core/test_pipeline.py"
+_SEQUENCE: Final = "tests/core/test_sequence.py"
+
+
+def _any_fault(name: str) -> str:
+    return f"{_EVERY_PLACE}::test_a_fault_at_any_opportunity_harms_nothing[{name}]"
+
+
+MUTANTS: Final = (
+    Mutant(
+        1,
+        "a transaction commits over a delivery that failed",
+        f"{_ENGINE}/transaction.py",
+        (("                raise outcome\n", "                continue\n"),),
+        (_TRANSACTION,),
+    ),
+    Mutant(
+        1,
+        "the offsets are left out of the transaction",
+        f"{_ENGINE}/transaction.py",
+        (("                if offsets:\n", "                if not offsets:\n"),),
+        (_TRANSACTION, _EVERY_PLACE),
+    ),
+    Mutant(
+        1,
+        "a commit that nobody confirmed is taken for one",
+        f"{_ENGINE}/transaction.py",
+        (
+            (
+                'raise OutcomeUnknownError(f"{type(error).__name__}: {error}") from error',
+                "del error",
+            ),
+        ),
+        (_TRANSACTION, _EVERY_PLACE),
+    ),
+    Mutant(
+        1,
+        "a transaction that was aborted is taken for committed",
+        f"{_ENGINE}/transaction.py",
+        (
+            (
+                'raise TransactionAbortedError(f"{type(error).__name__}: {error}") from error',
+                "return {}",
+            ),
+        ),
+        (_TRANSACTION, _EVERY_PLACE),
+    ),
+    Mutant(
+        1,
+        "the changelog of the ids is left out of the transaction",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "            for table in self.tables\n            if table.rows.changelog\n",
+                "            for table in self.tables[:1]\n            if table.rows.changelog\n",
+            ),
+        ),
+        (_EVERY_PLACE,),
+    ),
+    Mutant(
+        1,
+        "a changelog offset that the broker did not tell is guessed",
+        f"{_ENGINE}/task.py",
+        (("            if -1 in last.values():\n", "            if None in last.values():\n"),),
+        (_any_fault("produce-duplicate"),),
+    ),
+    Mutant(
+        2,
+        "rows reach the disk before the commit",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "            last = await transaction.run(",
+                (
+                    "            for table in self.tables:\n"
+                    "                table.disk.write(table.rows.local, None, now_ms)\n"
+                    "            last = await transaction.run("
+                ),
+            ),
+        ),
+        (_EVERY_PLACE,),
+    ),
+    Mutant(
+        2,
+        "rows reach the disk without the changelog offset that they stand for",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "table.write_through(last.get(table.changelog), now_ms)",
+                "table.write_through(None, now_ms)",
+            ),
+        ),
+        (_EVERY_PLACE,),
+    ),
+    Mutant(
+        2,
+        "the changelog offset is written on its own, before its rows",
+        f"{_ENGINE}/store.py",
+        (('batch.put(_OFFSET, b"%d" % offset)', 'self._db.put(_OFFSET, b"%d" % offset)'),),
+        ("tests/engine/test_store.py",),
+    ),
+    Mutant(
+        2,
+        "rows of an aborted transaction stay above the disk",
+        f"{_CORE}/state.py",
+        (
+            (
+                (
+                    '"""Forget the uncommitted rows: their transaction did not commit."""\n'
+                    "        self.settle()\n"
+                ),
+                '"""Forget the uncommitted rows: their transaction did not commit."""\n',
+            ),
+        ),
+        ("tests/core/test_state.py", _EVERY_PLACE),
+    ),
+    Mutant(
+        2,
+        "decoded rows of an aborted transaction stay in memory",
+        f"{_CORE}/state.py",
+        (
+            (
+                'did not commit."""\n        self._rows.clear()\n',
+                'did not commit."""\n',
+            ),
+        ),
+        ("tests/core/test_state.py", _EVERY_PLACE),
+    ),
+    Mutant(
+        2,
+        "every start wipes the disk and restores in full",
+        f"{_ENGINE}/restore.py",
+        (("    if offset >= end:\n", "    if offset >= 0:\n"),),
+        ("tests/engine/test_restore.py",),
+    ),
+    Mutant(
+        3,
+        "a transactional id is new with each start, and fences nobody",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                'return f"{self.app}.{self.group}.{partition}"',
+                'return f"{self.app}.{self.group}.{partition}.{next(_EPOCHS)}"',
+            ),
+        ),
+        (_TAKEOVER, _EVERY_PLACE),
+    ),
+    Mutant(
+        3,
+        "the tables are restored before the former owner is fenced",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                (
+                    "        async with asyncio.timeout(self.spec.transaction_timeout_s + 30):\n"
+                    "            await self._producer.start()\n"
+                ),
+                "",
+            ),
+            (
+                "        await self._position()\n        for",
+                "        await self._producer.start()\n        await self._position()\n        for",
+            ),
+        ),
+        (_TAKEOVER,),
+    ),
+    Mutant(
+        3,
+        "a fenced task starts over without a later heartbeat",
+        f"{_ENGINE}/task.py",
+        (("confirmed_since(failed_at, ", "confirmed_since(-1.0, "),),
+        (f"{_ZOMBIES}::test_a_zombie_leaves_the_rightful_owner_alone",),
+    ),
+    Mutant(
+        3,
+        "a zombie never gives up",
+        f"{_ENGINE}/task.py",
+        (("            if is_fenced:\n", "            if None is is_fenced:\n"),),
+        (f"{_ZOMBIES}::test_a_zombie_leaves_the_rightful_owner_alone",),
+    ),
+    Mutant(
+        3,
+        "a new owner decides by what it had in memory, not by what it has restored",
+        f"{_ENGINE}/task.py",
+        (("        self.pipeline.restore()\n        self.stats", "        self.stats"),),
+        (_EVERY_PLACE,),
+    ),
+    Mutant(
+        4,
+        "an event does not wait for the numbers before it",
+        f"{_CORE}/resequencer.py",
+        (
+            (
+                "            self._place_later(name, row, record, event)\n",
+                "            self._outlet.emit(record, event)\n",
+            ),
+        ),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        4,
+        "what was held stays held when its turn has come",
+        f"{_CORE}/resequencer.py",
+        (("        if row.held or row.filled:\n", "        if row.filled:\n"),),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        4,
+        "numbers are given up without a word",
+        f"{_CORE}/resequencer.py",
+        (
+            (
+                (
+                    "            self._step.publish.append(\n"
+                    "                self._notices.gap(self._topic, key, missing, reason, "
+                    "self._step.now_ms)\n            )\n"
+                ),
+                "",
+            ),
+            ("        key = name[len(self._prefix) :]\n", ""),
+            ("            missing = (row.next, first - 1)\n", ""),
+        ),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        4,
+        "an event that comes after all is not marked as late",
+        f"{_CORE}/resequencer.py",
+        (("self._outlet.emit(record, event, is_late=True)", "self._outlet.emit(record, event)"),),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        4,
+        "a position that is not later than the last goes on",
+        f"{_CORE}/monotonic.py",
+        (("position > row.position or", "position >= row.position or"),),
+        ("tests/core/test_monotonic.py",),
+    ),
+    Mutant(
+        5,
+        "timers fire although the log was not read to its end",
+        f"{_CORE}/pipeline.py",
+        (("self._fire(min(now_ms, caught_up_ms))", "self._fire(now_ms)"),),
+        (_SEQUENCE, _GAP_TIMERS),
+    ),
+    Mutant(
+        5,
+        "a task takes the end of the log for reached",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                (
+                    "return position is not None and position >= end and last is not None "
+                    "and last < expected"
+                ),
+                "return position is not None or last is not None",
+            ),
+        ),
+        (_GAP_TIMERS,),
+    ),
+    Mutant(
+        5,
+        "a batch on its way is overlooked when a timer is due",
+        f"{_ENGINE}/task.py",
+        ((" and last is not None and last < expected\n", " and last is not None\n"),),
+        (_GAP_TIMERS,),
+    ),
+    Mutant(
+        5,
+        "open transactions of others do not hold back a timer",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "ends = await self._ports.intake.high_watermarks(partitions)",
+                "ends = [end for _, end in await self._ports.intake.log_bounds(partitions)]",
+            ),
+        ),
+        (_GAP_TIMERS,),
+    ),
+    Mutant(
+        5,
+        "timers fire up to a second early",
+        f"{_CORE}/timers.py",
+        (("_DUE.pack(limit_ms + 1)", "_DUE.pack(limit_ms + 1_000)"),),
+        ("tests/core/test_timers.py",),
+    ),
+    Mutant(
+        5,
+        "nobody wakes a task whose timer is due",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)",
+                "self._timer = asyncio.get_running_loop().call_later(wait_s, int)",
+            ),
+        ),
+        (_EVERY_PLACE,),
+    ),
+    Mutant(
+        6,
+        "a batch that was dropped on the way is not missed when the next one comes",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "if handed.previous >= expected[partition]:",
+                "if handed.previous >= expected[partition] + 2**62:",
+            ),
+        ),
+        (_any_fault("batch-dropped"),),
+    ),
+    Mutant(
+        6,
+        "a last batch that was dropped on the way is never missed",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "        if self.phase is not Phase.RUNNING or self._busy or self._inbox:\n",
+                "        if self.phase is not Phase.FENCING:\n",
+            ),
+        ),
+        (_any_fault("batch-dropped"),),
+    ),
+    Mutant(
+        6,
+        "a dead letter is counted and not published",
+        f"{_CORE}/outlet.py",
+        (("        self._step.publish.append(letter)\n", "        del letter\n"),),
+        (_PIPELINE,),
+    ),
+    Mutant(
+        6,
+        "accounts speak of records that were never there",
+        f"{_CORE}/accounts.py",
+        (("if offset != expected or next_fate is not fate:", "if next_fate is not fate:"),),
+        ("tests/core/test_accounts.py",),
+    ),
+    Mutant(
+        6,
+        "what was held and goes on later is not accounted for",
+        f"{_CORE}/ledger.py",
+        (("            self._settled.append((offset, fate))\n", "            pass\n"),),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        6,
+        "an id is a duplicate for ever",
+        f"{_CORE}/dedupe.py",
+        (("known_s * 1000 > stream_ms:", "known_s * 1000 > 0:"),),
+        ("tests/core/test_dedupe.py",),
+    ),
+    Mutant(
+        7,
+        "ids of results do not tell partitions apart",
+        f"{_CORE}/outlet.py",
+        (
+            (
+                '_id_of("result", identity.app, topic, str(partition))',
+                '_id_of("result", identity.app, topic)',
+            ),
+        ),
+        (_PIPELINE, "tests/core/test_golden.py"),
+    ),
+    Mutant(
+        7,
+        "ids of results depend on when they were made",
+        f"{_CORE}/outlet.py",
+        (
+            (
+                '("ce_id", self._id_of(offset))',
+                '("ce_id", self._id_of(offset + self._step.now_ms))',
+            ),
+        ),
+        ("tests/core/test_repeats.py",),
+    ),
+    Mutant(
+        7,
+        "ids of dead letters depend on when they were made",
+        f"{_CORE}/dead_letter.py",
+        (
+            (
+                "topic, str(partition), str(offset)).encode()",
+                "topic, str(partition), str(now_ms)).encode()",
+            ),
+        ),
+        ("tests/core/test_repeats.py",),
+    ),
+    Mutant(
+        7,
+        "ids of notices depend on when they were made",
+        f"{_CORE}/notices.py",
+        (("str(first), str(last))", "str(first), str(now_ms))"),),
+        ("tests/core/test_repeats.py",),
+    ),
+    Mutant(
+        8,
+        "the core reads a clock",
+        f"{_CORE}/pipeline.py",
+        (
+            ("from typing import Final\n", "from time import time_ns\nfrom typing import Final\n"),
+            (
+                (
+                    "        self._step.now_ms = now_ms\n        self._step.publish = []\n"
+                    "        if batches:\n"
+                ),
+                (
+                    "        self._step.now_ms = now_ms = time_ns() // 1_000_000\n"
+                    "        self._step.publish = []\n        if batches:\n"
+                ),
+            ),
+        ),
+        (IMPORTS,),
+    ),
+    Mutant(
+        8,
+        "a dead letter reads the clock for itself",
+        f"{_CORE}/dead_letter.py",
+        (
+            ("from hashlib import sha256\n", "import time\nfrom hashlib import sha256\n"),
+            ('("edo-at", b"%d" % now_ms)', '("edo-at", b"%d" % (time.time_ns() // 1_000_000))'),
+        ),
+        (_PIPELINE,),
+    ),
+    Mutant(
+        8,
+        "changelogs are written at another time than the step's",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "await self._commit(effects, moved, now_ms)",
+                "await self._commit(effects, moved, self._ports.now_ms())",
+            ),
+        ),
+        ("tests/simulation/test_steps.py",),
+    ),
+    Mutant(
+        8,
+        "a step is given another time than its transaction",
+        f"{_ENGINE}/task.py",
+        (
+            (
+                "self.pipeline.step(batches, now_ms, self._caught_up_ms)",
+                "self.pipeline.step(batches, self._ports.now_ms(), self._caught_up_ms)",
+            ),
+        ),
+        ("tests/simulation/test_steps.py",),
+    ),
+    Mutant(
+        9,
+        "fetching never pauses",
+        f"{_ENGINE}/transport.py",
+        (
+            (
+                "if (records >= RECORDS_HIGH or size_bytes >= BYTES_HIGH) and",
+                "if (records >= 2**62 or size_bytes >= 2**62) and",
+            ),
+        ),
+        ("tests/engine/test_transport.py",),
+    ),
+    Mutant(
+        9,
+        "fetching pauses by records only, however large they are",
+        f"{_ENGINE}/transport.py",
+        (
+            (
+                "if (records >= RECORDS_HIGH or size_bytes >= BYTES_HIGH) and",
+                "if records >= RECORDS_HIGH and",
+            ),
+        ),
+        ("tests/engine/test_transport.py",),
+    ),
+    Mutant(
+        9,
+        "fetching never goes on after a pause",
+        f"{_ENGINE}/transport.py",
+        (
+            (
+                "records <= RECORDS_LOW and size_bytes <= BYTES_LOW",
+                "records < 0 and size_bytes < 0",
+            ),
+        ),
+        ("tests/engine/test_transport.py",),
+    ),
+    Mutant(
+        9,
+        "a transaction takes all that there is",
+        f"{_ENGINE}/task.py",
+        (("            room -= len(handed.records)\n", ""),),
+        ("tests/simulation/test_steps.py",),
+    ),
+    Mutant(
+        9,
+        "a key holds as many events as come",
+        f"{_CORE}/resequencer.py",
+        (("row.held >= policy.held_per_key_max", "row.held >= 2**62"),),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        9,
+        "a partition holds as many events as come",
+        f"{_CORE}/resequencer.py",
+        (("held >= policy.held_per_partition_max", "held >= 2**62"),),
+        (_SEQUENCE,),
+    ),
+    Mutant(
+        9,
+        "decoded rows stay in memory for ever",
+        f"{_CORE}/state.py",
+        (("if len(self._rows) > self._rows_max:", "if len(self._rows) < 0:"),),
+        ("tests/core/test_state.py",),
+    ),
+    Mutant(
+        9,
+        "ids are kept beyond their time to live",
+        f"{_CORE}/dedupe.py",
+        (("            self._forget(key, value)\n", "            pass\n"),),
+        ("tests/core/test_dedupe.py",),
+    ),
+    Mutant(
+        9,
+        "each busy task spends all of the worker's transactions",
+        f"{_ENGINE}/pace.py",
+        (("len(self._last) * self._interval_s", "self._interval_s"),),
+        ("tests/engine/test_pace.py",),
+    ),
+    Mutant(
+        10,
+        "a codec that fails stops the task",
+        f"{_CORE}/lane.py",
+        (
+            (
+                'return Violation("undecodable", f"codec failed: {type(error).__name__}")',
+                "raise error",
+            ),
+        ),
+        (_PIPELINE,),
+    ),
+    Mutant(
+        10,
+        "a result that its topic refuses is sent all the same",
+        f"{_CORE}/outlet.py",
+        (("if size_bytes > self._bytes_max:", "if size_bytes > 2**62:"),),
+        (_PIPELINE,),
+    ),
+    Mutant(
+        10,
+        "a dead letter that its topic refuses is sent all the same",
+        f"{_CORE}/dead_letter.py",
+        (
+            (
+                "if bytes_of(record) + size_of(why) > contract.record_bytes_max + _SLACK_BYTES:",
+                "if bytes_of(record) + size_of(why) > 2**62:",
+            ),
+        ),
+        (_PIPELINE,),
+    ),
+    Mutant(
+        10,
+        "a dead letter has lost its bytes",
+        f"{_CORE}/dead_letter.py",
+        (
+            (
+                "key, value, kept = record.key, record.value, list(record.headers)",
+                "key, value, kept = record.key, (record.value or b'')[:8], list(record.headers)",
+            ),
+        ),
+        (_PIPELINE,),
+    ),
+    Mutant(
+        10,
+        "the key of a dead letter waits for its number",
+        f"{_CORE}/lane.py",
+        (
+            (
+                "        if self.is_numbered and violation.key is not None:\n",
+                "        if self.is_numbered and violation.key == violation.reason:\n",
+            ),
+        ),
+        (_SEQUENCE,),
+    ),
+)
