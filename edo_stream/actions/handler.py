@@ -9,8 +9,8 @@ import asyncio
 import importlib
 import inspect
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures import Executor as Pool
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, TypeVar
@@ -118,6 +118,10 @@ class PythonExecutor:
                 )
         except ActionError as error:
             return error.outcome()
+        except BrokenExecutor:
+            # Another process of the pool may have died of another command; all of them are new.
+            _pool.cache_clear()
+            return Failed(FailureClass.TRANSIENT, "process-died", "the process ended while it ran")
         return done(result)
 
 
