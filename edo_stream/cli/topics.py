@@ -8,13 +8,14 @@ import asyncio
 import typer
 from rich.table import Table
 
-from edo_stream.cli import contracts_data, contracts_lint, contracts_show
+from edo_stream.cli import contracts_data, contracts_diff, contracts_lint, contracts_show
 from edo_stream.cli.environment import Environment, unreachable
 from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin, PreparationError, Wanted
 from edo_stream.engine.plans import wanted_topics
 
 app = typer.Typer(no_args_is_help=True)
+app.command("diff")(contracts_diff.diff)
 app.command("lint")(contracts_lint.lint)
 app.command("owners")(contracts_show.owners)
 app.command("schema")(contracts_show.schema)
