@@ -37,6 +37,7 @@ def dead_letter(
         ("edo-owner", utf8(contract.owner)),
         ("edo-app", utf8(identity.app)),
         ("edo-at", b"%d" % now_ms),
+        *violation.headers,
     ]
     if bytes_of(record) + size_of(why) > contract.record_bytes_max + _SLACK_BYTES:
         why.append(("edo-reference", b"true"))

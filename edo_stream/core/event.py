@@ -45,6 +45,8 @@ class Violation(msgspec.Struct, frozen=True, gc=False):
     """What was found where, and what was expected, for a person; no payload data."""
     key: bytes | None = None
     position: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    """What the dead letter says besides, for programs: the contract, version, place and rule."""
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):

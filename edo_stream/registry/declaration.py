@@ -197,6 +197,11 @@ class Emit(Declared):
     partitions: Partitions | None = Field(
         default=None, description="Default: as many as the source."
     )
+    version: VersionNumber | None = Field(
+        default=None,
+        description="Schema version of what is written, for readers that are pinned to it; "
+        "default: the newest.",
+    )
 
 
 class DeadLetters(Declared):
@@ -226,6 +231,11 @@ class SchemaVersion(Declared):
         default=[],
         description="How data of the version before becomes data of this one, step by step: "
         "rename, move, default, remove, or python.",
+    )
+    downcast: list[dict[str, Any]] = Field(
+        default=[],
+        description="How data of this version becomes data of the one before; default: upcast "
+        "undone.",
     )
 
 
