@@ -18,7 +18,9 @@ class CodeRule:
 #: Meanings of HTTP's status codes: what the receiver is to blame for passes, what we sent stays.
 HTTP_RULES = (
     CodeRule(200, 299, None),
-    CodeRule(408, 408, FailureClass.TRANSIENT),
+    # Credentials that are not good any more: nothing that a command can help.
+    CodeRule(401, 401, FailureClass.TRANSIENT),
+    CodeRule(407, 408, FailureClass.TRANSIENT),
     CodeRule(425, 425, FailureClass.TRANSIENT),
     CodeRule(429, 429, FailureClass.THROTTLED),
     CodeRule(500, 500, FailureClass.TRANSIENT),

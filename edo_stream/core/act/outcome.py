@@ -4,6 +4,8 @@ from enum import Enum
 
 import msgspec
 
+from edo_stream.core.effects import Publish
+
 
 class FailureClass(Enum):
     """What kind of failure it is; an executor's rules map exceptions and codes to these."""
@@ -25,6 +27,8 @@ class Done(msgspec.Struct, frozen=True):
 
     data: bytes | None = None
     content_type: str | None = None
+    records: tuple[Publish, ...] = ()
+    """Records that are written in the transaction that records the end."""
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -66,6 +66,11 @@ class ActOutlet:
         ]
         if isinstance(end, Done):
             data = end.data
+            now_ms = self._step.now_ms
+            self._step.publish += [
+                Publish(r.topic, r.partition, r.key, r.value, r.headers, now_ms)
+                for r in end.records
+            ]
             if end.content_type is not None:
                 headers.append(("content-type", utf8(end.content_type)))
         else:
