@@ -1,7 +1,9 @@
 """Write the generated parts of the documentation: ``make docs``."""
 
+import json
 from pathlib import Path
 
+from edo_stream.catalog.contract_schema import contract_schema
 from edo_stream.observe.metrics import metrics_table
 from edo_stream.settings import settings_table
 
@@ -12,6 +14,8 @@ def main() -> None:
         page = Path(__file__).parent / f"{name}.md"
         head = page.read_text().partition(table[: table.index("|", 2) + 1])[0]
         page.write_text(head + table)
+    schema = json.dumps(contract_schema(), indent=2, ensure_ascii=False)
+    (Path(__file__).parent / "contract.schema.json").write_text(schema + "\n")
 
 
 main()

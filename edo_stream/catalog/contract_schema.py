@@ -22,6 +22,8 @@ def contract_schema() -> dict[str, Any]:
     for model in (schema, *schema["$defs"].values()):
         for described in model["properties"].values():
             described.pop("title", None)
+            if "patternProperties" in described:
+                described["additionalProperties"] = False
             default = described.get("default", "")
             if default is None:
                 del described["default"]

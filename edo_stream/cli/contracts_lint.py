@@ -115,4 +115,4 @@ def _show(findings: Sequence[Finding], topics: int) -> None:
     for finding in findings:
         console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
     count = f"{len(findings):,} findings" if findings else "no findings"
-    console.print(f"{topics:,} topics, {count}", markup=False)
+    console.print(f"{topics:,} topic{'' if topics == 1 else 's'}, {count}", markup=False)

@@ -20,6 +20,7 @@ from edo_stream.cli import (
     topics,
     webhook,
 )
+from edo_stream.cli.contracts_new import init
 from edo_stream.cli.environment import CommandError
 from edo_stream.local.errors import LocalError
 
@@ -34,6 +35,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(topics.app, name="contracts")
 topics.app.command("compatible")(compatible.compatible)
 app.add_typer(webhook.app, name="webhook")
+app.command("init")(init)
 app.command("audit")(audit.audit)
 app.command("lag")(lag.lag)
 app.command("status")(status.status)

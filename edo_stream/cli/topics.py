@@ -8,15 +8,22 @@ import asyncio
 import typer
 from rich.table import Table
 
-from edo_stream.cli import contracts_data, contracts_diff, contracts_lint, contracts_show
+from edo_stream.cli import (
+    contracts_data,
+    contracts_diff,
+    contracts_lint,
+    contracts_new,
+    contracts_show,
+)
 from edo_stream.cli.environment import Environment, unreachable
 from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin, PreparationError, Wanted
-from edo_stream.engine.plans import wanted_topics
 
 app = typer.Typer(no_args_is_help=True)
 app.command("diff")(contracts_diff.diff)
+app.command("init")(contracts_new.init)
 app.command("lint")(contracts_lint.lint)
+app.command("new")(contracts_new.new)
 app.command("owners")(contracts_show.owners)
 app.command("schema")(contracts_show.schema)
 app.command("show")(contracts_show.show)
@@ -32,9 +39,7 @@ def topics() -> None:
 def apply() -> None:
     """Create what is missing; nothing that is there is changed or deleted."""
     environment = Environment.read()
-    wanted = wanted_topics(
-        environment.registry, environment.settings.app_id, environment.settings.replication
-    )
+    wanted = environment.wanted
     with unreachable(environment.settings.broker):
         states = asyncio.run(_apply(environment, wanted))
     table = Table("topic", "partitions", "state")
