@@ -1,0 +1,271 @@
+"""What a ``flows/<name>.yaml`` may say: its keys, their values, their defaults."""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+from edo_stream.core.contract import DAY_MS
+from edo_stream.registry.declaration import Declared, Partitions, Retry
+from edo_stream.registry.names import GroupName, Key, Text, TopicName
+from edo_stream.registry.quantity import Duration
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+_HANDLER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_SECRET: Final = re.compile(r"(env|file):.+")
+_HEADER: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+
+
+def _own_name(value: object, info: ValidationInfo) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{value} is not a flow's name: write lower-case letters, digits and -")
+    file = (info.context or {}).get("file", value)
+    if value != file:
+        raise ValueError(f"{value} is not the name of its file: write {file}, or rename the file")
+    return value
+
+
+def _handler(value: object) -> str:
+    if not isinstance(value, str) or not _HANDLER.fullmatch(value):
+        raise ValueError(f"{value} is not a handler: write package.module:function")
+    return value
+
+
+def _reference(value: object) -> str:
+    if not isinstance(value, str) or not _SECRET.fullmatch(value):
+        # Not repeated: it may be the secret itself.
+        raise ValueError("not a reference to a secret: write env:NAME or file:PATH")
+    return value
+
+
+def _url(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value} is not a URL: it begins with http:// or https://")
+    return value
+
+
+FlowName = Annotated[str, BeforeValidator(_own_name)]
+Handler = Annotated[str, BeforeValidator(_handler)]
+Reference = Annotated[str, BeforeValidator(_reference)]
+Url = Annotated[str, BeforeValidator(_url)]
+HeaderName = Annotated[str, Field(pattern=_HEADER)]
+Meaning = Literal["success", "transient", "throttled", "poison", "business"]
+Replay = Literal["safe", "sandbox-only", "forbidden"]
+
+
+class Rate(Declared):
+    per_second: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = Field(
+        examples=[10], description="Calls a second, on average, of one worker."
+    )
+    burst: Annotated[int, Field(ge=1)] = Field(default=1, description="Calls at once.")
+
+
+class BreakerRules(Declared):
+    failure_ratio: Annotated[float, Field(gt=0, le=1, strict=False)] = Field(
+        default=0.5, description="Share of failures among the last calls at which it opens."
+    )
+    window: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        default=20, description="How many calls are looked at."
+    )
+    consecutive: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="Failures in a row at which it opens."
+    )
+    open: Duration = Field(default=5_000, description="How long it stays open at first.")
+    open_max: Duration = Field(default=60_000, description="And at most.")
+    probes: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="Successful probes that close it."
+    )
+
+
+class Basic(Declared):
+    user: Text = Field(examples=["edo"], description="User name.")
+    password: Reference = Field(examples=["env:PASSWORD"], description="Reference to it.")
+
+
+class Auth(Declared):
+    bearer: Reference | None = Field(default=None, description="Reference to a token.")
+    basic: Basic | None = Field(default=None, description="User and password.")
+    header: dict[HeaderName, Reference] = Field(
+        default={}, description="Headers whose values are secrets."
+    )
+
+
+class CodeMeaning(Declared):
+    codes: Annotated[list[int | Text], Field(min_length=1)] = Field(
+        examples=['[404, "410-419"]'], description="Codes, or ranges such as 500-599."
+    )
+    means: Meaning = Field(examples=["business"], description="What they mean.")
+
+
+class _Action(Declared):
+    idempotency_key: Literal["command"] = Field(
+        examples=["command"],
+        description="By what the receiver can tell a repetition: the command's id, the same for "
+        "every attempt and run.",
+    )
+    replay: Replay = Field(
+        examples=["safe"], description="Whether a replay of old events may run it."
+    )
+    timeout: Duration = Field(default=30_000, description="Of one run.")
+
+
+class PythonAction(_Action):
+    kind: Literal["python"]
+    handler: Handler = Field(examples=["shop.shipping:ship"], description="The function.")
+
+
+class HttpAction(_Action):
+    kind: Literal["http"]
+    url: Url = Field(
+        examples=["https://ship.example/orders/{{ data.id }}"], description="A template."
+    )
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(
+        default="POST", description="HTTP's method."
+    )
+    headers: dict[HeaderName, str] = Field(default={}, description="Templates.")
+    body: str | None = Field(default=None, description="A template; default: the event's data.")
+    auth: Auth | None = Field(default=None, description="Credentials, by reference.")
+    rules: list[CodeMeaning] = Field(default=[], description="What status codes mean.")
+
+
+class ProgramAction(_Action):
+    kind: Literal["program"]
+    arguments: Annotated[list[str], Field(min_length=1)] = Field(
+        examples=['[/usr/bin/load, "{{ data.path }}"]'], description="Templates; never a shell."
+    )
+    environment: list[Text] = Field(
+        default=[], description="Variables of the worker that the program may see."
+    )
+    directory: Text | None = Field(default=None, description="Where it runs.")
+    rules: list[CodeMeaning] = Field(default=[], description="What exit codes mean.")
+
+
+class RecordAction(_Action):
+    kind: Literal["record"]
+    topic: TopicName = Field(examples=["shop.label.wanted"], description="Where to write.")
+    type: Text | None = Field(default=None, description="Its type; default: the topic's name.")
+    key: str | None = Field(default=None, description="A template; default: the command's key.")
+    value: str | None = Field(default=None, description="A template; default: the event's data.")
+    headers: dict[Text, str] = Field(default={}, description="Templates.")
+    partitions: Partitions | None = Field(
+        default=None, description="Of the topic, if no contract says it."
+    )
+
+
+class SqlAction(_Action):
+    kind: Literal["sql"]
+    connection: Reference = Field(
+        examples=["env:SHOP_DATABASE"], description="Reference to a connection string."
+    )
+    statement: Text = Field(
+        examples=["UPDATE stock SET n = n - %(items)s WHERE id = %(item)s"],
+        description="SQL, with %(name)s for parameters.",
+    )
+    parameters: dict[Text, Annotated[str, Field(pattern="^/")]] = Field(
+        default={}, description="JSON pointers into the data, by the parameter's name."
+    )
+    inbox: Text = Field(default="edo_inbox", description="Table that tells what has run.")
+    business_states: list[Text] = Field(default=[], description="SQLSTATEs that mean no.")
+
+
+class AirflowAction(_Action):
+    kind: Literal["airflow"]
+    url: Url = Field(examples=["http://airflow:8080"], description="Of the API server.")
+    dag: Text = Field(examples=["daily_revenue"], description="The DAG's id.")
+    conf: str | None = Field(default=None, description="Template of a JSON object.")
+    user: Text | None = Field(default=None, description="For a token.")
+    password: Reference | None = Field(default=None, description="Reference to its password.")
+    token: Reference | None = Field(default=None, description="Reference to a token.")
+    wait: bool = Field(default=False, description="Whether to wait for the run's end.")
+
+
+class DaprAction(_Action):
+    kind: Literal["dapr"]
+    invoke: Text | None = Field(default=None, description="<app id>/<method>, to call a service.")
+    publish: Text | None = Field(default=None, description="<pubsub>/<topic>, to publish.")
+    sidecar: Url = Field(default="http://127.0.0.1:3500", description="Dapr's HTTP endpoint.")
+
+
+class NoopAction(_Action):
+    kind: Literal["noop"]
+
+
+Action = Annotated[
+    PythonAction
+    | HttpAction
+    | ProgramAction
+    | RecordAction
+    | SqlAction
+    | AirflowAction
+    | DaprAction
+    | NoopAction,
+    Field(discriminator="kind"),
+]
+KINDS: Final = ("python", "http", "program", "record", "sql", "airflow", "dapr", "noop")
+
+
+class FlowLetters(Declared):
+    owner: Text | None = Field(default=None, description="Who looks; default: the flow's owner.")
+    acknowledge_within: Duration = Field(default=DAY_MS, description="How soon.")
+    after: Literal["continue", "stop"] = Field(
+        default="continue",
+        description="stop: nothing more of the key runs until an operator lets it go on.",
+    )
+
+
+class FlowDeclaration(Declared):
+    """One flow."""
+
+    name: FlowName = Field(examples=["ship-order"], description="Also the file's name.")
+    owner: Text = Field(examples=["team-shipping"], description="Who is asked about it.")
+    description: Text = Field(examples=["Ships an order."], description="What it does.")
+    on: TopicName = Field(
+        examples=["shop.order.placed"],
+        description="A topic with a contract: each of its events that goes on is a command.",
+    )
+    key: Key | None = Field(
+        default=None, description="What is kept in order; default: the event's own key."
+    )
+    action: Action = Field(examples=["{kind: noop, …}"], description="The side effect.")
+    fallback: Action | None = Field(
+        default=None, description="What runs instead while the breaker is open."
+    )
+    group: GroupName = Field(
+        default="actions", description="Flows of a group share partitions and retry topics."
+    )
+    partitions: Partitions | None = Field(
+        default=None, description="Of the group; the largest that a flow asks for, else 8."
+    )
+    order: Literal["strict", "relaxed"] = Field(
+        default="strict",
+        description="strict: later commands of a key wait for a failing one; relaxed: they go on.",
+    )
+    delivery: Literal["at-least-once", "at-most-once"] = Field(
+        default="at-least-once", description="What a crash while it runs leads to."
+    )
+    retry: Retry = Field(default=Retry(), description="How often, and how late.")
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=16, description="Runs at once on one worker."
+    )
+    rate: Rate | None = Field(default=None, description="How fast a worker may call.")
+    breaker: BreakerRules = Field(
+        default=BreakerRules(), description="When to leave a broken receiver alone."
+    )
+    parked_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1_000, description="Commands of a key that may wait; then the partition pauses."
+    )
+    dead_letters: FlowLetters = Field(
+        default=FlowLetters(), description="Where commands go that are given up."
+    )
+    letters_max: Annotated[int, Field(ge=1)] = Field(
+        default=100, description="Dead letters without successes at which the flow stops."
+    )
+
+
+def place_of(location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where in the file an error of the models is: without the kinds of actions in its path."""
+    return tuple(
+        part
+        for index, part in enumerate(location)
+        if not (part in KINDS and index == 1 and location[0] in ("action", "fallback"))
+    )

@@ -1,0 +1,112 @@
+"""Flows in the words of the core, and the groups that their commands run in."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edo_stream.core.act.ladder import Ladder, RetryPolicy
+from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.flows.declaration import FlowDeclaration
+from edo_stream.registry.declaration import Retry
+from edo_stream.registry.names import INTERNAL_PREFIX
+from edo_stream.registry.quantity import duration_text
+
+_PARTITIONS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow: its policy for the core, and all that is declared."""
+
+    policy: FlowPolicy
+    declaration: FlowDeclaration
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ActGroup:
+    """Flows that share tasks and a ladder."""
+
+    name: str
+    partitions: int
+    spec: ActSpec
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that its tasks read: commands, then tiers."""
+        commands = sorted(policy.commands for policy in self.spec.flows.values())
+        return (*commands, *self.spec.tiers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """All declared flows by name, sorted, and their groups."""
+
+    flows: Mapping[str, Flow]
+    groups: Mapping[str, ActGroup]
+
+    def on(self, topic: str) -> list[Flow]:
+        """Flows that a topic's events trigger."""
+        return [flow for flow in self.flows.values() if flow.declaration.on == topic]
+
+
+def commands_topic(flow: str) -> str:
+    """Topic of a flow's commands."""
+    return f"{INTERNAL_PREFIX}commands.{flow}"
+
+
+def tier_topic(group: str, delay_ms: int) -> str:
+    """Topic of one tier of a group's ladder."""
+    return f"{INTERNAL_PREFIX}retry.{group}.{duration_text(delay_ms)}"
+
+
+def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
+    """A declaration in the words of the core."""
+    name, letters = declaration.name, declaration.dead_letters
+    return FlowPolicy(
+        flow=name,
+        owner=letters.owner or declaration.owner,
+        commands=commands_topic(name),
+        outcomes=f"{INTERNAL_PREFIX}outcomes.{name}",
+        dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
+        order=Order(declaration.order),
+        delivery=Delivery(declaration.delivery),
+        retry=_retry(declaration.retry),
+        after_dead_letter=AfterDeadLetter(letters.after),
+        parked_per_key_max=declaration.parked_per_key,
+    )
+
+
+def _retry(retry: Retry) -> RetryPolicy:
+    return RetryPolicy(
+        initial_ms=retry.initial,
+        factor=retry.factor,
+        max_ms=retry.max,
+        retries=retry.retries,
+        jitter=retry.jitter,
+        total_ms=retry.total,
+    )
+
+
+def flows_of(flows: Iterable[Flow]) -> Flows:
+    """Put flows together with their groups."""
+    by_name = {flow.policy.flow: flow for flow in flows}
+    members: dict[str, list[Flow]] = {}
+    for name in sorted(by_name):
+        members.setdefault(by_name[name].declaration.group, []).append(by_name[name])
+    groups = {group: _group(group, members[group]) for group in sorted(members)}
+    return Flows(dict(sorted(by_name.items())), groups)
+
+
+def _group(name: str, flows: list[Flow]) -> ActGroup:
+    delays_ms = {delay for flow in flows for delay in flow.policy.retry.delays_ms()}
+    ladder = Ladder(tuple(sorted(delays_ms or RetryPolicy().delays_ms())))
+    asked = [flow.declaration.partitions for flow in flows if flow.declaration.partitions]
+    spec = ActSpec(
+        flows={flow.policy.flow: flow.policy for flow in flows},
+        ladder=ladder,
+        tiers={delay: tier_topic(name, delay) for delay in ladder.delays_ms},
+        dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
+    )
+    return ActGroup(name, max(asked, default=_PARTITIONS), spec)

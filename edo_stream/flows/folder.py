@@ -1,0 +1,79 @@
+"""The folder of flows: every file read, every mistake of every file found."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edo_stream.flows.declaration import FlowDeclaration, place_of
+from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
+from edo_stream.registry import Finding, Registry, RegistryError
+from edo_stream.registry.document import Document, read
+from edo_stream.registry.mistakes import find_mistake, nearest
+
+
+def load_flows(root: Path, registry: Registry) -> Flows:
+    """Read every ``<root>/<name>.yaml``; no folder means no flows.
+
+    Raises:
+        RegistryError: with every mistake of every file.
+    """
+    findings: list[Finding] = []
+    flows: list[Flow] = []
+    for file in sorted(root.glob("*.yaml")) if root.is_dir() else ():
+        document = read(file)
+        declaration = _declaration(document)
+        if declaration is not None:
+            _check(document, declaration, registry)
+            flows.append(Flow(policy_of(declaration), declaration, file))
+        findings += document.findings
+    findings += _clashes(flows, registry)
+    if findings:
+        raise RegistryError(findings)
+    return flows_of(flows)
+
+
+def _declaration(document: Document) -> FlowDeclaration | None:
+    if document.findings:
+        return None
+    if not isinstance(document.value, dict):
+        document.find((), "not a flow: write its keys, such as name: ship-order")
+        return None
+    try:
+        return FlowDeclaration.model_validate(document.value, context={"file": document.file.stem})
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            found = {**item, "loc": place_of(item["loc"])}
+            find_mistake(document, found, FlowDeclaration)
+        return None
+
+
+def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> None:
+    """Find what is well formed and cannot be."""
+    if flow.on not in registry.topics:
+        message = f"on: no contract of {flow.on}: {nearest(flow.on, registry.topics)}"
+        document.find(("on",), message)
+    if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
+        document.find(("retry", "total"), "retry.total is shorter than the first wait")
+    for name in ("action", "fallback"):
+        action = getattr(flow, name)
+        if action is None:
+            continue
+        if action.kind == "dapr" and (action.invoke is None) == (action.publish is None):
+            document.find((name,), f"{name}: write either invoke or publish")
+        if action.kind == "airflow" and (action.user is None) != (action.password is None):
+            document.find((name,), f"{name}: user and password go together")
+        if action.kind == "record" and action.partitions is None:
+            entry = registry.entries.get(action.topic)
+            if entry is None:
+                message = f"{name}.topic: no contract of {action.topic}: write its partitions"
+                document.find((name, "topic"), message)
+
+
+def _clashes(flows: list[Flow], registry: Registry) -> list[Finding]:
+    """Groups that are also those of topics: their tasks would have the same names."""
+    groups = registry.groups
+    return [
+        Finding(flow.file, 1, f"group {flow.declaration.group} is a group of topics: take another")
+        for flow in flows
+        if flow.declaration.group in groups
+    ]
