@@ -39,8 +39,9 @@ def status(
 
     Without --worker the one of EDO_WEB_BIND and EDO_WEB_PORT is asked, if it runs.
 
-    Exit codes: 0 all is well; 1 nobody works, a task has stopped or is stuck, or there is more
-    to read than --lag-max; 3 the broker, or a worker that was named, does not answer.
+    Exit codes: 0 all is well; 1 nobody works, a task has stopped or is stuck, a standby has
+    failed, or there is more to read than --lag-max; 3 the broker, or a worker that was named,
+    does not answer.
     """
     environment = Environment.read()
     with unreachable(environment.settings.broker):
@@ -103,6 +104,12 @@ def _of_workers(workers: Workers) -> list[str]:
             for task in told["tasks"]
             if task["refusal"] is not None
         ]
+        findings += [
+            f"{address}: standby {standby['group']}-{standby['partition']} has failed: its disk "
+            "cannot be written"
+            for standby in _standbys_of(told)
+            if standby["phase"] == "failed"
+        ]
     return findings
 
 
@@ -144,7 +151,7 @@ def _show(
     console.print(_offsets(environment, group))
     if workers:
         console.print(_tasks(workers))
-        if any(told["standbys"] for told in workers.values()):
+        if any(map(_standbys_of, workers.values())):
             console.print(_standbys(workers))
     else:
         console.print("no worker was asked for its tasks: name some with --worker", markup=False)
@@ -207,7 +214,7 @@ def _standbys(workers: Workers) -> Table:
         column.justify = "right"
     table.columns[0].overflow = "fold"
     for address, told in workers.items():
-        for standby in told["standbys"]:
+        for standby in _standbys_of(told):
             lag = standby["lagRecords"]
             table.add_row(
                 address,
@@ -217,3 +224,9 @@ def _standbys(workers: Workers) -> Table:
                 f"{standby['appliedRecords']:,}",
             )
     return table
+
+
+def _standbys_of(told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """None of a worker of an earlier version, which does not know the word."""
+    standbys: Sequence[Mapping[str, Any]] = told.get("standbys", ())
+    return standbys

@@ -87,3 +87,32 @@ def test_a_worker_that_starts_before_the_last_one_has_left_gets_its_disks(bench:
     assert sorted(causes) == sorted(f"{key}/{n}" for key in range(KEYS) for n in (1, 2))
     assert "0 changelog records restored" in log_of(next_)
     assert "disk wiped" not in log_of(next_)
+
+
+def test_a_worker_with_a_name_that_is_restarted_at_once_moves_nothing(bench: Bench) -> None:
+    source = bench.declare("named", partitions=2)
+    bench.apply()
+    first, second = (
+        bench.worker(name, EDO_INSTANCE=name, EDO_STANDBYS="1") for name in ("first", "second")
+    )
+    for worker in (first, second):
+        worker.launch()
+    for worker in (first, second):
+        worker.wait_ready(60.0)
+    bench.send(source, burst(1, KEYS))
+    bench.results(source, KEYS)
+    wait_for(lambda: is_warm(first) and is_warm(second), "warm standbys")
+    before = seen(second)
+    began = log_of(second).count("task running")
+
+    first.kill()
+    first.start()
+    bench.send(source, burst(2, KEYS))
+    bench.results(source, 2 * KEYS)
+    wait_for(lambda: is_warm(first) and is_warm(second), "warm standbys again")
+
+    after = seen(second)
+    places = [[task["partition"] for task in told["tasks"]] for told in (before, after)]
+    assert places[0] == places[1]
+    assert log_of(second).count("task running") == began
+    assert log_of(first).count("disk wiped") == 0
