@@ -21,6 +21,7 @@ from edo_stream.observe.letters import log_dead_letters
 from edo_stream.observe.log_format import logging_config
 from edo_stream.observe.metrics import Metrics, MetricsPage
 from edo_stream.registry import RegistryError, load
+from edo_stream.schemas.enforcement import Tally
 from edo_stream.settings import Settings, SettingsError, read_settings
 from edo_stream.views import Page, WorkerView
 
@@ -59,8 +60,9 @@ def build(settings: Settings) -> EdoApp:
         web_port=settings.web_port,
         logging_config=logging_config(settings.log_format),
     )
+    tally = Tally()
     wanted = wanted_topics(registry, settings.app_id, settings.replication)
-    metrics = Metrics()
+    metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}
 
     def committed(group: str, effects: Effects, seconds: float, at_ms: int) -> None:
@@ -68,7 +70,7 @@ def build(settings: Settings) -> EdoApp:
         log_dead_letters(group, effects, letters)
 
     hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by)
-    app = make_app(worker, group_plans(registry, spec), wanted, hooks)
+    app = make_app(worker, group_plans(registry, spec, tally), wanted, hooks)
     _show(app, metrics)
     return app
 

@@ -8,13 +8,16 @@ from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Table, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity, load_task
+from edo_stream.engine import clock
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
 from edo_stream.engine.task import Decider, TaskSpec
-from edo_stream.registry import Group, Registry, Role, TopicSpec, control_topic
+from edo_stream.registry import Group, Registry, Role, Topic, TopicSpec, control_topic
+from edo_stream.registry.enforced import rules_of
 from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
-from edo_stream.sources import decoder
+from edo_stream.schemas.enforcement import Tally, enforced
+from edo_stream.sources import Decode, decoder
 
 _HOUR_MS = 3_600_000
 _MINUTE_MS = 60_000
@@ -25,14 +28,26 @@ _EARLIEST = Start()
 _SWEPT_RECORDS = 16
 
 
-def group_plans(registry: Registry, spec: TaskSpec) -> dict[str, GroupPlan]:
-    """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored."""
-    return {name: _plan(registry, group, spec) for name, group in registry.groups.items()}
+def group_plans(
+    registry: Registry, spec: TaskSpec, tally: Tally | None = None
+) -> dict[str, GroupPlan]:
+    """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored.
+
+    ``tally`` counts what breaks its contract.
+
+    Raises:
+        RegistryError: a schema cannot be used.
+    """
+    counts = tally or Tally()
+    return {name: _plan(registry, group, spec, counts) for name, group in registry.groups.items()}
 
 
-def _plan(registry: Registry, group: Group, shared: TaskSpec) -> GroupPlan:
+def _plan(registry: Registry, group: Group, shared: TaskSpec, tally: Tally) -> GroupPlan:
     contracts = {topic: registry.contracts[topic] for topic in group.topics}
-    sources = {topic: Source(contract, decoder(contract)) for topic, contract in contracts.items()}
+    sources = {
+        topic: Source(contract, _decoder(registry.topics[topic], tally))
+        for topic, contract in contracts.items()
+    }
     control = control_topic(group.name)
     internal = InternalTopics(
         accounts=ACCOUNTS,
@@ -51,6 +66,12 @@ def _plan(registry: Registry, group: Group, shared: TaskSpec) -> GroupPlan:
     spec = shared.of_group(group.name, {**starts, control: _EARLIEST})
     tables = group_tables(shared.app, group.name)
     return GroupPlan(spec, group.partitions, tables, make_pipeline, expire=expire_ids)
+
+
+def _decoder(topic: Topic, tally: Tally) -> Decode:
+    """Decode records, and enforce their contract."""
+    rules = rules_of(topic.declaration, topic.file)
+    return enforced(decoder(topic.contract), rules, clock.now_ms, tally)
 
 
 def expire_ids(tables: Sequence[Table]) -> Iterator[None]:

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from edo_stream.core.accounts import Fate
 from edo_stream.core.effects import Effects
 from edo_stream.observe.histogram import Histogram
+from edo_stream.schemas.enforcement import Tally
 from edo_stream.views import Failure, Page, Phase, SourceView, TaskView, WorkerView
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -95,6 +96,18 @@ LOST: Final = _counter(
     "edo_lost_records_total",
     "group topic",
     "Offsets that were gone from the log unread and were skipped with EDO_ACCEPT_LOSS",
+)
+VIOLATIONS: Final = _counter(
+    "edo_contract_violations_total",
+    "contract version rule policy",
+    "Events that break their contract, by the rule that they break: a keyword of the schema, or "
+    "sunset, expired, producer, version, cast, json, avro, frame; transactions that were done "
+    "again count again",
+)
+CAST: Final = _counter(
+    "edo_contract_cast_total",
+    "contract from_version to_version",
+    "Events that were made into another version of their schema",
 )
 READY: Final = _histogram(
     "edo_trigger_to_ready_seconds",
@@ -201,7 +214,7 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
-    *(RECORDS, SETTLED, LOST, READY, BATCH, TRANSACTION),
+    *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, READY, BATCH, TRANSACTION),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
     *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
@@ -211,8 +224,11 @@ DECLARED: Final = (
 class Metrics(Collector):
     """Counts what the engine's hooks tell, and shows it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally | None = None) -> None:
         self._sums: dict[Declared, Counter[tuple[str, ...]]] = defaultdict(Counter)
+        if tally is not None:
+            # Counted while records are decoded, and read when Prometheus asks.
+            self._sums[VIOLATIONS], self._sums[CAST] = tally.violations, tally.cast
         self._ready: dict[tuple[str, str], Histogram] = {}
         self._histograms: dict[tuple[Declared, str], Histogram] = {}
 

@@ -1,20 +1,20 @@
 """Defaults that a reader fills in: which of its schema's requirements they meet.
 
 A property that the reader requires and the writer may leave out breaks nothing if the reader's
-schema has a ``default`` for it, because :func:`fill` puts it there before anything is checked. So
+schema has a ``default`` for it, because :func:`filler` puts it there before anything is checked. So
 says Confluent, and so does Avro. Only where a value's own schema is beyond doubt: under
 ``properties``, ``items``, ``prefixItems``, ``allOf`` and their references; never in a branch of a
 union, in a condition or under ``not``, where filling in could change which branch is meant.
 """
 
-from itertools import zip_longest
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Final
 
 from edo_stream.schemas.containment import Containment, references
 from edo_stream.schemas.json_document import Document, Schema, places
 
 _MISSING: Final = object()
-_DEPTH_MAX: Final = 64
 
 
 def forgiving(document: Document) -> Document:
@@ -29,34 +29,85 @@ def forgiving(document: Document) -> Document:
     )
 
 
-def has_defaults(document: Document) -> bool:
-    """Whether :func:`fill` would ever change anything."""
-    return forgiving(document).definitions != document.definitions
+Fill = Callable[[Any], None]
+"""Changes a value in place."""
 
 
-def fill(document: Document, value: Any) -> Any:
-    """Put the defaults of required properties where they are missing, in place."""
-    _fill(document, document.root, value, 0)
-    return value
+def filler(document: Document) -> Fill | None:
+    """Compile what puts defaults where required properties are missing, if there are any."""
+    return _Compiler(document).fill(document.root)
 
 
-def _fill(document: Document, schema: Schema, value: Any, depth: int) -> None:
-    if isinstance(schema, bool) or depth > _DEPTH_MAX:
-        return
-    if "$ref" in schema:
-        _fill(document, document.definitions[schema["$ref"]], value, depth + 1)
-    for part in schema.get("allOf", ()):
-        _fill(document, part, value, depth + 1)
-    if isinstance(value, dict):
-        for name in _met(schema, document):
-            value.setdefault(name, _copy(_default(schema["properties"][name], document)))
-        for name, part in schema.get("properties", {}).items():
-            if name in value:
-                _fill(document, part, value[name], depth + 1)
-    elif isinstance(value, list):
-        rest = schema.get("items", True)
-        for part, item in zip_longest(schema.get("prefixItems", [])[: len(value)], value):
-            _fill(document, rest if part is None else part, item, depth + 1)
+class _Compiler:
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._compiled: dict[str, Fill | None] = {}
+
+    def fill(self, schema: Schema) -> Fill | None:
+        """What a schema fills in; ``None`` for nothing."""
+        if isinstance(schema, bool):
+            return None
+        parts = [self._reference(schema["$ref"])] if "$ref" in schema else []
+        parts += [self.fill(part) for part in schema.get("allOf", ())]
+        parts += [self._object(schema), self._array(schema)]
+        found = [part for part in parts if part is not None]
+        if len(found) <= 1:
+            return found[0] if found else None
+
+        def fill(value: Any) -> None:
+            for part in found:
+                part(value)
+
+        return fill
+
+    def _reference(self, pointer: str) -> Fill | None:
+        if pointer not in self._compiled:
+            # While it is compiled, a reference to itself is looked up when it is used.
+            self._compiled[pointer] = lambda value: self._later(pointer, value)
+            self._compiled[pointer] = self.fill(self._document.definitions[pointer])
+        return self._compiled[pointer]
+
+    def _later(self, pointer: str, value: Any) -> None:
+        fill = self._compiled[pointer]
+        if fill is not None:
+            fill(value)
+
+    def _object(self, schema: dict[str, Any]) -> Fill | None:
+        properties = schema.get("properties", {})
+        met = {
+            name: _default(properties[name], self._document)
+            for name in _met(schema, self._document)
+        }
+        inner = {name: self.fill(part) for name, part in properties.items()}
+        inner = {name: fill for name, fill in inner.items() if fill is not None}
+        if not met and not inner:
+            return None
+
+        def fill(value: Any) -> None:
+            if isinstance(value, dict):
+                for name, default in met.items():
+                    if name not in value:
+                        value[name] = deepcopy(default)
+                for name, part in inner.items():
+                    if part is not None and name in value:
+                        part(value[name])
+
+        return fill
+
+    def _array(self, schema: dict[str, Any]) -> Fill | None:
+        leading = [self.fill(part) for part in schema.get("prefixItems", ())]
+        rest = self.fill(schema.get("items", True))
+        if rest is None and not any(leading):
+            return None
+
+        def fill(value: Any) -> None:
+            if isinstance(value, list):
+                for index, item in enumerate(value):
+                    part = leading[index] if index < len(leading) else rest
+                    if part is not None:
+                        part(item)
+
+        return fill
 
 
 def _met(schema: dict[str, Any], document: Document) -> list[str]:
@@ -134,11 +185,3 @@ def _used_doubtfully(schema: Schema) -> set[str]:
         else:
             found |= set(references(part))
     return found
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copy(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_copy(item) for item in value]
-    return value

@@ -132,6 +132,11 @@ def dialect_of(schema: Json) -> int:
     return found
 
 
+def dialect_uri(dialect: int) -> str:
+    """The ``$schema`` of a dialect."""
+    return _URIS[dialect]
+
+
 def checked(schema: Json) -> int:
     """Check a schema against the schema of its dialect, and return the dialect.
 

@@ -1,0 +1,44 @@
+"""Confluent's wire format: five bytes before the data, a magic 0 and the schema's id.
+
+Kafka's clients of other languages write it when a schema registry is configured for them. The
+newer form has a header instead (``__value_schema_id``: 1 and the 16 bytes of a GUID) and leaves the
+data as it is.
+"""
+
+import struct
+from typing import Final
+
+GUID_HEADER: Final = "__value_schema_id"
+_FRAME: Final = struct.Struct(">bI")
+_GUID_BYTES: Final = 17
+
+
+def framed(schema_id: int, data: bytes) -> bytes:
+    """Data with its schema's id before it."""
+    return _FRAME.pack(0, schema_id) + data
+
+
+def unframed(value: bytes) -> tuple[int, bytes]:
+    """The schema's id, and the data.
+
+    Raises:
+        ValueError: the bytes do not begin as the format wants it.
+    """
+    if len(value) < _FRAME.size:
+        raise ValueError(f"{len(value)} bytes are too few for a magic byte and a schema id")
+    magic, schema_id = _FRAME.unpack_from(value)
+    if magic != 0:
+        raise ValueError(f"magic byte is {value[0]}, expected 0")
+    return schema_id, value[_FRAME.size :]
+
+
+def guid_of(header: bytes) -> str:
+    """The GUID in a header, with its dashes.
+
+    Raises:
+        ValueError: the header is not 1 and 16 bytes.
+    """
+    if len(header) < _GUID_BYTES or header[0] != 1:
+        raise ValueError(f"header {GUID_HEADER} is not 1 and a GUID")
+    text = header[1:_GUID_BYTES].hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
