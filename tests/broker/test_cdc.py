@@ -1,0 +1,136 @@
+"""Real transactions reach results exactly once, while PostgreSQL and Debezium are killed."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from edo_stream.local.connect import LocalConnect, register_postgres_connector
+from edo_stream.local.kafka import LocalKafka
+from edo_stream.local.postgres import LocalPostgres
+from edo_stream.outbox import OutboxEvent, connector_settings, table_sql, write
+from tests.broker.bench import Bench, wait_for
+
+KEYS = 3
+ROUND = 20
+ORDERS = """\
+create schema thing;
+create table thing.orders (
+    id int primary key, turn int, price numeric(10,2), day date, at timestamp, note text
+);
+alter table thing.orders alter column note set storage external
+"""
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[LocalPostgres]:
+    with LocalPostgres(tmp_path / "postgres") as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def connect(tmp_path: Path, kafka: LocalKafka) -> Iterator[LocalConnect]:
+    with LocalConnect(tmp_path / "connect", kafka.bootstrap) as connect:
+        yield connect
+
+
+def order(postgres: LocalPostgres, turn: int) -> None:
+    """One transaction: a row is written, and an event says so; every fifth is undone."""
+    key = turn % KEYS
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute(
+            "insert into thing.orders values (%s, %s, %s, '2026-01-31', '2026-01-31 12:00:00', %s)"
+            " on conflict (id) do update set turn = excluded.turn",
+            (key, turn, "19.90", secrets.token_hex(4_000)),
+        )
+        event = OutboxEvent("order.taken", "/shop", f"order-{key}", {"turn": turn}, id=f"e{turn}")
+        write(connection, event, "thing.outbox")
+        if turn % 5 == 0:
+            connection.rollback()
+
+
+def row_of(record: Any) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(record.value)["after"]
+    return row
+
+
+def headers(record: Any) -> dict[str, str]:
+    return {name: value.decode() for name, value in record.headers}
+
+
+def test_real_transactions_reach_results_exactly_once_while_all_is_killed(
+    bench: Bench, postgres: LocalPostgres, connect: LocalConnect
+) -> None:
+    orders = bench.declare(
+        "orders", "ordering: {policy: monotonic}", codec="debezium", partitions=2
+    )
+    outbox = bench.declare("outbox", "ordering: {policy: key}", codec="outbox", partitions=2)
+    bench.apply()
+    bench.worker().start()
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute(ORDERS.encode())
+        connection.execute(table_sql("thing.outbox").encode())
+    turns = iter(range(1, 1_000))
+    for _ in range(ROUND):
+        order(postgres, next(turns))
+    register_postgres_connector(
+        connect.url,
+        postgres.dsn,
+        name=bench.name,
+        tables=["thing.orders", "thing.outbox"],
+        topic_prefix=bench.name,
+        settings={
+            **connector_settings("thing.outbox"),
+            "value.converter.schemas.enable": "true",
+            "provide.transaction.metadata": "true",
+            "retriable.restart.connector.wait.ms": "500",
+        },
+    )
+    for _ in range(ROUND):
+        order(postgres, next(turns))
+    postgres.kill()
+    postgres.start()
+    for _ in range(ROUND):
+        order(postgres, next(turns))
+    connect.kill()
+    for _ in range(ROUND):
+        order(postgres, next(turns))
+    connect.start()
+    for _ in range(ROUND):
+        order(postgres, next(turns))
+
+    committed = [turn for turn in range(1, next(turns)) if turn % 5]
+    taken = bench.results(outbox, len(committed))
+    # A row has one change a transaction, but those that the first snapshot saw are one.
+    last = set(committed[-KEYS:])
+
+    def rows_when_all_are_there() -> list[Any] | None:
+        found = bench.read(f"{orders}.out")
+        return found if last <= {row_of(record)["turn"] for record in found} else None
+
+    changed = wait_for(rows_when_all_are_there, f"turns {sorted(last)} in {orders}.out")
+
+    assert sorted(f"e{turn}" for turn in committed) == sorted(
+        headers(record)["ce_causationid"] for record in taken
+    )
+    for key in range(KEYS):
+        expected = [turn for turn in committed if turn % KEYS == key]
+        rows = [record for record in changed if json.loads(record.key)["id"] == key]
+        assert expected == [
+            json.loads(record.value)["turn"] for record in taken if record.key == b"order-%d" % key
+        ]
+        after = [row_of(record) for record in rows]
+        assert [turn for turn in expected if turn >= after[0]["turn"]] == [
+            row["turn"] for row in after
+        ]
+        for record, row in zip(rows, after, strict=True):
+            assert ("19.90", "2026-01-31") == (row["price"], row["day"])
+            assert "2026-01-31T12:00:00.000000" == row["at"]
+            # The note is stored apart, and not logged where it did not change.
+            is_whole = "note" in row
+            assert is_whole != ("/after/note" in json.loads(record.value).get("unavailable", []))
+            assert is_whole == headers(record)["ce_type"].endswith(("read", "created"))
