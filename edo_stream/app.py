@@ -15,12 +15,14 @@ from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.security import AccessError, broker_access
 from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
 from edo_stream.observe.health import health_page, ready_page, status_page
 from edo_stream.observe.letters import log_dead_letters
 from edo_stream.observe.log_format import logging_config
 from edo_stream.observe.metrics import Metrics, MetricsPage
 from edo_stream.registry import RegistryError, load
+from edo_stream.schedules.folder import load_schedules
 from edo_stream.schemas.enforcement import Tally
 from edo_stream.settings import Settings, SettingsError, read_settings
 from edo_stream.views import Page, WorkerView
@@ -62,6 +64,11 @@ def build(settings: Settings) -> EdoApp:
     )
     tally = Tally()
     wanted = wanted_topics(registry, settings.app_id, settings.replication)
+    schedules = load_schedules(settings.schedules_folder, registry.entries)
+    if schedules:
+        wanted += ticker_topics(settings.app_id, settings.replication)
+    plans = group_plans(registry, spec, tally)
+    plans |= ticker_plans(schedules.values(), registry.entries, spec)
     metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}
 
@@ -70,7 +77,7 @@ def build(settings: Settings) -> EdoApp:
         log_dead_letters(group, effects, letters)
 
     hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by)
-    app = make_app(worker, group_plans(registry, spec, tally), wanted, hooks)
+    app = make_app(worker, plans, wanted, hooks)
     _show(app, metrics)
     return app
 

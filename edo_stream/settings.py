@@ -57,6 +57,11 @@ class Settings(BaseModel):
         "127.0.0.1:9092", description="Kafka's bootstrap servers, host:port, comma-separated"
     )
     topics: Path = Field(Path("topics"), description="Folder of the declared topics")
+    schedules: Path | None = Field(
+        None,
+        description="Folder of the declared schedules; without it, `schedules` beside the topics, "
+        "which may be missing",
+    )
     data: Path = Field(Path("data"), description="Folder of this worker's state; may be lost")
 
     session_timeout_ms: Milliseconds = Field(
@@ -135,6 +140,11 @@ class Settings(BaseModel):
     def app_id(self) -> str:
         """Name of the decide plane: its consumer group, the prefix of its topics and ids."""
         return f"{self.service}-decide"
+
+    @property
+    def schedules_folder(self) -> Path:
+        """Where schedules are declared, if any are."""
+        return self.topics.parent / "schedules" if self.schedules is None else self.schedules
 
     @property
     def accepted_losses(self) -> frozenset[tuple[str, int, int, int]]:

@@ -2,14 +2,18 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from edo_stream.engine.admin import Wanted
+from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access, reason_of
+from edo_stream.engine.ticks import ticker_topics
 from edo_stream.registry import Registry, RegistryError, load
+from edo_stream.schedules.folder import Schedule, load_schedules
 from edo_stream.settings import Settings, SettingsError, read_settings
 
 
@@ -28,6 +32,7 @@ class Environment:
     settings: Settings
     registry: Registry
     access: BrokerAccess
+    schedules: Mapping[str, Schedule]
 
     @classmethod
     def read(cls) -> "Environment":
@@ -38,9 +43,18 @@ class Environment:
         """
         try:
             settings = read_settings()
-            return cls(settings, load(settings.topics), broker_access(settings))
+            registry = load(settings.topics)
+            schedules = load_schedules(settings.schedules_folder, registry.entries)
+            return cls(settings, registry, broker_access(settings), schedules)
         except (SettingsError, RegistryError, AccessError) as error:
             raise CommandError(str(error), 2) from error
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """Every topic that workers read or write."""
+        app, replication = self.settings.app_id, self.settings.replication
+        ticker = ticker_topics(app, replication) if self.schedules else []
+        return [*wanted_topics(self.registry, app, replication), *ticker]
 
 
 class _LastWords(logging.Handler):
