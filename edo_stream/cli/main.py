@@ -14,6 +14,7 @@ from edo_stream.cli import (
     gap,
     lag,
     local,
+    pattern,
     schedule,
     source,
     status,
@@ -28,6 +29,7 @@ from edo_stream.local.errors import LocalError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(gap.app, name="gap")
 app.add_typer(local.app, name="local")
+app.add_typer(pattern.app, name="pattern")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(source.app, name="source")
 app.add_typer(topics.app, name="topics")

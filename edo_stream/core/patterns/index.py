@@ -1,0 +1,149 @@
+"""Many patterns at once: one event is held only against those that may want it.
+
+Theory of operation. Every rule is filed under one of its fields, the *anchor*: by a value that the
+field must have, or by a text that its value must begin with, or at least by its path. An event's
+leaves lead to the rules that are filed under them; only these are looked at in full. So a look
+costs what the event has leaves and what nearly matches, not what there are patterns. A rule that
+asks for nothing but absences is always looked at.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from edo_stream.core.patterns.leaves import Leaf, Leaves, Seats, leaves_of
+from edo_stream.core.patterns.parse import Field, Pattern, Rule
+
+T = TypeVar("T", bound=Hashable)
+
+
+class PatternIndex(Generic[T]):
+    """Patterns with what they are for, such as a flow; made once, asked for each event."""
+
+    def __init__(self, patterns: Iterable[tuple[T, Pattern]]) -> None:
+        self._by_value: dict[str, dict[Hashable, list[tuple[T, Rule]]]] = {}
+        self._by_prefix: dict[str, _Prefixes[tuple[T, Rule]]] = {}
+        self._by_path: dict[str, list[tuple[T, Rule]]] = {}
+        self._always: list[tuple[T, Rule]] = []
+        rules = [(target, rule) for target, pattern in patterns for rule in pattern.rules]
+        # The rarest value of a rule leads to the fewest others.
+        shared = Counter(
+            (field.path, value)
+            for _, rule in rules
+            for field in rule
+            if _is_exact(field)
+            for value in field.values
+        )
+        for target, rule in rules:
+            self._file(target, rule, shared)
+
+    def _file(self, target: T, rule: Rule, shared: Counter[tuple[str, Hashable]]) -> None:
+        entry = (target, rule)
+        exact = [field for field in rule if _is_exact(field)]
+        if exact:
+            field = min(exact, key=lambda one: sum(shared[one.path, v] for v in one.values))
+            for value in field.values:
+                self._by_value.setdefault(field.path, {}).setdefault(value, []).append(entry)
+            return
+        for field in rule:
+            if _has_prefixes(field):
+                prefixes = self._by_prefix.setdefault(field.path, _Prefixes())
+                for test in field.tests:
+                    assert test.prefix is not None, "all of the field's tests have one"
+                    prefixes.add(test.prefix, entry)
+                return
+        present = next((field for field in rule if not field.may_be_missing), None)
+        if present is None:
+            self._always.append(entry)
+        else:
+            self._by_path.setdefault(present.path, []).append(entry)
+
+    def matches(self, event: Any) -> list[T]:
+        """What the patterns that match are for, each once, in the order of their filing."""
+        leaves = leaves_of(event)
+        found: dict[T, None] = {}
+        for target, rule in self._candidates(leaves):
+            if target not in found and is_match(rule, leaves):
+                found[target] = None
+        return list(found)
+
+    def _candidates(self, leaves: Leaves) -> Iterator[tuple[T, Rule]]:
+        yield from self._always
+        for path, values in leaves.items():
+            yield from self._by_path.get(path, ())
+            by_value = self._by_value.get(path)
+            if by_value is not None:
+                for leaf in values:
+                    yield from by_value.get(leaf.compared, ())
+            prefixes = self._by_prefix.get(path)
+            if prefixes is not None:
+                for leaf in values:
+                    if isinstance(leaf.value, str):
+                        yield from prefixes.of(leaf.value)
+
+
+class _Prefixes(Generic[T]):
+    """Entries by a text that a value begins with; a look costs one lookup a length in use."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, list[T]] = {}
+        self._lengths: list[int] = []
+
+    def add(self, prefix: str, entry: T) -> None:
+        self._entries.setdefault(prefix, []).append(entry)
+        if len(prefix) not in self._lengths:
+            self._lengths.append(len(prefix))
+
+    def of(self, value: str) -> Iterator[T]:
+        for length in self._lengths:
+            if length <= len(value):
+                yield from self._entries.get(value[:length], ())
+
+
+def _is_exact(field: Field) -> bool:
+    """Whether nothing but a few values will do."""
+    return not (field.tests or field.may_be_there or field.may_be_missing)
+
+
+def _has_prefixes(field: Field) -> bool:
+    is_free = field.values or field.may_be_there or field.may_be_missing
+    return not is_free and all(test.prefix is not None for test in field.tests)
+
+
+def is_match(rule: Rule, leaves: Leaves) -> bool:
+    """Whether an event's leaves meet a rule, those of one array by the same element."""
+    met: list[list[Seats]] = []
+    for field in rule:
+        found = leaves.get(field.path)
+        if found is None:
+            if not field.may_be_missing:
+                return False
+            continue
+        seats = [leaf.seats for leaf in found if _passes(field, leaf)]
+        if not seats:
+            return False
+        if any(seats):
+            # Without a seat it agrees with everything.
+            met.append([] if not all(seats) else seats)
+    return _agree([seats for seats in met if seats], {})
+
+
+def _passes(field: Field, leaf: Leaf) -> bool:
+    return (
+        field.may_be_there
+        or leaf.compared in field.values
+        or any(test.test(leaf.value) for test in field.tests)
+    )
+
+
+def _agree(met: list[list[Seats]], taken: Seats) -> bool:
+    """Whether each field has a leaf whose elements are those of the others' leaves."""
+    if not met:
+        return True
+    first, rest = met[0], met[1:]
+    for seats in first:
+        if all(taken.get(array, index) == index for array, index in seats.items()) and _agree(
+            rest, {**taken, **seats}
+        ):
+            return True
+    return False
