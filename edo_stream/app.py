@@ -7,7 +7,9 @@ put together from both. Whatever is wrong with either is said, all of it, before
 import sys
 from collections.abc import Callable, Mapping
 
+from edo_stream.actions.build import Outside, targets_of
 from edo_stream.core.effects import Effects
+from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.look import look
@@ -17,6 +19,7 @@ from edo_stream.engine.security import AccessError, broker_access
 from edo_stream.engine.task import TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
+from edo_stream.flows import load_flows
 from edo_stream.observe.health import health_page, ready_page, status_page
 from edo_stream.observe.letters import log_dead_letters
 from edo_stream.observe.log_format import logging_config
@@ -69,6 +72,10 @@ def build(settings: Settings) -> EdoApp:
         wanted += ticker_topics(settings.app_id, settings.replication)
     plans = group_plans(registry, spec, tally)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
+    flows = load_flows(settings.flows_folder, registry)
+    wanted += act_topics(flows, settings.app_id, settings.replication)
+    plans |= act_plans(flows, spec)
+    targets = targets_of(flows, registry, Outside(now_ms))
     metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}
 
@@ -77,7 +84,7 @@ def build(settings: Settings) -> EdoApp:
         log_dead_letters(group, effects, letters)
 
     hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by)
-    app = make_app(worker, plans, wanted, hooks)
+    app = make_app(worker, plans, wanted, hooks, targets)
     _show(app, metrics)
     return app
 

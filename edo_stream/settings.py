@@ -62,6 +62,11 @@ class Settings(BaseModel):
         description="Folder of the declared schedules; without it, `schedules` beside the topics, "
         "which may be missing",
     )
+    flows: Path | None = Field(
+        None,
+        description="Folder of the declared flows; without it, `flows` beside the topics, which may "
+        "be missing",
+    )
     data: Path = Field(Path("data"), description="Folder of this worker's state; may be lost")
 
     session_timeout_ms: Milliseconds = Field(
@@ -145,6 +150,11 @@ class Settings(BaseModel):
     def schedules_folder(self) -> Path:
         """Where schedules are declared, if any are."""
         return self.topics.parent / "schedules" if self.schedules is None else self.schedules
+
+    @property
+    def flows_folder(self) -> Path:
+        """Where flows are declared, if any are."""
+        return self.topics.parent / "flows" if self.flows is None else self.flows
 
     @property
     def accepted_losses(self) -> frozenset[tuple[str, int, int, int]]:

@@ -35,6 +35,7 @@ from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess, reason_of
 from edo_stream.engine.store import RocksDisk
 from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
+from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Ports
 from edo_stream.engine.transport import TaskConsumer, TaskTransport
 
@@ -124,6 +125,7 @@ class EdoApp(faust.App):
     wanted: Sequence[Wanted]
     preparation: Preparation
     hooks: Hooks
+    targets: Targets
     assignment: Assignment
 
 
@@ -132,6 +134,7 @@ def make_app(
     plans: Mapping[str, GroupPlan],
     wanted: Sequence[Wanted],
     hooks: Hooks,
+    targets: Targets | None = None,
 ) -> EdoApp:
     """Build the application that ``faust -A … worker`` runs."""
     app = EdoApp(
@@ -164,6 +167,7 @@ def make_app(
     app.plans = plans
     app.wanted = wanted
     app.hooks = hooks
+    app.targets = targets or {}
     app.transport = TaskTransport(app.conf.broker_consumer, app)
     app.preparation = Preparation(app, loop=app.loop, beacon=app.beacon)
     _add_tables(app, plans)
@@ -221,6 +225,7 @@ def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
         pace=Pace(settings.transactions_per_s),
         batch_bytes_max=batch_bytes_max,
         hooks=app.hooks,
+        targets=app.targets,
     )
     app.assignment = tables.assignment = Assignment(
         app.plans,
