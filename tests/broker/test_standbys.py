@@ -1,10 +1,17 @@
 """A standby takes over from a killed worker: at once, without a restore, and nothing shows."""
 
+import asyncio
 import json
 import re
 import urllib.request
 from typing import Any
 
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from edo_stream.engine.admin import Admin, Wanted
+from edo_stream.engine.changelog import BrokerFollower
+from edo_stream.engine.ports import ChangelogRecord
+from edo_stream.engine.security import BrokerAccess
 from load.fleet import LocalWorker
 from tests.broker.bench import Bench, Sent, event, log_of, wait_for, wait_until_logged
 
@@ -116,3 +123,40 @@ def test_a_worker_with_a_name_that_is_restarted_at_once_moves_nothing(bench: Ben
     assert places[0] == places[1]
     assert log_of(second).count("task running") == began
     assert log_of(first).count("disk wiped") == 0
+
+
+async def next_records(follower: BrokerFollower) -> list[ChangelogRecord]:
+    """What comes next, or nothing, when the reader knows that it has read to the end."""
+    while True:
+        (grown,) = (await follower.next(100)).values()
+        if grown.records or grown.position == grown.end:
+            return list(grown.records)
+
+
+def test_a_reader_of_standbys_reads_what_is_committed_and_nothing_else(bench: Bench) -> None:
+    place = TopicPartition(bench.topic("changelog"), 0)
+
+    async def run() -> None:
+        async with Admin(BrokerAccess(bench.broker)) as admin:
+            await admin.create([Wanted(place.topic, 1)])
+        producer = AIOKafkaProducer(bootstrap_servers=bench.broker, transactional_id=bench.name)
+        follower = BrokerFollower(BrokerAccess(bench.broker))
+        await producer.start()
+        try:
+            await producer.begin_transaction()
+            await producer.send_and_wait(place.topic, b"undecided", b"a", partition=0)
+            await follower.follow({place: 0})
+            assert await next_records(follower) == []
+            await producer.abort_transaction()
+            await producer.begin_transaction()
+            await producer.send_and_wait(place.topic, b"committed", b"b", partition=0)
+            await producer.commit_transaction()
+            while not (records := await next_records(follower)):
+                pass
+            # Behind the record and the marker of what was aborted.
+            assert records == [ChangelogRecord(2, b"b", b"committed")]
+        finally:
+            await follower.close()
+            await producer.stop()
+
+    asyncio.run(run())
