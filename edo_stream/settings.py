@@ -64,8 +64,8 @@ class Settings(BaseModel):
     )
     flows: Path | None = Field(
         None,
-        description="Folder of the declared flows; without it, `flows` beside the topics, which may "
-        "be missing",
+        description="Folder of the declared flows; without it, `flows` beside the topics, which "
+        "may be missing",
     )
     data: Path = Field(Path("data"), description="Folder of this worker's state; may be lost")
 
