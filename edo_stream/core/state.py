@@ -12,7 +12,12 @@ both reach the same disk.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+#: Format of all that rests in tables and on their changelogs: rows, records, and how a record
+#: expands to rows. Raised by a change that code of before cannot read; fields appended at the end
+#: of a row are none. What an earlier format has left must go on to be read (docs/state.md).
+FORMAT: Final = 1
 
 Rows = Iterable[tuple[bytes, bytes | None]]
 Expand = Callable[[bytes, bytes | None], Rows]

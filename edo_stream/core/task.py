@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from edo_stream.core.effects import Publish
-from edo_stream.core.state import Table
+from edo_stream.core.state import FORMAT, Table
 
 TASK_KEY = b"o"
 
@@ -41,7 +41,7 @@ class SourceRow(msgspec.Struct, array_like=True):
 class TaskRow(msgspec.Struct, array_like=True):
     """The task's own row; fields are only ever appended."""
 
-    version: int = 1
+    version: int = FORMAT
     stream_ms: int = 0
     """Stream time: the latest record time seen, never running back."""
     sources: dict[str, SourceRow] = msgspec.field(default_factory=dict)
@@ -51,13 +51,40 @@ class TaskRow(msgspec.Struct, array_like=True):
     """Key of the state row at which the next look begins."""
 
 
+class _Version(msgspec.Struct, array_like=True):
+    """What every format's row begins with; the rest may be anything."""
+
+    version: int
+
+
 _decode = msgspec.msgpack.Decoder(TaskRow).decode
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
 
 
 def load_task(state: Table) -> TaskRow:
-    """Read the task's row; a new one when the task has never run."""
+    """Read the task's row; a new one when the task has never run.
+
+    A row of an earlier format is one of this format from here on. Of a later one nothing is known:
+    ask :func:`refusal` before anything is decided by it.
+    """
     raw = state.get(TASK_KEY)
-    return TaskRow() if raw is None else _decode(raw)
+    if raw is None or _decode_version(raw).version > FORMAT:
+        return TaskRow()
+    row = _decode(raw)
+    row.version = FORMAT
+    return row
+
+
+def refusal(state: Table) -> str | None:
+    """Why a task must not go on with its state, if so: a later version has written it."""
+    raw = state.get(TASK_KEY)
+    version = FORMAT if raw is None else _decode_version(raw).version
+    if version <= FORMAT:
+        return None
+    return (
+        f"its state has format {version}, and this version of edo_stream knows formats up to "
+        f"{FORMAT}: a later version has written it. Start that one again"
+    )
 
 
 def save_task(state: Table, row: TaskRow) -> None:

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 
 from edo_stream.core.state import Expand, Table
 from edo_stream.engine.ports import Disk, Follower, Handed
-from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.restore import Refusal, TaskTable, nothing_refused
 from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
 from edo_stream.views import Phase
@@ -34,6 +34,7 @@ class GroupTable:
     changelog: str
     """Topic with as many partitions as the group."""
     expand: Expand
+    refusal: Refusal = nothing_refused
 
 
 def _nothing_expires(tables: Sequence[Table]) -> Iterable[None]:
@@ -191,6 +192,7 @@ class Assignment:
                 TopicPartition(table.changelog, partition),
                 self._disk(table.name, partition),
                 table.expand,
+                table.refusal,
             )
             for table in self._plans[group].tables
         ]

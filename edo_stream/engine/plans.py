@@ -7,7 +7,7 @@ from edo_stream.core.dedupe import Ids, expand_ids
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Table, as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity, load_task
+from edo_stream.core.task import InternalTopics, TaskIdentity, load_task, refusal
 from edo_stream.engine import clock
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
@@ -92,7 +92,7 @@ def expire_ids(tables: Sequence[Table]) -> Iterator[None]:
 def group_tables(app: str, group: str) -> tuple[GroupTable, GroupTable]:
     """The two tables of a group: its state, and the ids that it remembers."""
     return (
-        GroupTable(f"{group}-state", f"{app}-{group}-state-changelog", as_is),
+        GroupTable(f"{group}-state", f"{app}-{group}-state-changelog", as_is, refusal),
         GroupTable(f"{group}-ids", f"{app}-{group}-ids-changelog", expand_ids),
     )
 

@@ -1,6 +1,7 @@
 """Bring a table's disk up to the end of its changelog, from where it stands."""
 
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 
 import msgspec
@@ -16,14 +17,33 @@ log = logging.getLogger(__name__)
 TOMBSTONES_KEPT_MS = 7 * 86_400_000
 
 
+Refusal = Callable[[Table], str | None]
+"""Says why a task must not go on with a restored table, or ``None``."""
+
+
+def nothing_refused(_: Table) -> None:
+    """Go on with whatever is there."""
+
+
 class TaskTable:
     """One table of one task: its rows, its disk and its changelog partition."""
 
-    def __init__(self, changelog: TopicPartition, disk: Disk, expand: Expand) -> None:
+    def __init__(
+        self,
+        changelog: TopicPartition,
+        disk: Disk,
+        expand: Expand,
+        refusal: Refusal = nothing_refused,
+    ) -> None:
         self.changelog = changelog
         self.disk = disk
         self.expand = expand
         self.rows = Table(disk, expand)
+        self._refusal = refusal
+
+    def refusal(self) -> str | None:
+        """Why the task must not go on with what was restored, if so."""
+        return self._refusal(self.rows)
 
     def write_through(self, offset: int | None, now_ms: int) -> None:
         """Move the rows of a committed transaction to the disk, with their changelog offset."""

@@ -13,7 +13,9 @@ from typing import Any
 
 import rocksdict
 
+from edo_stream.core.state import FORMAT
 from edo_stream.engine.ports import DiskError
+from edo_stream.engine.process import UnusableError
 
 #: Write-ahead logs are not among the files: they are as large as the memtables at most.
 _FILE_BYTES = ("rocksdb.total-sst-files-size",)
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 #: Keys of the store itself; rows of tables start with a letter.
 _OFFSET = b"\x00offset"
 _WRITTEN_AT = b"\x00written-at"
+_FORMAT = b"\x00format"
 
 _MIB = 1 << 20
 
@@ -52,8 +55,15 @@ def _options(write_buffer_bytes: int, cache: Any) -> Any:
 class RocksDisk:
     """One RocksDB; see :class:`edo_stream.engine.ports.Disk`."""
 
-    def __init__(self, path: Path, write_buffer_bytes: int = 8 * _MIB, cache: Any = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        write_buffer_bytes: int = 8 * _MIB,
+        cache: Any = None,
+        format_: int = FORMAT,
+    ) -> None:
         self._path = path
+        self._format = format_
         self._write_buffer_bytes = write_buffer_bytes
         self._cache = cache or rocksdict.Cache(8 * _MIB)
         try:
@@ -65,12 +75,31 @@ class RocksDisk:
             log.warning("disk damaged, restoring in full: %s: %s", path, error)
             _remove(path)
             self._db = self._open()
+        self._check_format()
 
     def _open(self) -> Any:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return rocksdict.Rdict(
+        db = rocksdict.Rdict(
             str(self._path), options=_options(self._write_buffer_bytes, self._cache)
         )
+        if db.get(_OFFSET) is None:
+            db.put(_FORMAT, b"%d" % self._format)
+        return db
+
+    def _check_format(self) -> None:
+        """Build upon rows of this format only: of an earlier one, the changelog has them all."""
+        # Before there were format rows there was one format.
+        found = int(self._db.get(_FORMAT) or 1)
+        if found > self._format:
+            self._db.close()
+            raise UnusableError(
+                f"{self._path} has format {found}, and this version of edo_stream knows formats up "
+                f"to {self._format}: a later version has written it. Start that one again; or, if "
+                "the state is older, remove the directory to have it restored"
+            )
+        if found < self._format:
+            log.warning("disk of format %d, restoring in full: %s", found, self._path)
+            self.wipe()
 
     def get(self, key: bytes) -> bytes | None:
         return self._db.get(key)  # type: ignore[no-any-return]

@@ -367,6 +367,9 @@ class Task:
                 return
             restored = await restore(table, self._ports.changelog, self._ports.now_ms())
             records += restored.records
+            # Before the next table: its records may be of a format that is not known here.
+            if (refusal := table.refusal()) is not None:
+                raise RefusedError(refusal)
         self.pipeline.restore()
         self.stats.restored_records += records
         self._ports.hooks.restored(self.spec.group, records, clock.time() - began)

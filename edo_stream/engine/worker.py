@@ -249,6 +249,8 @@ def _open_disk(app: EdoApp) -> Any:
         path = Path(app.conf.tabledir) / f"{table}-{partition}"
         try:
             return RocksDisk(path)
+        except UnusableError as error:
+            _leave(_EX_CONFIG, str(error))
         except Exception as error:
             if "LOCK:" in str(error):
                 _leave(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edo_stream.core.state import FORMAT
 from edo_stream.engine.ports import DiskError
+from edo_stream.engine.process import UnusableError
 from edo_stream.engine.store import RocksDisk
 
 #: Writes batches whose rows all carry the batch's offset, and says each that is done.
@@ -131,3 +133,31 @@ def test_a_disk_that_cannot_grow_says_so_and_keeps_what_it_had(tmp_path: Path) -
     assert len(written) == reopened.offset() > 1
     assert len(list(reopened.scan(b"r", b"s"))) == 200
     reopened.close()
+
+
+def test_a_disk_of_an_earlier_format_is_emptied_for_a_restore(tmp_path: Path) -> None:
+    first = RocksDisk(tmp_path / "table-0")
+    first.write({b"a": b"1"}, 5, 1_000)
+    first.close()
+
+    upgraded = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1)
+    assert (upgraded.get(b"a"), upgraded.offset()) == (None, None)
+    upgraded.write({b"a": b"2"}, 6, 2_000)
+    upgraded.close()
+
+    again = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1)
+    assert (again.get(b"a"), again.offset()) == (b"2", 6)
+    again.close()
+
+
+def test_a_disk_of_a_later_format_is_refused_and_kept(tmp_path: Path) -> None:
+    later = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1)
+    later.write({b"a": b"1"}, 5, 1_000)
+    later.close()
+
+    with pytest.raises(UnusableError, match=rf"format {FORMAT + 1}.*up to {FORMAT}"):
+        RocksDisk(tmp_path / "table-0")
+
+    kept = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1)
+    assert kept.offset() == 5
+    kept.close()

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from edo_stream.core.state import Table
-from edo_stream.engine import assignment, task, transaction
+from edo_stream.engine import task, transaction
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.task import Task, TaskSpec
 from edo_stream.engine.transaction import OutcomeUnknownError, Transaction
@@ -101,7 +101,7 @@ def _transaction(mutant: type[Transaction]) -> Callable[[Patch], None]:
 
 
 def _task(mutant: type[Task]) -> Callable[[Patch], None]:
-    return lambda patch: patch.setattr(assignment, "Task", mutant)
+    return lambda patch: patch.setattr(World, "make_task", mutant)
 
 
 def _never_fence(patch: Patch) -> None:

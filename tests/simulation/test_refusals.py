@@ -2,7 +2,13 @@
 
 from dataclasses import replace
 
-from tests.simulation.load import Arrival
+import msgspec
+from aiokafka import TopicPartition
+
+from edo_stream.core.state import FORMAT
+from edo_stream.core.task import TASK_KEY
+from tests.simulation.broker import NewRecord
+from tests.simulation.load import START_MS, Arrival
 from tests.simulation.small import PLACE, small_scenario
 from tests.simulation.world import Blow, Outcome, Scenario, World
 
@@ -49,3 +55,13 @@ def test_group_offsets_changed_from_outside_stop_the_task() -> None:
     outcome = world.run()
     assert outcome.failures == []
     assert "stands at offset 1" in outcome.refusals[0]
+
+
+def test_a_state_that_a_later_version_has_written_stops_the_task() -> None:
+    world = World(replace(small_scenario(), is_refusal_wanted=True))
+    later = msgspec.msgpack.encode([FORMAT + 1, "something else"])
+    place = TopicPartition(world.tables["shop-state"][0], 0)
+    world.broker.append(place, [NewRecord(START_MS, TASK_KEY, later)])
+    outcome = world.run()
+    assert outcome.failures == []
+    assert f"its state has format {FORMAT + 1}" in outcome.refusals[0]

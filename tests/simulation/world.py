@@ -20,9 +20,10 @@ from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Expand, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity
-from edo_stream.engine.assignment import Assignment, GroupPlan, GroupTable
+from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
+from edo_stream.engine.plans import group_tables
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Phase, Ports, Task, TaskSpec
@@ -100,6 +101,8 @@ class Outcome:
 
 class World:
     """One history; :meth:`run` it once."""
+
+    make_task: type[Task] = Task
 
     def __init__(self, scenario: Scenario, keeps_trace: bool = False) -> None:
         self.scenario = scenario
@@ -194,10 +197,7 @@ class World:
 
     def _plan(self, group: Group) -> GroupPlan:
         scenario = self.scenario
-        tables = [
-            GroupTable(name, *self.tables[name])
-            for name in (f"{group.name}-state", f"{group.name}-ids")
-        ]
+        tables = group_tables(APP, group.name)
         internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
         sources = {contract.topic: Source(contract, decode) for contract in group.contracts}
 
@@ -214,7 +214,7 @@ class World:
             batch_records_max=scenario.batch_records_max,
             accepted_losses=scenario.accepted_losses,
         )
-        return GroupPlan(spec, group.partitions, tables, make_pipeline)
+        return GroupPlan(spec, group.partitions, tables, make_pipeline, make_task=self.make_task)
 
     def targets_of(self, worker: "Worker") -> Targets:
         """What the act tasks of a worker run commands by."""
