@@ -70,9 +70,9 @@ def build(settings: Settings) -> EdoApp:
     schedules = load_schedules(settings.schedules_folder, registry.entries)
     if schedules:
         wanted += ticker_topics(settings.app_id, settings.replication)
-    plans = group_plans(registry, spec, tally)
-    plans |= ticker_plans(schedules.values(), registry.entries, spec)
     flows = load_flows(settings.flows_folder, registry)
+    plans = group_plans(registry, spec, tally, flows)
+    plans |= ticker_plans(schedules.values(), registry.entries, spec)
     wanted += act_topics(flows, settings.app_id, settings.replication)
     plans |= act_plans(flows, spec)
     targets = targets_of(flows, registry, Outside(now_ms))

@@ -14,6 +14,7 @@ from edo_stream.core.record import Record
 from edo_stream.core.resequencer import Resequencer, SequenceState
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import TaskIdentity
+from edo_stream.core.trigger import FlowTrigger, Trigger
 
 NO_DIGEST: Final = b""
 
@@ -28,6 +29,8 @@ class Source:
 
     contract: Contract
     decode: Callable[[Record], Event | Violation | Ignored]
+    triggers: tuple[FlowTrigger, ...] = ()
+    """Flows that want the topic's events."""
 
 
 class Lane:
@@ -45,6 +48,7 @@ class Lane:
         self.topic = contract.topic
         self.ledger = Ledger(contract.topic)
         self.outlet = Outlet(identity, contract, state.step, self.ledger)
+        self.outlet.triggers = [Trigger(identity, contract, flow) for flow in source.triggers]
         self.is_numbered = isinstance(ordering, SequenceOrder)
         # Should the contract have been ``sequence`` before, what is still held times out.
         self.resequencer = Resequencer(

@@ -1,7 +1,7 @@
 """The way out of one source: results, dead letters, and the fate that goes with each."""
 
 from binascii import hexlify
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Final
 
@@ -17,6 +17,7 @@ from edo_stream.core.ledger import Ledger
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record
 from edo_stream.core.task import Step, TaskIdentity
+from edo_stream.core.trigger import Trigger
 
 _SLACK_BYTES: Final = 63 * 1024
 """Of the 64 KiB that a topic of results allows beyond its source's limit."""
@@ -55,6 +56,8 @@ class Outlet:
         self._id_of = _id_of("result", identity.app, topic, str(partition))
         self._source = ("ce_source", f"/edo/{identity.app}".encode())
         self._place = f"{topic}/{partition}/".encode()
+        self.triggers: Sequence[Trigger] = ()
+        """What each event that goes on triggers besides."""
 
     def emit(self, record: Record, event: Event, is_late: bool = False) -> None:
         """Publish the event to the contract's topic of results."""
@@ -100,6 +103,8 @@ class Outlet:
         )
         self._ledger.mark(offset, Fate.EMITTED)
         self._ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
+        for trigger in self.triggers:
+            self._step.publish.append(trigger.command(record, event, self._step.now_ms))
 
     def dead_letter(self, record: Record, violation: Violation) -> None:
         """Publish the original record to the contract's topic of dead letters."""

@@ -13,6 +13,7 @@ from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
 from edo_stream.engine.task import Decider, TaskSpec
+from edo_stream.flows import NO_FLOWS, Flows
 from edo_stream.registry import Group, Registry, Role, Topic, TopicSpec, control_topic
 from edo_stream.registry.enforced import rules_of
 from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
@@ -29,23 +30,29 @@ _SWEPT_RECORDS = 16
 
 
 def group_plans(
-    registry: Registry, spec: TaskSpec, tally: Tally | None = None
+    registry: Registry, spec: TaskSpec, tally: Tally | None = None, flows: Flows = NO_FLOWS
 ) -> dict[str, GroupPlan]:
     """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored.
 
-    ``tally`` counts what breaks its contract.
+    ``tally`` counts what breaks its contract; ``flows`` are triggered by their topics' events.
 
     Raises:
         RegistryError: a schema cannot be used.
     """
     counts = tally or Tally()
-    return {name: _plan(registry, group, spec, counts) for name, group in registry.groups.items()}
+    return {
+        name: _plan(registry, group, spec, (counts, flows))
+        for name, group in registry.groups.items()
+    }
 
 
-def _plan(registry: Registry, group: Group, shared: TaskSpec, tally: Tally) -> GroupPlan:
+def _plan(
+    registry: Registry, group: Group, shared: TaskSpec, rest: tuple[Tally, Flows]
+) -> GroupPlan:
+    tally, flows = rest
     contracts = {topic: registry.contracts[topic] for topic in group.topics}
     sources = {
-        topic: Source(contract, _decoder(registry.topics[topic], tally))
+        topic: Source(contract, _decoder(registry.topics[topic], tally), flows.triggers(topic))
         for topic, contract in contracts.items()
     }
     control = control_topic(group.name)

@@ -7,6 +7,7 @@ from typing import Final
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
@@ -46,9 +47,22 @@ class Flows:
     flows: Mapping[str, Flow]
     groups: Mapping[str, ActGroup]
 
-    def on(self, topic: str) -> list[Flow]:
-        """Flows that a topic's events trigger."""
-        return [flow for flow in self.flows.values() if flow.declaration.on == topic]
+    def triggers(self, topic: str) -> tuple[FlowTrigger, ...]:
+        """What a topic's events trigger."""
+        return tuple(
+            FlowTrigger(
+                flow=name,
+                commands=flow.policy.commands,
+                dead_letters=flow.policy.dead_letters,
+                partitions=self.groups[flow.declaration.group].partitions,
+                key=flow.declaration.key,
+            )
+            for name, flow in self.flows.items()
+            if flow.declaration.on == topic
+        )
+
+
+NO_FLOWS: Final = Flows({}, {})
 
 
 def commands_topic(flow: str) -> str:
