@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from edo_stream.actions.build import Outside, targets_of
+from edo_stream.actions.handler import import_from
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
@@ -75,6 +76,7 @@ def build(settings: Settings) -> EdoApp:
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
     wanted += act_topics(flows, settings.app_id, settings.replication)
     plans |= act_plans(flows, spec)
+    import_from(settings.flows_folder.parent)
     targets = targets_of(flows, registry, Outside(now_ms))
     metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}

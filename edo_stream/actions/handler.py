@@ -8,11 +8,13 @@ becomes the outcome's data: nothing, bytes, or anything that :mod:`msgspec` writ
 import asyncio
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -69,6 +71,13 @@ def action(event_type: Any = Any, *, pool: Where = "thread") -> Callable[[F], F]
         return function
 
     return declare
+
+
+def import_from(folder: Path) -> None:
+    """Let handlers be imported from a folder: the one that the flows' own is in."""
+    place = str(folder.resolve())
+    if place not in sys.path:
+        sys.path.insert(0, place)
 
 
 def load_handler(name: str) -> Callable[..., Any]:
