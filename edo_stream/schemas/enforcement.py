@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from edo_stream.core.event import Decoded, Event, Violation
@@ -28,6 +29,8 @@ from edo_stream.schemas.wire import GUID_HEADER, unframed
 Decode = Callable[[Record], Decoded]
 DATASCHEMA: Final = "ce_dataschema"
 VERSION_HEADERS: Final = ("ce_dataschemaversion", "dataschemaversion")
+_SAYING: Final = frozenset({DATASCHEMA, *VERSION_HEADERS})
+_DIGITS_MAX: Final = 9
 _EXPIRY: Final = "ce_expirytime"
 _PRODUCER: Final = "ce_producer"
 #: What a violation's ``reason`` is; anything else is a rule of the schema itself.
@@ -107,7 +110,8 @@ class _Judge:
         self._tally = tally
         self._versions = rules.versions
         self._target = rules.target
-        self._has_producers = bool(rules.producers or rules.sources)
+        self._checks = {} if rules.versions is None else rules.versions.checks
+        self._retired = rules.sunset_versions
 
     def judged(self, event: Event, version: int | None) -> Event | Violation:
         """An event of the contract as it goes on, or why it does not."""
@@ -181,7 +185,10 @@ class _Judge:
         said = _said(event) if framed is None else framed
         number = versions.newest if said is None else said
         data = NO_DATA if event.data is None else event.data
-        fault = self._version_fault(number) or versions.fault(number, data)
+        check = self._checks.get(number)
+        fault = self._version_fault(number) if number in self._retired or check is None else None
+        if fault is None and check is not None:
+            fault = check(data)
         if fault is not None:
             # Data of an older version may lack what the newest has a default for.
             filled = versions.filled(number, data) if said is None else None
@@ -191,13 +198,10 @@ class _Judge:
         return event if number == self._target else self._cast(event, data, number, self._target)
 
     def _version_fault(self, number: int) -> Fault | None:
-        assert self._versions is not None
-        if number not in self._versions.numbers:
+        if number not in self._checks:
             return Fault("", "version", f"there is no version {number}")
-        sunset_ms = self._rules.sunset_versions.get(number)
-        if sunset_ms is not None and self._now_ms() >= sunset_ms:
-            return Fault("", "version", f"version {number} is out of use")
-        return None
+        is_over = self._now_ms() >= self._retired[number]
+        return Fault("", "version", f"version {number} is out of use") if is_over else None
 
     def _cast(self, event: Event, data: bytes, number: int, target: int) -> Event | _Broken:
         assert self._versions is not None
@@ -222,13 +226,22 @@ def _said(event: Event) -> int | None:
     """The version that an event says it is of."""
     found = None
     for name, value in event.extensions:
-        if name in VERSION_HEADERS and value:
-            text = value.decode("utf-8", "replace").removeprefix("v")
-            # A version that is no number is none that there is.
-            return int(text) if text.isascii() and text.isdigit() else 0
-        if name == DATASCHEMA and value:
-            found = named_version(value.decode("utf-8", "replace"))
+        if name in _SAYING and value:
+            found = _version_in(name, value)
+            if name != DATASCHEMA:
+                return found
     return found
+
+
+@lru_cache(maxsize=1_024)
+def _version_in(name: str, value: bytes) -> int | None:
+    text = value.decode("utf-8", "replace")
+    if name == DATASCHEMA:
+        return named_version(text)
+    number = text.removeprefix("v")
+    # A version that is no number is none that there is.
+    is_number = number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX
+    return int(number) if is_number else 0
 
 
 def _renumbered(

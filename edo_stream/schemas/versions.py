@@ -94,9 +94,10 @@ class Versions:
             version.number: _named(version.number, compiled, version.schema) for version in ordered
         }
 
-    def fault(self, number: int, data: bytes) -> Fault | None:
-        """The first fault of data as a version."""
-        return self._data[number].fault(data)
+    @property
+    def checks(self) -> dict[int, Callable[[bytes], Fault | None]]:
+        """What finds the first fault of data, by version."""
+        return {number: data.fault for number, data in self._data.items()}
 
     def require_way(self, number: int) -> None:
         """Check at start that data of every version can become data of this one.
@@ -116,7 +117,7 @@ class Versions:
             raise
         except Exception as error:  # noqa: BLE001 - a step's own function may raise anything
             return Fault("", "cast", f"v{number} cannot become v{target}: {type(error).__name__}")
-        fault = self.fault(target, found)
+        fault = self._data[target].fault(found)
         if fault is None:
             return found
         text = f"made of v{number}: {fault.rule}: {fault.message}"
@@ -125,7 +126,7 @@ class Versions:
     def filled(self, number: int, data: bytes) -> bytes | None:
         """Data with the defaults of a version, where it has any; ``None`` if nothing changes."""
         found = self._data[number].filled(data)
-        return None if found is None or self.fault(number, found) is not None else found
+        return None if found is None or self._data[number].fault(found) else found
 
     def _cast(self, number: int, target: int, data: bytes) -> bytes:
         hops = list(self._hops(number, target))
