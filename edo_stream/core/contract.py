@@ -19,6 +19,7 @@ class Codec(Enum):
     GCS = "gcs"
     AZURE_BLOB = "azure-blob"
     EVENTBRIDGE = "eventbridge"
+    MAPPED = "mapped"
 
 
 class OnTimeout(Enum):

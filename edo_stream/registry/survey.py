@@ -12,6 +12,7 @@ from edo_stream.registry.contracts import Topic, declaration_of, topic_of
 from edo_stream.registry.document import Document
 from edo_stream.registry.entry import Entry
 from edo_stream.registry.finding import Finding
+from edo_stream.registry.source_declaration import find_mapping_mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def survey(documents: Sequence[Document]) -> Survey:
         entries[declaration.name] = Entry(declaration, document)
         topic = topic_of(declaration, document.file)
         if topic is not None:
+            find_mapping_mistakes(document, topic.contract)
             topics[declaration.name] = (topic, document)
     find_unequal_partitions(documents)
     find_name_conflicts(entries, topics)

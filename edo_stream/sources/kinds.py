@@ -23,7 +23,7 @@ from typing import Final
 from edo_stream.core.contract import Contract
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.record import Record
-from edo_stream.sources import azure, cloudevents, debezium, eventbridge, gcs, outbox, s3
+from edo_stream.sources import azure, cloudevents, debezium, eventbridge, gcs, mapped, outbox, s3
 
 Decode = Callable[[Record], Decoded]
 """One fate for a record."""
@@ -59,6 +59,7 @@ KINDS: Final[dict[str, Kind]] = {
     "gcs": _of_messages("objects created in Google Cloud Storage: Pub/Sub, Eventarc", gcs.reader),
     "azure-blob": _of_messages("objects created in Azure Blob Storage: Event Grid", azure.reader),
     "eventbridge": _of_messages("events of Amazon EventBridge, any source", eventbridge.reader),
+    "mapped": Kind("other people's JSON, Avro or bytes, by the contract's mapping", mapped.decoder),
 }
 
 

@@ -45,7 +45,8 @@ def contract(
 
 contracts = st.builds(
     contract,
-    st.sampled_from(Codec),
+    # What is mapped has no format of its own, and places to choose: see its own tests.
+    st.sampled_from([codec for codec in Codec if codec is not Codec.MAPPED]),
     st.sampled_from(POLICIES),
     st.sampled_from(KEYS),
     st.sampled_from(POSITIONS),
