@@ -12,6 +12,7 @@ from edo_stream.cli import (
     audit,
     compatible,
     gap,
+    gateway,
     lag,
     local,
     pattern,
@@ -39,6 +40,7 @@ topics.app.command("compatible")(compatible.compatible)
 app.add_typer(webhook.app, name="webhook")
 app.command("init")(init)
 app.command("audit")(audit.audit)
+app.command("gateway")(gateway.gateway)
 app.command("lag")(lag.lag)
 app.command("status")(status.status)
 

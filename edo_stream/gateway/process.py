@@ -1,0 +1,93 @@
+"""One gateway process: it serves until it is told to stop, answers what is under way, ends."""
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from edo_stream.gateway.access_log import AccessLog
+from edo_stream.gateway.app import Gateway, Pages
+from edo_stream.gateway.declaration import Declaration, Limits
+from edo_stream.gateway.documents import Documents
+from edo_stream.gateway.http import Server
+from edo_stream.gateway.outgoing import Writer
+
+log = logging.getLogger(__name__)
+
+_HEADROOM_BYTES = 64 << 10
+_ADMIN_LIMITS = Limits(connections=64)
+
+
+class ListenError(Exception):
+    """The address cannot be listened on, or its certificate not be used."""
+
+
+async def run(
+    declaration: Declaration, environ: Mapping[str, str], access: Mapping[str, Any]
+) -> bool:
+    """Serve until SIGTERM or SIGINT; whether all that was under way has been answered.
+
+    Raises:
+        ListenError: see there.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    size_max = max(source.size for source in declaration.sources.values())
+    writer = Writer(access, declaration.produce_time, size_max + _HEADROOM_BYTES)
+    access_log = AccessLog(declaration.access_log, _write)
+    gateway = Gateway(declaration, environ, writer, Documents(), access_log)
+    servers = []
+    try:
+        servers = await _listen(declaration, gateway)
+        await stopped.wait()
+        log.info("gateway is stopping: %d records under way", writer.under_way)
+        patience_s = declaration.drain_time / 1_000
+        is_answered = await servers[0].drain(patience_s)
+    finally:
+        left = await writer.close(1.0)
+        for server in servers[1:]:
+            await server.drain(0.2)
+        await gateway.close()
+        access_log.close()
+    log.info("gateway has stopped")
+    return is_answered and left == 0
+
+
+async def _listen(declaration: Declaration, gateway: Gateway) -> list[Server]:
+    more: dict[str, Any] = {"reuse_port": True} if declaration.reuse_port else {}
+    if declaration.tls is not None:
+        more["ssl"] = _tls(declaration.tls.certificate, declaration.tls.key)
+    server = Server(gateway, declaration.limits)
+    servers = [server]
+    gateway.serve(server, shows_pages=declaration.admin is None)
+    host, port = declaration.listen
+    try:
+        port = await server.listen(host, port, **more)
+        log.info("gateway listens: %s:%d, sources %s", host, port, ", ".join(declaration.sources))
+        if declaration.admin is not None:
+            pages = Server(Pages(gateway), _ADMIN_LIMITS)
+            servers.append(pages)
+            host, port = declaration.admin
+            log.info("pages: %s:%d", host, await pages.listen(host, port))
+    except OSError as error:
+        raise ListenError(f"{host}:{port} cannot be listened on: {error.strerror}") from error
+    return servers
+
+
+def _tls(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ListenError(f"tls: {certificate} with {key}: {error}") from error
+    return context
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
