@@ -75,6 +75,8 @@ def open_field(
     directory: Path, brokers: int, workers: int, proxied: bool, seed: int
 ) -> Iterator[Field]:
     """Start all of it; it ends with the block."""
+    # Workers have a directory of their own to run in.
+    directory = directory.resolve()
     with ExitStack() as stack:
         cluster = _cluster(directory, brokers)
         for broker in cluster:
