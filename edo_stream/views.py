@@ -80,7 +80,7 @@ class StandbyPhase(Enum):
     """For tasks of this worker to be restored, and for the broker."""
     FOLLOWING = "following"
     FAILED = "failed"
-    """Its disk cannot be written; the next rebalance tries again."""
+    """Its disk cannot be written, or its task is of a later version; until the next rebalance."""
 
 
 class StandbyView(msgspec.Struct, frozen=True, rename="camel"):

@@ -105,8 +105,8 @@ def _of_workers(workers: Workers) -> list[str]:
             if task["refusal"] is not None
         ]
         findings += [
-            f"{address}: standby {standby['group']}-{standby['partition']} has failed: its disk "
-            "cannot be written"
+            f"{address}: standby {standby['group']}-{standby['partition']} has failed: see the "
+            "worker's log"
             for standby in _standbys_of(told)
             if standby["phase"] == "failed"
         ]

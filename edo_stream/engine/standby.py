@@ -247,8 +247,8 @@ class Standbys:
         standby.phase = StandbyPhase.FOLLOWING
         log.info("standing by: %s: %s records to read", standby.name, standby.lag)
 
-    def _fail(self, standby: Standby, error: DiskError) -> None:
-        log.error("no standby any more until the next rebalance: %s: %s", standby.name, error)
+    def _fail(self, standby: Standby, why: object) -> None:
+        log.error("no standby any more until the next rebalance: %s: %s", standby.name, why)
         standby.phase = StandbyPhase.FAILED
         standby.followed = {}
         self._changed.set()
@@ -272,16 +272,20 @@ class Standbys:
             self._on_applied(standby.group, len(records))
             await self._rest(clock.time() - worked_from)
             worked_from = clock.time()
-        if self._is_followed(standby, followed):
-            followed.position = part.position
-            if part.end is not None:
-                followed.end = part.end
-                if part.told_ms is not None and part.position >= part.end:
-                    followed.stamp_ms = part.told_ms
-            if self._now_ms() - followed.stamp_ms > TOMBSTONES_KEPT_MS:
-                # A deleted row may be left whose tombstone is gone: begun anew, it is wiped.
-                self._forget_positions()
-                self._changed.set()
+        if not self._is_followed(standby, followed):
+            return
+        if (refusal := table.refusal()) is not None:
+            self._fail(standby, refusal)
+            return
+        followed.position = part.position
+        if part.end is not None:
+            followed.end = part.end
+            if part.told_ms is not None and part.position >= part.end:
+                followed.stamp_ms = part.told_ms
+        if self._now_ms() - followed.stamp_ms > TOMBSTONES_KEPT_MS:
+            # A deleted row may be left whose tombstone is gone: begun anew, it is wiped.
+            self._forget_positions()
+            self._changed.set()
 
     def _is_followed(self, standby: Standby, followed: Followed) -> bool:
         return self._has(standby) and standby.followed.get(followed.table.changelog) is followed

@@ -31,6 +31,7 @@ class Bench:
         self.opened = 0
         self.is_restoring = False
         self.applied: list[int] = []
+        self.refusal: Callable[[Table], str | None] = lambda rows: None
         self.expire: Callable[[Sequence[Table]], Iterable[None]] = lambda tables: ()
         self.follower = MemoryFollower()
         self.standbys = Standbys(
@@ -44,7 +45,7 @@ class Bench:
     def plan(self) -> StandbyPlan:
         def open_tables() -> list[TaskTable]:
             self.opened += 1
-            return [TaskTable(LOG, self.disk, as_is)]
+            return [TaskTable(LOG, self.disk, as_is, self.refusal)]
 
         return StandbyPlan(open_tables, self.expire)
 
@@ -221,6 +222,19 @@ def test_a_disk_that_cannot_be_written_ends_it_until_the_next_rebalance(
 
     on_bench(test)
     assert "no standby any more until the next rebalance: orders-2: no space left" in caplog.text
+
+
+def test_one_of_a_task_of_a_later_version_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        bench.refusal = lambda rows: "format 9" if rows.get(b"o") == b"9" else None
+        bench.keep(HERE)
+        await bench.comes((0, b"o", b"1"))
+        assert bench.one.phase is StandbyPhase.FOLLOWING
+        await bench.comes((1, b"o", b"9"))
+        assert bench.one.phase is StandbyPhase.FAILED
+
+    on_bench(test)
+    assert "no standby any more until the next rebalance: orders-2: format 9" in caplog.text
 
 
 def test_a_disk_looks_fresh_only_when_it_has_reached_the_end() -> None:
