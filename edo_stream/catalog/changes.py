@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from edo_stream.registry.quantity import duration_ms, size_bytes
 
-_ORDER: Final = ("none", "key", "monotonic", "sequence")
+_ORDER: Final = ("none", "key", "monotonic", "sequence", "transaction")
 _DELIVERED: Final = ("at-most-once", "at-least-once", "effectively-once")
 _COMPARED: Final = ("BACKWARD", "FORWARD")
 

@@ -82,7 +82,20 @@ class SequenceOrder:
     """A key not seen for so long starts anew by ``start`` (stream time)."""
 
 
-OrderingPolicy = NoOrder | KeyOrder | MonotonicOrder | SequenceOrder
+@dataclass(frozen=True, slots=True)
+class TransactionOrder:
+    """Events of a key are one transaction of their source; they go on together, by number."""
+
+    timeout_ms: int = 30_000
+    on_timeout: OnTimeout = OnTimeout.DEAD_LETTER
+    """``SKIP`` means nothing here: a transaction is whole, or it is none."""
+    held_per_key_max: int = 1_000
+    held_per_partition_max: int = 10_000
+    idle_ttl_ms: int = 30 * DAY_MS
+    """A transaction that is over is remembered for so long (stream time)."""
+
+
+OrderingPolicy = NoOrder | KeyOrder | MonotonicOrder | SequenceOrder | TransactionOrder
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edo_stream.core.contract import Contract, MonotonicOrder, SequenceOrder
+from edo_stream.core.assembly import Assembler, AssemblyRow, AssemblyState
+from edo_stream.core.contract import Contract, MonotonicOrder, SequenceOrder, TransactionOrder
 from edo_stream.core.dedupe import Expiry, digest_of
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.ledger import Ledger
@@ -42,6 +43,7 @@ class Lane:
         source: Source,
         state: SequenceState,
         reached: RowCache[ReachedRow],
+        assemblies: RowCache[AssemblyRow],
     ) -> None:
         contract = source.contract
         ordering = contract.ordering
@@ -58,10 +60,21 @@ class Lane:
             state,
             self.judge,
         )
+        self._assemblies = assemblies
+        self.assembler = Assembler(
+            contract,
+            ordering if isinstance(ordering, TransactionOrder) else TransactionOrder(),
+            self.outlet,
+            AssemblyState(state.step, assemblies, state.held, state.timers),
+            self.judge,
+        )
+        self.is_assembled = isinstance(ordering, TransactionOrder)
         self.place: Callable[[Record, Event], None] = self.outlet.emit
         self.monotonic: Monotonic | None = None
         if self.is_numbered:
             self.place = self.resequencer.place
+        elif self.is_assembled:
+            self.place = self.assembler.place
         elif isinstance(ordering, MonotonicOrder):
             self.monotonic = Monotonic(contract, ordering, self.outlet, state.step, reached)
             self.place = self.monotonic.place
@@ -99,3 +112,17 @@ class Lane:
         self.outlet.dead_letter(record, violation)
         if self.is_numbered and violation.key is not None:
             self.resequencer.fill(violation.key, violation.position)
+        elif self.is_assembled and violation.key is not None:
+            self.assembler.fill(violation.key, violation.position)
+
+    def expire(self, name: bytes, due_ms: int) -> None:
+        """End the wait of what a timer is due for, by the policy that held it."""
+        if self._assemblies.get(name) is None:
+            self.resequencer.expire(name, due_ms)
+        else:
+            self.assembler.expire(name)
+
+    def operate(self, key: bytes, to: int | None) -> str | None:
+        """Skip or release what a key holds; why not, if refused."""
+        by = self.assembler if self.is_assembled else self.resequencer
+        return by.operate(key, to)

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.assembly import ASSEMBLY, decode_assembly, encode_assembly
 from edo_stream.core.dedupe import Ids
 from edo_stream.core.effects import Effects, Publish
 from edo_stream.core.event import Event, Violation
@@ -68,16 +69,17 @@ class Pipeline:
         self._notices = Notices(identity, internal)
         self._sequences = RowCache(state, SEQUENCE, encode_sequence, decode_sequence)
         self._reached = RowCache(state, REACHED, encode_reached, decode_reached)
+        self._assemblies = RowCache(state, ASSEMBLY, encode_assembly, decode_assembly)
         shared = SequenceState(self._step, self._sequences, self._held, self._timers, self._notices)
         self._lanes = {
-            topic: Lane(identity, source, shared, self._reached)
+            topic: Lane(identity, source, shared, self._reached, self._assemblies)
             for topic, source in sources.items()
         }
         self._control = Ledger(internal.control)
         self._ledgers = [self._control, *(lane.ledger for lane in self._lanes.values())]
         self._lanes_by_name = {topic.encode(): lane for topic, lane in self._lanes.items()}
         self._idle = IdleSweep(
-            state, self._step, self._lanes_by_name, self._sequences, self._reached
+            state, self._step, self._lanes_by_name, self._sequences, self._reached, self._assemblies
         )
         self.restore()
 
@@ -87,6 +89,7 @@ class Pipeline:
         self._step.publish = []
         self._sequences.discard()
         self._reached.discard()
+        self._assemblies.discard()
         self._held.discard()
         self._timers.restore()
         self._ids.restore()
@@ -233,7 +236,7 @@ class Pipeline:
         if lane is None:
             return "unknown topic"
         to = operation.to if isinstance(operation, SkipGap) else None
-        return lane.resequencer.operate(operation.key, to)
+        return lane.operate(operation.key, to)
 
     def _fire(self, limit_ms: int) -> bool:
         """Fire timers that are due; whether there were any."""
@@ -245,21 +248,27 @@ class Pipeline:
             if lane is None:
                 self._put_off(due_ms, name)
             else:
-                lane.resequencer.expire(name, due_ms)
+                lane.expire(name, due_ms)
         return bool(due)
 
     def _put_off(self, due_ms: int, name: bytes) -> None:
         """Keep the timer of a topic that the group no longer reads; its contract may come back."""
-        row = self._sequences.get(name)
-        assert row is not None, f"timer of {name!r} without its row"
-        row.due_ms = self._step.now_ms + _PUT_OFF_MS
+        put_off_ms = self._step.now_ms + _PUT_OFF_MS
+        if (sequence := self._sequences.get(name)) is not None:
+            sequence.due_ms = put_off_ms
+            self._sequences.put(name, sequence)
+        else:
+            assembly = self._assemblies.get(name)
+            assert assembly is not None, f"timer of {name!r} without its row"
+            assembly.due_ms = put_off_ms
+            self._assemblies.put(name, assembly)
         self._timers.clear(due_ms, name)
-        self._timers.set(row.due_ms, name)
-        self._sequences.put(name, row)
+        self._timers.set(put_off_ms, name)
 
     def _flush(self) -> None:
         self._sequences.flush()
         self._reached.flush()
+        self._assemblies.flush()
         self._held.flush()
         self._timers.flush()
         save_task(self._state, self._step.row)

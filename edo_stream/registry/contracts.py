@@ -18,6 +18,7 @@ from edo_stream.core.contract import (
     OnTimeout,
     OrderingPolicy,
     SequenceOrder,
+    TransactionOrder,
 )
 from edo_stream.registry.declaration import ORDERING_KEYS, Declaration, Emit, Ordering
 from edo_stream.registry.document import Document
@@ -74,11 +75,18 @@ def declaration_of(document: Document) -> Declaration | None:
 
 def _find_meaningless(document: Document) -> None:
     """Find keys that contradict others; from the raw values, whatever else may be wrong."""
+    is_debezium = document.value.get("codec") == Codec.DEBEZIUM.value
+    if document.value.get("key") == "transaction" and not is_debezium:
+        document.find(("key",), "only changes of a database have a transaction: codec: debezium")
     ordering = document.value.get("ordering")
     if not isinstance(ordering, dict):
         return
     policy = ordering.get("policy")
-    is_debezium = document.value.get("codec") == Codec.DEBEZIUM.value
+    if policy == "transaction" and ordering.get("on_timeout") == OnTimeout.SKIP.value:
+        document.find(
+            ("ordering", "on_timeout"),
+            "a transaction goes on whole or not at all: write dead-letter or hold",
+        )
     if is_debezium and policy == "sequence":
         document.find(
             ("ordering", "policy"),
@@ -120,7 +128,7 @@ def contract_of(declaration: Declaration) -> Contract:
         dedupe=None if dedupe is None else DedupePolicy(tuple(dedupe.key), dedupe.ttl),
         ordering=_ordering(declaration.ordering),
         order_key=None if declaration.key == "record" else declaration.key,
-        position=declaration.ordering.field,
+        position=_position(declaration.ordering),
         mapping=declaration.mapping,
         write_metadata=declaration.metadata_ids,
         record_bytes_max=declaration.record_bytes_max,
@@ -133,6 +141,10 @@ def dead_letters_of(declaration: Declaration) -> str:
     return declaration.dead_letters.topic or f"{INTERNAL_PREFIX}dead-letters.{declaration.name}"
 
 
+def _position(declared: Ordering) -> str:
+    return "transactionorder" if declared.policy == "transaction" else declared.field
+
+
 def _ordering(declared: Ordering) -> OrderingPolicy:
     match declared.policy:
         case "none":
@@ -141,6 +153,15 @@ def _ordering(declared: Ordering) -> OrderingPolicy:
             return KeyOrder()
         case "monotonic":
             return MonotonicOrder(declared.idle_ttl)
+        case "transaction":
+            is_held = declared.on_timeout == OnTimeout.HOLD.value
+            return TransactionOrder(
+                timeout_ms=declared.gap_timeout,
+                on_timeout=OnTimeout.HOLD if is_held else OnTimeout.DEAD_LETTER,
+                held_per_key_max=declared.held_per_key,
+                held_per_partition_max=declared.held_per_partition,
+                idle_ttl_ms=declared.idle_ttl,
+            )
         case "sequence":
             return SequenceOrder(
                 start=declared.start,

@@ -48,6 +48,9 @@ ORDERING_KEYS: Final[dict[str, frozenset[str]]] = {
             "idle_ttl",
         }
     ),
+    "transaction": frozenset(
+        {"policy", "gap_timeout", "on_timeout", "held_per_key", "held_per_partition", "idle_ttl"}
+    ),
 }
 
 Compatibility = Literal[
@@ -150,10 +153,10 @@ class Dedupe(Declared):
 
 
 class Ordering(Declared):
-    policy: Literal["none", "key", "monotonic", "sequence"] = Field(
+    policy: Literal["none", "key", "monotonic", "sequence", "transaction"] = Field(
         examples=["key"],
         description="none; key: as they come; monotonic: never back; sequence: numbered without "
-        "gaps, a missing number is waited for.",
+        "gaps, a missing number is waited for; transaction: whole, or not at all.",
     )
     field: Place = Field(
         default="sequence",

@@ -60,10 +60,11 @@ def _group(value: object) -> str:
 
 
 def _key(value: object) -> str:
-    if value in ("record", "subject") or is_pointer(value):
+    if value in ("record", "subject", "transaction") or is_pointer(value):
         return str(value)
     raise ValueError(
-        f"{value} is not a key: write record, subject, or a JSON pointer such as /order/id"
+        f"{value} is not a key: write record, subject, or a JSON pointer such as /order/id; "
+        "of changes of a database also transaction"
     )
 
 

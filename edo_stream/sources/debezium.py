@@ -25,7 +25,9 @@ from edo_stream.core.contract import Contract
 from edo_stream.core.event import Decoded, Ignored, Violation
 from edo_stream.core.record import Record
 from edo_stream.sources.debezium_change import (
+    TRANSACTION_KEY,
     Change,
+    Transaction,
     database_of,
     digest_of,
     finisher,
@@ -35,6 +37,7 @@ from edo_stream.sources.debezium_change import (
     place_text,
     required,
     table_of,
+    transaction_id_of,
 )
 from edo_stream.sources.debezium_flat import FLAT_HEADERS, flat_change, is_flat_delete
 from edo_stream.sources.debezium_rows import Rows
@@ -84,10 +87,14 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
     """
     read = _reader(Rows(contract))
     finish = finisher(contract)
+    is_by_transaction = contract.order_key == TRANSACTION_KEY
 
     def decode(record: Record) -> Decoded:
         try:
             found = read(record)
+            if is_by_transaction and isinstance(found, Change) and found.verb == "began":
+                # The end says all that the begin does.
+                return Ignored("transaction-begin")
             return finish(record, found) if isinstance(found, Change) else found
         except RefusedError as refused:
             # Position unknown: Debezium orders by the log, which waits for no number.
@@ -171,7 +178,8 @@ def _change(
     is_of_row = verb not in ("message", "truncated")
     subject = key_text(record.key) if is_of_row else table
     place = place_text(connector, source)
-    number = _order_in_transaction(envelope)
+    transaction = _transaction(envelope)
+    number = None if transaction is None else transaction.number
     is_document = connector == "mongodb"
     convert = rows.of_document if is_document else lambda raw: rows.of_envelope(schema, raw)
     identity = _identity(subject, number, envelope)
@@ -190,6 +198,7 @@ def _change(
         time_ms=milliseconds(source.get("ts_ms")),
         correlation_id=_rekeyed(record, f"{connector}:{table}:{place}:rekeyed"),
         is_of_row=is_of_row,
+        transaction=transaction if transaction is not None and transaction.id else None,
     )
 
 
@@ -221,7 +230,11 @@ def _identity(subject: str | None, number: int | None, envelope: _Envelope) -> s
     return digest_of(bytes(envelope.before), bytes(envelope.after))
 
 
-def _order_in_transaction(envelope: _Envelope) -> int | None:
-    transaction = parse(envelope.transaction) if envelope.transaction else None
-    number = transaction.get("total_order") if isinstance(transaction, dict) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) else None
+def _transaction(envelope: _Envelope) -> Transaction | None:
+    found = parse(envelope.transaction) if envelope.transaction else None
+    if not isinstance(found, dict):
+        return None
+    number, name = found.get("total_order"), transaction_id_of(found.get("id"))
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        return None
+    return Transaction(name or "", number)

@@ -5,6 +5,7 @@ the row's key, so that a change that the connector repeats after a crash has the
 two changes share one. Its position is the place as one integer, see :mod:`.log_position`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from edo_stream.core.assembly import EVENTS
 from edo_stream.core.contract import Contract
 from edo_stream.core.event import Event
 from edo_stream.core.record import Record
@@ -23,9 +25,22 @@ from edo_stream.sources.log_position import place_of
 from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
 from edo_stream.sources.refused import INVALID, RefusedError
 
+TRANSACTION_KEY: Final = "transaction"
+"""What a contract names as its key to have changes by their transaction."""
+_POSTGRESQL_ID: Final = re.compile(r"([0-9]+):[0-9]+")
 _CONTENT_TYPE: Final = "application/json"
 #: A longer key enters the id as its digest: ids travel in headers and in state.
 _KEY_CHARACTERS_MAX: Final = 200
+
+
+class Transaction(msgspec.Struct, gc=False):
+    """Where a change stands in its source transaction."""
+
+    id: str
+    number: int
+    """From 1; the end has 0."""
+    events: int | None = None
+    """Of the end: how many changes there are."""
 
 
 class Change(msgspec.Struct, gc=False):
@@ -45,6 +60,7 @@ class Change(msgspec.Struct, gc=False):
     correlation_id: str | None = None
     is_of_row: bool = True
     """Whether it has the key of a row, which the contract may order by."""
+    transaction: Transaction | None = None
 
 
 Finish = Callable[[Record, Change], Event]
@@ -52,6 +68,8 @@ Finish = Callable[[Record, Change], Event]
 
 def finisher(contract: Contract) -> Finish:
     """Compile what makes an event of a change: the contract's key and position."""
+    if contract.order_key == TRANSACTION_KEY:
+        return _transaction_finisher(contract)
     read_key = key_reader(contract)
     is_parsed = key_is_in_data(contract)
     is_position_needed = needs_position(contract)
@@ -69,22 +87,59 @@ def finisher(contract: Contract) -> Finish:
             raise RefusedError(
                 INVALID, f"no position: source of {change.connector} has none that is read"
             )
-        headers: Sequence[tuple[str, Any]] = record.headers
-        return Event(
-            id=change.id,
-            source=f"/debezium/{change.connector}/{change.name}",
-            type=f"{change.noun}.{change.verb}",
-            key=key_of(record, change),
-            data=change.data,
-            content_type=_CONTENT_TYPE,
-            subject=change.subject,
-            time_ms=change.time_ms,
-            position=change.position,
-            correlation_id=change.correlation_id,
-            extensions=tuple(item for item in headers if item[0] not in CORE_HEADERS),
-        )
+        return _event(record, change, key_of(record, change))
 
     return finish
+
+
+def _transaction_finisher(contract: Contract) -> Finish:
+    """Compile what keys changes by their transaction, for the topic that puts them together."""
+
+    def finish(record: Record, change: Change) -> Event:
+        if change.transaction is not None:
+            key = f"{change.name}/{change.transaction.id}".encode()
+        elif change.verb == "read":
+            # A row of a snapshot, which is of no transaction.
+            key = record.key or b""
+        else:
+            raise RefusedError(
+                INVALID,
+                "transaction is missing: set provide.transaction.metadata of the connector to true",
+            )
+        return _event(record, change, key)
+
+    return finish
+
+
+def _event(record: Record, change: Change, key: bytes) -> Event:
+    headers: Sequence[tuple[str, Any]] = record.headers
+    extensions = [item for item in headers if item[0] not in CORE_HEADERS]
+    if (transaction := change.transaction) is not None:
+        extensions.append(("ce_transactionid", transaction.id.encode()))
+        extensions.append(("ce_transactionorder", b"%d" % transaction.number))
+        if transaction.events is not None:
+            extensions.append((EVENTS, b"%d" % transaction.events))
+    return Event(
+        id=change.id,
+        source=f"/debezium/{change.connector}/{change.name}",
+        type=f"{change.noun}.{change.verb}",
+        key=key,
+        data=change.data,
+        content_type=_CONTENT_TYPE,
+        subject=change.subject,
+        time_ms=change.time_ms,
+        position=change.position,
+        correlation_id=change.correlation_id,
+        extensions=tuple(extensions),
+    )
+
+
+def transaction_id_of(value: object) -> str | None:
+    """Id of a transaction; of PostgreSQL without the position in it, which differs by record."""
+    if not isinstance(value, str) or not value or has_forbidden_characters(value):
+        return None
+    found = _POSTGRESQL_ID.fullmatch(value)
+    return value if found is None else found[1]
 
 
 def required(source: dict[str, Any], name: str) -> str:

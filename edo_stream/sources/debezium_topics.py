@@ -2,15 +2,17 @@
 
 from typing import Any, Final
 
+from edo_stream.core.assembly import END
 from edo_stream.core.event import Ignored
 from edo_stream.core.record import Record
-from edo_stream.sources.attributes import has_forbidden_characters
 from edo_stream.sources.debezium_change import (
     Change,
+    Transaction,
     digest_of,
     milliseconds,
     place_text,
     required,
+    transaction_id_of,
 )
 from edo_stream.sources.log_position import position_of
 from edo_stream.sources.refused import INVALID, RefusedError
@@ -68,23 +70,34 @@ def _statement(members: dict[str, Any]) -> str:
 
 def _transaction(record: Record, members: dict[str, Any], payload: bytes) -> Change:
     """Begin or end of a source transaction, of the topic ``<prefix>.transaction``."""
-    status, transaction_id = members["status"], members["id"]
+    status, given_id = members["status"], members["id"]
     verb = _STATUS_VERBS.get(status) if isinstance(status, str) else None
     if verb is None:
         raise RefusedError(INVALID, "status is unknown: expected BEGIN or END of a transaction")
-    is_text = isinstance(transaction_id, str) and transaction_id != ""
-    if not is_text or has_forbidden_characters(transaction_id):
+    transaction_id = transaction_id_of(given_id)
+    if transaction_id is None:
         raise RefusedError(INVALID, "id is not a text: expected the id of a transaction")
     name = record.topic.removesuffix(_TRANSACTIONS)
+    end = None
+    if verb == "ended":
+        end = Transaction(transaction_id, END, _event_count(members))
     return Change(
         connector="transaction",
         name=name,
         noun=f"{name}.transaction",
         verb=verb,
-        id=f"transaction:{name}:{transaction_id}:{verb}",
+        id=f"transaction:{name}:{given_id}:{verb}",
         data=payload,
-        subject=transaction_id,
+        subject=given_id,
         position=None,
         time_ms=milliseconds(members.get("ts_ms")),
         is_of_row=False,
+        transaction=end,
     )
+
+
+def _event_count(members: dict[str, Any]) -> int:
+    count = milliseconds(members.get("event_count"))
+    if count is None or count < 0:
+        raise RefusedError(INVALID, "event_count is missing: the end of a transaction has it")
+    return count
