@@ -7,9 +7,10 @@ and a restore reads the changelog from there; so the write-ahead log needs no fs
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import rocksdict
 
@@ -66,6 +67,7 @@ class RocksDisk:
         self._format = format_
         self._write_buffer_bytes = write_buffer_bytes
         self._cache = cache or rocksdict.Cache(8 * _MIB)
+        self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
         try:
             self._db = self._open()
         except Exception as error:
@@ -108,6 +110,11 @@ class RocksDisk:
         return self._db.get(keys if isinstance(keys, list) else list(keys))  # type: ignore[no-any-return]
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        rows = self._scan(start, end)
+        self._scans.add(rows)
+        return rows
+
+    def _scan(self, start: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         read = rocksdict.ReadOptions()
         read.set_iterate_upper_bound(end)
         yield from self._db.items(from_key=start, read_opt=read)
@@ -143,12 +150,15 @@ class RocksDisk:
         return sum(self._db.property_int_value(name) or 0 for name in properties)
 
     def wipe(self) -> None:
-        self._db.close()
+        self.close()
         _remove(self._path)
         self._db = self._open()
 
     def close(self) -> None:
-        # Explicitly: a reference kept anywhere would hold the lock of the directory.
+        # Explicitly: a reference kept anywhere would hold the lock of the directory. A scan that was
+        # not read to its end is one.
+        for rows in list(self._scans):
+            rows.close()
         self._db.close()
 
 

@@ -3,7 +3,7 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,6 +76,21 @@ def test_a_wiped_disk_is_empty_and_usable(disk: RocksDisk) -> None:
     assert (disk.get(b"a"), disk.offset(), disk.written_at_ms()) == (None, None, None)
     disk.write({b"b": b"2"}, 2, 0)
     assert disk.get(b"b") == b"2"
+
+
+@pytest.mark.parametrize("end", [RocksDisk.close, RocksDisk.wipe])
+def test_a_scan_that_was_left_half_way_does_not_hold_the_disk(
+    tmp_path: Path, end: Callable[[RocksDisk], None]
+) -> None:
+    disk = RocksDisk(tmp_path / "d")
+    disk.write({b"a": b"1", b"b": b"2"}, 1, 0)
+    rows = disk.scan(b"a", b"z")
+    assert next(rows) == (b"a", b"1")
+    end(disk)
+    assert list(rows) == []
+    if end is RocksDisk.close:
+        disk = RocksDisk(tmp_path / "d")
+    disk.close()
 
 
 def test_rows_survive_a_close(tmp_path: Path) -> None:
