@@ -155,8 +155,8 @@ class RocksDisk:
         self._db = self._open()
 
     def close(self) -> None:
-        # Explicitly: a reference kept anywhere would hold the lock of the directory. A scan that was
-        # not read to its end is one.
+        # Explicitly: a reference kept anywhere would hold the lock of the directory. A scan that
+        # was not read to its end is one.
         for rows in list(self._scans):
             rows.close()
         self._db.close()
