@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
-from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.disks import disks_in
 from edo_stream.engine.shares import Claim, Share, deal
 
 for name in (
@@ -99,20 +99,3 @@ def _add(assignment: ClientAssignment, topics: Iterable[str], share: Share) -> N
     for topic in topics:
         assignment.actives[topic] = sorted(share.works_on)
         assignment.standbys[topic] = sorted(share.stands_by)
-
-
-def disks_in(folder: Path, plans: Iterable[GroupPlan]) -> dict[str, list[int]]:
-    """Partition numbers whose tables are all in a folder, by source topic."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return {
-        topic: numbers
-        for plan in plans
-        if (
-            numbers := [
-                number
-                for number in range(plan.partitions)
-                if names.issuperset(f"{table.name}-{number}" for table in plan.tables)
-            ]
-        )
-        for topic in plan.spec.sources
-    }

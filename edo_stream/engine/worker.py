@@ -22,6 +22,7 @@ from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.assignor import TaskAssignor
 from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower
+from edo_stream.engine.disks import remove_abandoned
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
@@ -94,6 +95,7 @@ class Preparation(Service):
                 _EX_TEMPFAIL,
                 f"no broker at {settings.access.bootstrap}: {reason_of(error)}",
             )
+        remove_abandoned(Path(app.conf.tabledir), clock.now_ms())
         _plug_in(app, limits)
 
 

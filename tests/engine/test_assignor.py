@@ -10,7 +10,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from yarl import URL
 
-from edo_stream.engine.assignor import TaskAssignor, disks_in
+from edo_stream.engine.assignor import TaskAssignor
 
 TOPICS = ("placed", "paid", "changed")
 PARTITIONS = {"placed": 4, "paid": 4, "changed": 2}
@@ -96,13 +96,6 @@ def test_a_worker_that_starts_with_disks_gets_their_partitions(tmp_path: Path) -
     members = {"a": member(tmp_path / "none", 0), "b": member(tmp_path / "kept", 0)}
     consumed = rebalance(members, "a")
     assert {p.partition for p in consumed["b"] if p.topic == "placed"} == {1, 3}
-
-
-def test_a_disk_without_the_others_of_its_task_is_none(tmp_path: Path) -> None:
-    for name in ("orders-state-1", "orders-ids-1", "orders-state-2", "customers-ids-0"):
-        (tmp_path / name).mkdir()
-    assert disks_in(tmp_path, PLANS.values()) == {"placed": [1], "paid": [1]}
-    assert disks_in(tmp_path / "nowhere", PLANS.values()) == {}
 
 
 def test_workers_of_before_are_in_one_group_with_these(tmp_path: Path) -> None:
