@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access, reason_of
 from edo_stream.engine.ticks import ticker_topics
+from edo_stream.flows import Flows, load_flows
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.schedules.folder import Schedule, load_schedules
 from edo_stream.settings import Settings, SettingsError, read_settings
@@ -33,6 +35,7 @@ class Environment:
     registry: Registry
     access: BrokerAccess
     schedules: Mapping[str, Schedule]
+    flows: Flows
 
     @classmethod
     def read(cls) -> "Environment":
@@ -45,7 +48,8 @@ class Environment:
             settings = read_settings()
             registry = load(settings.topics)
             schedules = load_schedules(settings.schedules_folder, registry.entries)
-            return cls(settings, registry, broker_access(settings), schedules)
+            flows = load_flows(settings.flows_folder, registry)
+            return cls(settings, registry, broker_access(settings), schedules, flows)
         except (SettingsError, RegistryError, AccessError) as error:
             raise CommandError(str(error), 2) from error
 
@@ -54,7 +58,8 @@ class Environment:
         """Every topic that workers read or write."""
         app, replication = self.settings.app_id, self.settings.replication
         ticker = ticker_topics(app, replication) if self.schedules else []
-        return [*wanted_topics(self.registry, app, replication), *ticker]
+        acting = act_topics(self.flows, app, replication)
+        return [*wanted_topics(self.registry, app, replication), *ticker, *acting]
 
 
 class _LastWords(logging.Handler):

@@ -10,6 +10,7 @@ import typer
 
 from edo_stream.cli import (
     audit,
+    blocked,
     compatible,
     gap,
     gateway,
@@ -29,6 +30,8 @@ from edo_stream.local.errors import LocalError
 # Never a traceback: with locals it would show data.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(gap.app, name="gap")
+app.add_typer(blocked.key, name="key")
+app.add_typer(blocked.retry, name="retry")
 app.add_typer(local.app, name="local")
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(schedule.app, name="schedule")

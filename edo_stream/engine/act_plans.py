@@ -6,7 +6,7 @@ from typing import Final
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.contract import DAY_MS, Start
 from edo_stream.core.state import Table, as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task import InternalTopics, TaskIdentity, refusal
 from edo_stream.engine.act import ActTask
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
@@ -45,8 +45,13 @@ def _plan(group: ActGroup, shared: TaskSpec) -> GroupPlan:
     return GroupPlan(spec, group.partitions, tables, make_pipeline, ActTask)
 
 
+def act_changelog(app: str, group: str) -> str:
+    """Topic of the state of a group of flows."""
+    return f"{app}-{group}-state-changelog"
+
+
 def _state(app: str, group: str) -> GroupTable:
-    return GroupTable(f"{group}-state", f"{app}-{group}-state-changelog", as_is)
+    return GroupTable(f"{group}-state", act_changelog(app, group), as_is, refusal)
 
 
 def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:

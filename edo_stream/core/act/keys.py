@@ -60,7 +60,7 @@ class KeyRow(msgspec.Struct, array_like=True):
         return self.next - self.first
 
 
-_decode_key = msgspec.msgpack.Decoder(KeyRow).decode
+decode_key_row = msgspec.msgpack.Decoder(KeyRow).decode
 _decode_parked = msgspec.msgpack.Decoder(StoredRecord).decode
 
 
@@ -78,7 +78,7 @@ class Keys:
         """Read all rows."""
         self._dirty.clear()
         self._rows = {
-            row[1:]: _decode_key(value) for row, value in self._state.scan(_KEY, _KEY_END)
+            row[1:]: decode_key_row(value) for row, value in self._state.scan(_KEY, _KEY_END)
         }
         self.parked = sum(row.parked for row in self._rows.values())
 
