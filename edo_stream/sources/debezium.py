@@ -41,7 +41,7 @@ from edo_stream.sources.debezium_change import (
 )
 from edo_stream.sources.debezium_flat import FLAT_HEADERS, flat_change, is_flat_delete
 from edo_stream.sources.debezium_rows import Rows
-from edo_stream.sources.debezium_topics import topic_change
+from edo_stream.sources.debezium_topics import Collections, collections_of, topic_change
 from edo_stream.sources.json_data import parse
 from edo_stream.sources.log_position import position_of
 from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
@@ -83,9 +83,9 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
     """Compile the decoder of a topic whose contract says ``codec: debezium``.
 
     Raises:
-        MappingError: the contract's mapping has other keys than ``columns`` and ``placeholder``.
+        MappingError: the contract's mapping has keys that mean nothing here, or wrong values.
     """
-    read = _reader(Rows(contract))
+    read = _reader(Rows(contract), collections_of(contract))
     finish = finisher(contract)
     is_by_transaction = contract.order_key == TRANSACTION_KEY
 
@@ -103,7 +103,7 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
     return decode
 
 
-def _reader(rows: Rows) -> Callable[[Record], Change | Ignored]:
+def _reader(rows: Rows, collections: Collections) -> Callable[[Record], Change | Ignored]:
     def read(record: Record) -> Change | Ignored:
         value = record.value
         if value is None:
@@ -120,7 +120,7 @@ def _reader(rows: Rows) -> Callable[[Record], Change | Ignored]:
         if _is_flat(record, envelope):
             data = rows.of_flat(schema, payload)
             return flat_change(record, data, _members(payload))
-        return topic_change(record, _members(payload), payload)
+        return topic_change(record, _members(payload), payload, collections)
 
     return read
 

@@ -97,7 +97,7 @@ def _transaction_finisher(contract: Contract) -> Finish:
 
     def finish(record: Record, change: Change) -> Event:
         if change.transaction is not None:
-            key = f"{change.name}/{change.transaction.id}".encode()
+            key = change.transaction.id.encode()
         elif change.verb == "read":
             # A row of a snapshot, which is of no transaction.
             key = record.key or b""

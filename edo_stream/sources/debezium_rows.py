@@ -39,7 +39,7 @@ _NOTHING: Final[Columns] = {}
 _SCHEMA_BYTES_MAX: Final = 65_536
 _PLACEHOLDER: Final = "__debezium_unavailable_value"
 _DEPTH_MAX: Final = 4
-_MAPPING: Final = ("columns", "placeholder")
+_MAPPING: Final = ("columns", "placeholder", "collections")
 
 
 class Rows:

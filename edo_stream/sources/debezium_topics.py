@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from edo_stream.core.assembly import END
+from edo_stream.core.contract import Contract
 from edo_stream.core.event import Ignored
 from edo_stream.core.record import Record
 from edo_stream.sources.debezium_change import (
@@ -15,7 +16,7 @@ from edo_stream.sources.debezium_change import (
     transaction_id_of,
 )
 from edo_stream.sources.log_position import position_of
-from edo_stream.sources.refused import INVALID, RefusedError
+from edo_stream.sources.refused import INVALID, MappingError, RefusedError
 
 _STATUS_VERBS: Final = {"BEGIN": "began", "END": "ended"}
 _HEARTBEAT: Final = frozenset({"ts_ms", "ts_us", "ts_ns", "serverName"})
@@ -23,12 +24,32 @@ _NOTIFICATION: Final = frozenset({"id", "aggregate_type", "type"})
 _TRANSACTIONS: Final = ".transaction"
 
 
-def topic_change(record: Record, members: dict[str, Any], payload: bytes) -> Change | Ignored:
+Collections = frozenset[str] | None
+"""Tables whose changes make a transaction up, as its end names them; ``None``: all captured."""
+
+
+def collections_of(contract: Contract) -> Collections:
+    """Read ``mapping.collections`` of a contract.
+
+    Raises:
+        MappingError: it is no list of names.
+    """
+    found = contract.mapping.get("collections")
+    if found is None:
+        return None
+    if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
+        raise MappingError("mapping.collections: write a list of names such as [public.orders]")
+    return frozenset(found)
+
+
+def topic_change(
+    record: Record, members: dict[str, Any], payload: bytes, collections: Collections
+) -> Change | Ignored:
     """The fact of a record that is neither an envelope nor a row, or why it has none."""
     if "ddl" in members or "tableChanges" in members:
         return _schema_change(members, payload)
     if "status" in members and "id" in members:
-        return _transaction(record, members, payload)
+        return _transaction(record, members, payload, collections)
     if members and members.keys() <= _HEARTBEAT:
         return Ignored("heartbeat")
     if members.keys() >= _NOTIFICATION:
@@ -68,7 +89,9 @@ def _statement(members: dict[str, Any]) -> str:
     return digest_of(*(repr(part).encode("utf-8", "replace") for part in parts))
 
 
-def _transaction(record: Record, members: dict[str, Any], payload: bytes) -> Change:
+def _transaction(
+    record: Record, members: dict[str, Any], payload: bytes, collections: Collections
+) -> Change | Ignored:
     """Begin or end of a source transaction, of the topic ``<prefix>.transaction``."""
     status, given_id = members["status"], members["id"]
     verb = _STATUS_VERBS.get(status) if isinstance(status, str) else None
@@ -80,7 +103,10 @@ def _transaction(record: Record, members: dict[str, Any], payload: bytes) -> Cha
     name = record.topic.removesuffix(_TRANSACTIONS)
     end = None
     if verb == "ended":
-        end = Transaction(transaction_id, END, _event_count(members))
+        events = _event_count(members, collections)
+        if events == 0:
+            return Ignored("transaction-of-others")
+        end = Transaction(transaction_id, END, events)
     return Change(
         connector="transaction",
         name=name,
@@ -96,8 +122,22 @@ def _transaction(record: Record, members: dict[str, Any], payload: bytes) -> Cha
     )
 
 
-def _event_count(members: dict[str, Any]) -> int:
-    count = milliseconds(members.get("event_count"))
+def _event_count(members: dict[str, Any], collections: Collections) -> int:
+    """How many changes the end of a transaction counts, of the collections that are asked for."""
+    if collections is None:
+        return _count(members.get("event_count"))
+    counted = members.get("data_collections")
+    if not isinstance(counted, list) or not all(isinstance(one, dict) for one in counted):
+        raise RefusedError(INVALID, "data_collections is missing: the end of a transaction has it")
+    return sum(
+        _count(one.get("event_count"))
+        for one in counted
+        if one.get("data_collection") in collections
+    )
+
+
+def _count(value: object) -> int:
+    count = milliseconds(value)
     if count is None or count < 0:
         raise RefusedError(INVALID, "event_count is missing: the end of a transaction has it")
     return count
