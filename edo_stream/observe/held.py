@@ -5,22 +5,15 @@ events themselves are of one moment. The records that are held are not kept: a b
 gigabytes of them.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaTimeoutError
 
 from edo_stream.core.held import HELD, parse_held
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import SequenceRow, decode_sequence
-
-_FETCH_BYTES: Final = 4 << 20
-#: A read that gets no further for so long fails.
-_STALL_S: Final = 30.0
+from edo_stream.observe.rows import read_rows
 
 
 class HeldKey(msgspec.Struct, frozen=True, order=True):
@@ -99,84 +92,12 @@ class HeldRows:
 async def read_held(changelogs: Mapping[str, str], broker: Mapping[str, Any]) -> list[HeldKey]:
     """Read what is held now in all groups; ``changelogs`` are their state's topics, by group.
 
-    A group whose changelog does not exist has never run and holds nothing. ``broker`` is what a
-    client needs to connect.
+    ``broker`` is what a client needs to connect.
 
     Raises:
         KafkaError: the broker cannot be reached, or gives nothing for half a minute.
     """
-    groups = await _partitions(changelogs, broker)
-    if not groups:
-        return []
-    consumer = AIOKafkaConsumer(
-        **broker,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        # Where retention or compaction overtakes the read, it goes on behind.
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_bytes=4 * _FETCH_BYTES,
-    )
-    try:
-        # Within, because a client that did not get through wants to be stopped as well.
-        await consumer.start()
-        rows = await _read(consumer, list(groups))
-    finally:
-        await consumer.stop()
+    rows = await read_rows(changelogs, broker, HeldRows)
     return sorted(
-        key
-        for partition, held in rows.items()
-        for key in held.keys(groups[partition], partition.partition)
+        key for (group, partition), held in rows.items() for key in held.keys(group, partition)
     )
-
-
-async def _partitions(
-    changelogs: Mapping[str, str], broker: Mapping[str, Any]
-) -> dict[TopicPartition, str]:
-    """Partitions of the changelogs that exist, with their groups."""
-    admin = AIOKafkaAdminClient(**broker)
-    try:
-        await admin.start()
-        described = await admin.describe_topics(list(changelogs.values()))
-    finally:
-        await admin.close()
-    numbers = {
-        topic["topic"]: [partition["partition"] for partition in topic["partitions"]]
-        for topic in described
-        if topic["error_code"] == 0
-    }
-    return {
-        TopicPartition(topic, number): group
-        for group, topic in changelogs.items()
-        for number in numbers.get(topic, ())
-    }
-
-
-async def _read(
-    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
-) -> dict[TopicPartition, HeldRows]:
-    rows = {partition: HeldRows() for partition in partitions}
-    ends = await consumer.end_offsets(partitions)
-    consumer.assign(partitions)
-    await consumer.seek_to_beginning(*partitions)
-    positions = dict.fromkeys(partitions, -1)
-    left = set(partitions)
-    loop = asyncio.get_running_loop()
-    stalled_at = loop.time() + _STALL_S
-    while left:
-        for partition, records in (await consumer.getmany(*left, timeout_ms=200)).items():
-            for record in records:
-                if record.offset < ends[partition]:
-                    rows[partition].apply(record.key, record.value)
-        for partition in list(left):
-            # Transaction markers and compaction move the position without a record.
-            position = await consumer.position(partition)
-            if position > positions[partition]:
-                positions[partition], stalled_at = position, loop.time() + _STALL_S
-            if position >= ends[partition]:
-                left.discard(partition)
-                consumer.pause(partition)
-        if loop.time() > stalled_at:
-            names = ", ".join(f"{p.topic}-{p.partition} at {positions[p]}" for p in sorted(left))
-            raise KafkaTimeoutError(f"no more records for {_STALL_S:.0f} s: {names}")
-    return rows

@@ -1,0 +1,84 @@
+"""Keys of flows that are blocked, read from the state's changelogs while workers go on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from edo_stream.core.act.keys import Blocked, KeyRow, decode_key_row
+from edo_stream.observe.rows import read_rows
+
+
+class BlockedKey(msgspec.Struct, frozen=True, order=True):
+    """A key whose commands wait behind its head."""
+
+    flow: str
+    partition: int
+    key: bytes
+    group: str
+    state: str
+    """``waiting``, ``draining`` or ``stopped``."""
+    head: str
+    """Id of the command that the others wait for."""
+    attempt: int
+    """The head's next attempt, or when it is stopped its last."""
+    due_ms: int | None
+    """When the head is run again; ``None`` unless it waits."""
+    parked: int
+    since_ms: int
+    error: str
+    """Class and reason of the head's last failure."""
+
+
+class BlockedRows:
+    """The rows of blocked keys in one changelog partition; takes records in log order."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, KeyRow] = {}
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Take a record; ``None`` deletes its row."""
+        if key[:1] != b"k":
+            return
+        if value is None:
+            self._rows.pop(key[1:], None)
+        else:
+            self._rows[key[1:]] = decode_key_row(value)
+
+    def keys(self, group: str, partition: int) -> list[BlockedKey]:
+        """Blocked keys, as of the last record taken."""
+        found = []
+        for queue, row in self._rows.items():
+            flow, _, key = queue.partition(b"\0")
+            found.append(
+                BlockedKey(
+                    flow=flow.decode(),
+                    partition=partition,
+                    key=key,
+                    group=group,
+                    state=row.blocked.name.lower(),
+                    head=row.head,
+                    attempt=row.attempt,
+                    due_ms=row.due_ms if row.blocked is Blocked.WAITING else None,
+                    parked=row.parked,
+                    since_ms=row.since_ms,
+                    error=row.error,
+                )
+            )
+        return found
+
+
+async def read_blocked(
+    changelogs: Mapping[str, str], broker: Mapping[str, Any]
+) -> list[BlockedKey]:
+    """Read which keys are blocked now; ``changelogs`` are the state's topics, by group of flows.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    rows = await read_rows(changelogs, broker, BlockedRows)
+    return sorted(
+        key
+        for (group, partition), blocked in rows.items()
+        for key in blocked.keys(group, partition)
+    )
