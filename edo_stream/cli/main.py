@@ -21,6 +21,7 @@ from edo_stream.cli import (
     source,
     status,
     topics,
+    watch,
     webhook,
 )
 from edo_stream.cli.contracts_new import init
@@ -46,6 +47,7 @@ app.command("audit")(audit.audit)
 app.command("gateway")(gateway.gateway)
 app.command("lag")(lag.lag)
 app.command("status")(status.status)
+app.command("watch")(watch.watch)
 
 _INTERRUPTED = 130
 

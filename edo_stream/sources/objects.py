@@ -91,14 +91,14 @@ def reader(
     def event_of(record: Record, found: Finding) -> Event:
         created = found.created
         name = f"{created.bucket}/{created.key}"
-        subject = _shown(name)
+        subject = shown(name)
         if found.position is None and is_position_needed:
             raise RefusedError(
                 INVALID, f"no position: the notification of {created.store} has no sequencer"
             )
         data = _encode(created)
         return Event(
-            id=f"{_name_in_id(name)}#{found.identity}",
+            id=f"{name_in_id(name)}#{found.identity}",
             source=found.source,
             type=TYPE,
             key=name.encode() if read_key is None else read_key(None, subject, parse(data)),
@@ -127,7 +127,7 @@ def extensions_of(record: Record) -> tuple[tuple[str, Any], ...]:
     return tuple(item for item in record.headers if item[0] not in CORE_HEADERS)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name as an attribute may carry it: what CloudEvents forbids is percent-encoded."""
     if not has_forbidden_characters(name):
         return name
@@ -138,7 +138,7 @@ def _percent(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode())
 
 
-def _name_in_id(name: str) -> str:
+def name_in_id(name: str) -> str:
     """The name, or its digest where the text would be long, or would be two names' text."""
     if len(name) <= _NAME_CHARACTERS_MAX and not has_forbidden_characters(name):
         return name

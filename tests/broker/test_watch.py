@@ -1,0 +1,34 @@
+"""`edo watch` on a real broker: files that land become events, each version once."""
+
+import json
+from pathlib import Path
+
+from tests.broker.bench import Bench
+
+
+def test_files_that_land_become_events_once(bench: Bench, tmp_path: Path) -> None:
+    topic = bench.declare("arrived", partitions=2)
+    bench.apply()
+    folder = tmp_path / "in"
+    (folder / "below").mkdir(parents=True)
+    (folder / "a b.csv").write_text("1")
+    (folder / "below" / "ü.csv").write_text("22")
+    (folder / "c.csv.part").write_text("not yet")
+
+    def watch() -> list[str]:
+        told = bench.edo("watch", str(folder), "--topic", topic, "--settle", "100ms", "--once")
+        assert (0, "") == (told.returncode, told.stderr)
+        return sorted(told.stdout.splitlines())
+
+    assert ["a b.csv", "below/ü.csv"] == watch()
+    assert [] == watch()
+    (folder / "c.csv.part").rename(folder / "c.csv")
+    (folder / "a b.csv").write_text("1 and more")
+    assert ["a b.csv", "c.csv"] == watch()
+
+    keys = [json.loads(record.value)["key"] for record in bench.read(topic)]
+    assert ["a b.csv", "a b.csv", "below/ü.csv", "c.csv"] == sorted(keys)
+    away = bench.edo("watch", str(folder), "--topic", topic, EDO_BROKER="127.0.0.1:1")
+    assert 3 == away.returncode
+    missing = bench.edo("watch", str(tmp_path / "no"), "--topic", topic)
+    assert (2, True) == (missing.returncode, "is not a folder" in missing.stderr)
