@@ -27,6 +27,7 @@ from edo_stream.observe.log_format import logging_config
 from edo_stream.observe.metrics import Metrics, MetricsPage
 from edo_stream.registry import RegistryError, load
 from edo_stream.schedules.folder import load_schedules
+from edo_stream.schema_ids import schema_ids
 from edo_stream.schemas.enforcement import Tally
 from edo_stream.settings import Settings, SettingsError, read_settings
 from edo_stream.views import Page, WorkerView
@@ -72,7 +73,8 @@ def build(settings: Settings) -> EdoApp:
     if schedules:
         wanted += ticker_topics(settings.app_id, settings.replication)
     flows = load_flows(settings.flows_folder, registry)
-    plans = group_plans(registry, spec, tally, flows)
+    ids = schema_ids(settings, registry.entries.values())
+    plans = group_plans(registry, spec, tally, flows, ids)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
     wanted += act_topics(flows, settings.app_id, settings.replication)
     plans |= act_plans(flows, spec)

@@ -120,6 +120,19 @@ class Settings(BaseModel):
         6066, description="Port of the web server; one for each worker of a machine"
     )
 
+    schema_registry: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+",
+        description="Address of a schema registry with Confluent's API, for data in its wire "
+        "format; without one, ids are not checked where records are read",
+    )
+    schema_registry_username: str | None = Field(
+        None, min_length=1, description="User name for the schema registry"
+    )
+    schema_registry_password: SecretStr | None = Field(
+        None, description="Password for the schema registry"
+    )
+
     log_format: Literal["text", "json"] = Field(
         "text", description="How log lines are written: for people, or one JSON object a line"
     )

@@ -12,11 +12,13 @@ from edo_stream.cli import (
     audit,
     blocked,
     compatible,
+    events,
     gap,
     gateway,
     lag,
     local,
     pattern,
+    register,
     schedule,
     source,
     status,
@@ -30,6 +32,7 @@ from edo_stream.local.errors import LocalError
 
 # Never a traceback: with locals it would show data.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(events.app, name="events")
 app.add_typer(gap.app, name="gap")
 app.add_typer(blocked.key, name="key")
 app.add_typer(blocked.retry, name="retry")
@@ -41,6 +44,7 @@ app.add_typer(topics.app, name="topics")
 # A contract is the topic's: both names lead to the same commands.
 app.add_typer(topics.app, name="contracts")
 topics.app.command("compatible")(compatible.compatible)
+topics.app.command("register")(register.register)
 app.add_typer(webhook.app, name="webhook")
 app.command("init")(init)
 app.command("audit")(audit.audit)

@@ -1,6 +1,6 @@
 """From contracts to plans: what the tasks of each group are made of, and which topics they need."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edo_stream.core.contract import DAY_MS, Start
 from edo_stream.core.dedupe import Ids, expand_ids
@@ -30,31 +30,35 @@ _SWEPT_RECORDS = 16
 
 
 def group_plans(
-    registry: Registry, spec: TaskSpec, tally: Tally | None = None, flows: Flows = NO_FLOWS
+    registry: Registry,
+    spec: TaskSpec,
+    tally: Tally | None = None,
+    flows: Flows = NO_FLOWS,
+    schema_ids: Mapping[str, Mapping[int, int]] | None = None,
 ) -> dict[str, GroupPlan]:
     """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored.
 
-    ``tally`` counts what breaks its contract; ``flows`` are triggered by their topics' events.
+    ``tally`` counts what breaks its contract; ``flows`` are triggered by their topics' events;
+    ``schema_ids`` are a schema registry's, by topic and version, for data in its wire format.
 
     Raises:
         RegistryError: a schema cannot be used.
     """
-    counts = tally or Tally()
-    return {
-        name: _plan(registry, group, spec, (counts, flows))
-        for name, group in registry.groups.items()
+    counts, ids = tally or Tally(), schema_ids or {}
+    sources = {
+        name: Source(
+            topic.contract, _decoder(topic, counts, ids.get(name, {})), flows.triggers(name)
+        )
+        for name, topic in registry.topics.items()
     }
+    return {name: _plan(registry, group, spec, sources) for name, group in registry.groups.items()}
 
 
 def _plan(
-    registry: Registry, group: Group, shared: TaskSpec, rest: tuple[Tally, Flows]
+    registry: Registry, group: Group, shared: TaskSpec, known: Mapping[str, Source]
 ) -> GroupPlan:
-    tally, flows = rest
     contracts = {topic: registry.contracts[topic] for topic in group.topics}
-    sources = {
-        topic: Source(contract, _decoder(registry.topics[topic], tally), flows.triggers(topic))
-        for topic, contract in contracts.items()
-    }
+    sources = {topic: known[topic] for topic in group.topics}
     control = control_topic(group.name)
     internal = InternalTopics(
         accounts=ACCOUNTS,
@@ -75,9 +79,9 @@ def _plan(
     return GroupPlan(spec, group.partitions, tables, make_pipeline, expire=expire_ids)
 
 
-def _decoder(topic: Topic, tally: Tally) -> Decode:
+def _decoder(topic: Topic, tally: Tally, schema_ids: Mapping[int, int]) -> Decode:
     """Decode records, and enforce their contract."""
-    rules = rules_of(topic.declaration, topic.file)
+    rules = rules_of(topic.declaration, topic.file, schema_ids)
     return enforced(decoder(topic.contract), rules, clock.now_ms, tally)
 
 

@@ -1,5 +1,6 @@
 """What a declared topic enforces: its contract, schemas and casts, read and compiled."""
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,12 @@ from edo_stream.schemas.versions import Declared, Versions
 SUFFIXES: Final = {"json": ".schema.json", "avro": ".avsc"}
 
 
-def rules_of(declaration: Declaration, file: Path) -> ContractRules:
+def rules_of(
+    declaration: Declaration, file: Path, schema_ids: Mapping[int, int] | None = None
+) -> ContractRules:
     """Compile what is enforced of a topic; ``file`` is its contract, beside which schemas are.
+
+    ``schema_ids`` are those of a schema registry, by version.
 
     Raises:
         RegistryError: a schema or a cast cannot be used.
@@ -36,6 +41,7 @@ def rules_of(declaration: Declaration, file: Path) -> ContractRules:
         versions,
         pinned,
         is_framed=schema is not None and schema.wire == "confluent",
+        ids={schema_id: version for version, schema_id in (schema_ids or {}).items()},
         producers=frozenset(producer.name for producer in declaration.producers),
         sources=frozenset(one.source for one in declaration.producers if one.source is not None),
         sunset_ms=None if deprecation is None else _start_ms(deprecation.sunset),

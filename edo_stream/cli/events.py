@@ -1,0 +1,167 @@
+"""`edo events`: events written by hand, or by a script."""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.registry import RegistryError
+
+app = typer.Typer(no_args_is_help=True, help="Events, written by hand or by a script.")
+
+_STANDARD_INPUT = "-"
+_ENVELOPE = ("id", "source", "type", "subject")
+
+
+@app.callback()
+def events() -> None:
+    """Events, written by hand or by a script."""
+
+
+@app.command()
+def publish(  # noqa: PLR0913 - options
+    topic: Annotated[str, typer.Argument(help="Topic whose contract the events are of.")],
+    file: Annotated[str, typer.Argument(help="JSON, or JSON lines; - is standard input.")],
+    source: Annotated[
+        str, typer.Option(help="CloudEvents source of events that do not say theirs.")
+    ] = "/edo/publish",
+    key: Annotated[
+        str | None, typer.Option(help="Key of all of them; default: what the contract says.")
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Schema version of data alone; default: the newest.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each.")] = False,
+) -> None:
+    """Check events against their contract, then write them: all, or none if one is wrong.
+
+    A document is an event in the JSON format of CloudEvents, or data alone; a list is many of
+    them. What says no id gets one that follows from its content: publishing it again writes the
+    same event again, which dedupe drops.
+
+    Exit codes: 0 all are written, 1 some break their contract, 3 the broker does not answer.
+    """
+    environment = Environment.read()
+    documents = list(_documents(file))
+    if not documents:
+        raise CommandError(f"{file}: there is nothing in it", 2)
+    try:
+        producer = _producer(environment, topic, source)
+        records = _prepared(producer, topic, documents, source, {"key": key, "version": version})
+        with unreachable(environment.settings.broker):
+            sent = asyncio.run(_deliver(producer, records))
+    except (ValueError, RegistryError) as error:
+        raise CommandError(str(error), 2) from error
+    if not as_json:
+        print(f"{len(sent):,} {'event' if len(sent) == 1 else 'events'} written to {topic}")
+        return
+    for one in sent:
+        place = {"partition": one.partition, "offset": one.offset}
+        print(json.dumps({"topic": one.topic, **place, "id": one.id}))
+
+
+def _producer(environment: Environment, topic: str, source: str) -> Any:
+    entries = [entry for name, entry in environment.registry.entries.items() if name == topic]
+    ids = import_module("edo_stream.schema_ids").schema_ids(environment.settings, entries)
+    return import_module("edo_stream.producer").Producer(
+        source, settings=environment.settings, registry=environment.registry, schema_ids=ids
+    )
+
+
+def _prepared(
+    producer: Any, topic: str, documents: list[Any], source: str, given: dict[str, Any]
+) -> list[Any]:
+    """Records of all documents.
+
+    Raises:
+        CommandError: with every document that breaks its contract.
+    """
+    outgoing = import_module("edo_stream.outgoing")
+    records, broken = [], []
+    twins: Counter[str] = Counter()
+    for number, document in enumerate(documents, 1):
+        data, told = _split(document)
+        content = json.dumps(data, sort_keys=True, default=str)
+        twins[content] += 1
+        if "id" not in told:
+            own = told.get("source", source)
+            told["id"] = outgoing.repeatable_id(topic, own, data, twins[content])
+        try:
+            records.append(producer.prepare(topic, data, outgoing.Envelope(**given | told)))
+        except outgoing.ContractError as error:
+            broken.append(f"document {number}: {error}")
+    if broken:
+        raise CommandError("\nedo: ".join([*broken, "nothing was written"]), 1)
+    return records
+
+
+async def _deliver(producer: Any, records: list[Any]) -> list[Any]:
+    async with producer:
+        found: list[Any] = await producer.deliver(*records)
+        return found
+
+
+def _split(document: Any) -> tuple[Any, dict[str, Any]]:
+    """Data, and what an event in JSON says around it."""
+    if not isinstance(document, dict) or "specversion" not in document:
+        return document, {}
+    rest = dict(document)
+    data = rest.pop("data", None)
+    told: dict[str, Any] = {name: rest.pop(name) for name in _ENVELOPE if name in rest}
+    for name, field in (("correlationid", "correlation_id"), ("causationid", "causation_id")):
+        if name in rest:
+            told[field] = rest.pop(name)
+    if isinstance(rest.get("datacontenttype"), str):
+        told["content_type"] = rest.pop("datacontenttype")
+    del rest["specversion"]
+    told["extensions"] = {name: _text(value) for name, value in rest.items() if value is not None}
+    return data, told
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _documents(file: str) -> Iterator[Any]:
+    content = _content(file)
+    try:
+        document = json.loads(content, parse_float=Decimal)
+    except ValueError as error:
+        yield from _lines(file, content, error)
+        return
+    except RecursionError:
+        raise CommandError(f"{file}: nested too deeply", 2) from None
+    if isinstance(document, list):
+        yield from document
+    else:
+        yield document
+
+
+def _lines(file: str, content: bytes, error: ValueError) -> Iterator[Any]:
+    lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    if len(lines) == 1:
+        raise CommandError(f"{file}: not JSON: {error}", 2) from None
+    for number, line in lines:
+        try:
+            yield json.loads(line, parse_float=Decimal)
+        except (ValueError, RecursionError) as wrong:
+            raise CommandError(f"{file}:{number}: not JSON: {wrong}", 2) from None
+
+
+def _content(file: str) -> bytes:
+    if file == _STANDARD_INPUT:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror or error}", 2) from error
