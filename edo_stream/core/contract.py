@@ -13,6 +13,7 @@ class Codec(Enum):
 
     CLOUDEVENTS = "cloudevents"
     DEBEZIUM = "debezium"
+    MAXWELL = "maxwell"
     OUTBOX = "outbox"
     S3 = "s3"
     MINIO = "minio"

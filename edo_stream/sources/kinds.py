@@ -23,7 +23,17 @@ from typing import Final
 from edo_stream.core.contract import Contract
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.record import Record
-from edo_stream.sources import azure, cloudevents, debezium, eventbridge, gcs, mapped, outbox, s3
+from edo_stream.sources import (
+    azure,
+    cloudevents,
+    debezium,
+    eventbridge,
+    gcs,
+    mapped,
+    maxwell,
+    outbox,
+    s3,
+)
 
 Decode = Callable[[Record], Decoded]
 """One fate for a record."""
@@ -53,6 +63,7 @@ def _of_messages(summary: str, read: Callable[[Contract], Read]) -> Kind:
 KINDS: Final[dict[str, Kind]] = {
     "cloudevents": Kind("CloudEvents 1.0, binary and structured mode", cloudevents.decoder),
     "debezium": Kind("row changes of Debezium, JSON", debezium.decoder),
+    "maxwell": Kind("row changes of MySQL, by Maxwell's daemon", maxwell.decoder),
     "outbox": Kind("events of an outbox table, captured or routed by Debezium", outbox.decoder),
     "s3": _of_messages("objects created in S3: bare, by SNS, SQS or EventBridge", s3.reader),
     "minio": _of_messages("objects created in MinIO", s3.reader),
