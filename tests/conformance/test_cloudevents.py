@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edo_stream.core.contract import Codec, Contract, NoOrder
 from edo_stream.core.event import Decoded, Event, Violation
@@ -104,6 +105,7 @@ STRICTER = {
     "test_empty_headers": "without a content type this is binary mode without attributes",
     "test_from_structured_with_key_auto_detect_v03": "only 1.0 is read",
     "test_read_cloud_event_from_json_with_bytes_as_data": "its JSON data is not JSON",
+    "test_write_cloud_event_to_json_with_data_as_bytes": "its JSON data is not JSON",
 }
 
 
@@ -168,6 +170,19 @@ def test_message_that_the_python_sdk_reads_is_read_alike(case: dict[str, Any]) -
         return
     assert isinstance(decoded, Event)
     agree(case["output"], decoded)
+
+
+@pytest.mark.parametrize("case", recorded("json.write"))
+def test_json_event_that_the_python_sdk_writes_is_read_as_the_event_it_was(
+    case: dict[str, Any],
+) -> None:
+    decoded = decode(bytes_of(case["output"]), STRUCTURED)
+
+    if case["test"] in STRICTER:
+        assert isinstance(decoded, Violation), STRICTER[case["test"]]
+        return
+    assert isinstance(decoded, Event)
+    agree(case["input"], decoded)
 
 
 @pytest.mark.parametrize("case", recorded("kafka.to_binary") + recorded("kafka.to_structured"))
@@ -239,3 +254,61 @@ def test_json_example_of_the_specification_is_read(example: dict[str, Any]) -> N
     if "data" in example:
         expected.setdefault("datacontenttype", "application/json")
     assert expected == attributes(decoded)
+
+
+def described(file: str) -> list[Any]:
+    """Events of the conformance project, as it describes them in YAML."""
+    path = FOLDER / "conformance_yaml" / file
+    if not path.is_file():
+        return []
+    found = yaml.load_all(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    return [
+        pytest.param(one, id=f"{file}-{number}")
+        for number, one in enumerate(found)
+        if one is not None
+    ]
+
+
+def described_attributes(one: dict[str, Any]) -> dict[str, str]:
+    given = dict(one["ContextAttributes"])
+    given |= given.pop("Extensions", {})
+    return {name: value.strip() for name, value in given.items()}
+
+
+@pytest.mark.parametrize("one", described("v1.yaml") + described("v1_minimum.yaml"))
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_event_that_the_conformance_project_describes_is_read_in_both_modes(
+    is_binary: bool, one: dict[str, Any]
+) -> None:
+    given = described_attributes(one)
+    media = given.get("datacontenttype", "")
+    data = one["Data"].strip().encode()
+    headers = {f"ce_{name}": value.encode() for name, value in given.items()}
+    headers.pop("ce_datacontenttype", None)
+    if media:
+        headers["content-type"] = media.encode()
+    is_text = bool(media) and "json" not in media
+    written = {**given, "data": data.decode() if is_text else json.loads(data)}
+
+    decoded = (
+        decode(data, headers) if is_binary else decode(json.dumps(written).encode(), STRUCTURED)
+    )
+
+    assert isinstance(decoded, Event)
+    found = attributes(decoded)
+    if not media:
+        found.pop("datacontenttype", None)
+    assert as_attributes(given) == found
+    assert data == decoded.data or json.loads(data) == json.loads(decoded.data or b"")
+
+
+@pytest.mark.parametrize("one", described("v03.yaml") + described("v03_minimum.yaml"))
+def test_event_of_an_older_version_is_refused_with_the_version_that_is_read(
+    one: dict[str, Any],
+) -> None:
+    headers = {f"ce_{name}": text.encode() for name, text in described_attributes(one).items()}
+
+    decoded = decode(one["Data"].encode(), headers)
+
+    assert isinstance(decoded, Violation)
+    assert "1.0" in decoded.detail
