@@ -1,6 +1,7 @@
 """No bytes stop a partition: a decoder returns one of three values and never raises."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,7 +58,9 @@ MEMBERS = [
     "id", "source", "type", "specversion", "subject", "time", "data", "data_base64", "sequence",
     "datacontenttype", "metadata", "correlationId", "order", "number", "op", "before", "after",
     "ts_ms", "schema", "payload", "transaction", "connector", "name", "table", "lsn", "txId",
-    "snapshot", "file", "pos", "db",
+    "snapshot", "file", "pos", "db", "__op", "__deleted", "__lsn", "__table", "ddl", "status",
+    "event_count", "message", "prefix", "updateDescription", "fields", "collection", "ord",
+    "commit_lsn", "total_order", "databaseName", "position", "database", "Records", "detail",
 ]
 HEADERS = [
     "ce_id", "ce_source", "ce_type", "ce_specversion", "ce_subject", "ce_time", "ce_sequence",
@@ -142,7 +145,10 @@ def test_any_data_and_headers_beside_valid_attributes_are_judged_without_an_exce
 
 
 source_fields = st.fixed_dictionaries(
-    {"connector": st.sampled_from(["postgresql", "mysql", "other"]), "name": st.just("shop")},
+    {
+        "connector": st.sampled_from(["postgresql", "mysql", "sqlserver", "mongodb", "other"]),
+        "name": st.just("shop"),
+    },
     optional={
         "table": st.just("orders") | json_values,
         "schema": st.just("public") | json_values,
@@ -154,11 +160,22 @@ source_fields = st.fixed_dictionaries(
         "file": st.sampled_from(["binlog.000003", "binlog", "²"]) | json_values,
         "pos": json_values,
         "ts_ms": json_values,
+        "ord": st.integers() | json_values,
+        "collection": st.just("orders") | json_values,
+        "commit_lsn": st.sampled_from(["00000027:00000758:0005", "NULL"]) | json_values,
+        "change_lsn": st.sampled_from(["00000027:00000758:0003"]) | json_values,
+        "event_serial_no": json_values,
     },
 )
 envelopes = st.fixed_dictionaries(
     {"op": st.sampled_from("curdtmx"), "source": source_fields},
-    optional={"before": json_values, "after": json_values, "transaction": json_values},
+    optional={
+        "before": json_values,
+        "after": json_values | json_values.map(json.dumps),
+        "transaction": json_values,
+        "message": json_values,
+        "updateDescription": json_values,
+    },
 )
 
 
@@ -171,3 +188,38 @@ def test_any_debezium_envelope_is_judged_without_an_exception(
     written = {"schema": {}, "payload": envelope} if has_schema else envelope
     value = json.dumps(written).encode()
     judge(contract, StoredRecord("shop.order.placed", 0, 1, 0, key, value))
+
+
+topics = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": st.sampled_from(["BEGIN", "END"]) | json_values,
+        "id": st.sampled_from(["571:5", "571"]) | json_values,
+        "event_count": st.integers(0, 5) | json_values,
+        "data_collections": st.lists(st.dictionaries(st.sampled_from(MEMBERS), json_values)),
+        "ddl": json_values,
+        "tableChanges": json_values,
+        "databaseName": json_values,
+        "source": source_fields | json_values,
+        "ts_ms": json_values,
+        "__op": st.sampled_from("curdx") | json_values,
+        "__deleted": json_values,
+        "__lsn": json_values,
+        "__table": json_values,
+        "__sequence": json_values,
+        "__connector": json_values,
+    },
+)
+
+
+@pytest.mark.parametrize("key", [None, "transaction"])
+@settings(max_examples=120, deadline=None)
+@given(topics, headers, st.sampled_from(POLICIES))
+def test_anything_else_of_debezium_is_judged_without_an_exception(
+    key: str | None, members: Any, some_headers: Any, policy: OrderingPolicy
+) -> None:
+    asked = replace(contract(Codec.DEBEZIUM, policy, key, "sequence"), mapping={})
+    if key == "transaction":
+        asked = replace(asked, mapping={"collections": ["public.orders"]})
+    value = json.dumps(members).encode()
+    judge(asked, StoredRecord("shop.transaction", 0, 1, 0, b"k", value, some_headers))
