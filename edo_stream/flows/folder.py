@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edo_stream.flows.declaration import FlowDeclaration, place_of
+from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
 from edo_stream.registry import Finding, Registry, RegistryError
 from edo_stream.registry.document import Document, read
@@ -42,8 +42,7 @@ def _declaration(document: Document) -> FlowDeclaration | None:
         return FlowDeclaration.model_validate(document.value, context={"file": document.file.stem})
     except ValidationError as error:
         for item in error.errors(include_url=False):
-            found = {**item, "loc": place_of(item["loc"])}
-            find_mistake(document, found, FlowDeclaration)
+            find_mistake(document, item, FlowDeclaration)
         return None
 
 

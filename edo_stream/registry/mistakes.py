@@ -17,22 +17,22 @@ _CHARACTERS_MAX: Final = 60
 
 def find_mistake(document: Document, error: Any, root: type[Declared] = Declaration) -> None:
     """Add a finding for one error of the models; ``root`` is that of the whole file."""
-    path = tuple(part for part in error["loc"] if part != _KEY)
+    path, parent, model = _walk([part for part in error["loc"] if part != _KEY], root)
     name = ".".join(str(part) for part in path)
     match error["type"]:
         case "extra_forbidden":
-            message = _unknown(path, root)
+            message = f"{path[-1]} is not a key: {nearest(str(path[-1]), _fields(parent))}"
         case "missing":
-            message = _missing(path, root)
+            message = _missing(path, parent)
+        case "union_tag_invalid" | "union_tag_not_found":
+            message = _untagged(name, error["ctx"])
         case "literal_error":
             expected = error["ctx"]["expected"]
             message = f"{name} is {error['input']}: write {expected}{_near(error)}"
         case "value_error":
             message = f"{name}: {error['ctx']['error']}"
         case "model_type":
-            message = (
-                f"{name} has no keys: write {{…}} with {_listed(_fields(model_at(path, root)))}"
-            )
+            message = f"{name} has no keys: write {{…}} with {_listed(_fields(model))}"
         case "list_type":
             message = f"{name} is no list: write [ … ], or a line with - for each"
         case "dict_type":
@@ -55,10 +55,47 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def model_at(path: Place, root: type[Declared] = Declaration) -> type[Declared] | None:
     """The model of the value at a place; ``None`` where there is none."""
+    return _walk(path, root)[2]
+
+
+def _walk(
+    path: Iterable[str | int], root: type[Declared]
+) -> tuple[Place, type[Declared] | None, type[Declared] | None]:
+    """A place in the file, the model that it is of, and the model that its value has.
+
+    The path is that of the models: of several kinds, it names the one that was chosen.
+    """
+    outer: Any = None
     current: Any = root
+    place: list[str | int] = []
     for part in path:
-        current = _inner(current, str(part))
-    return current if isinstance(current, type) and issubclass(current, Declared) else None
+        chosen = _chosen(current, part)
+        if chosen is None:
+            place.append(part)
+            outer, current = current, _inner(current, str(part))
+        else:
+            current = chosen
+    return tuple(place), _model(outer), _model(current)
+
+
+def _model(found: Any) -> type[Declared] | None:
+    return found if isinstance(found, type) and issubclass(found, Declared) else None
+
+
+def _chosen(union: Any, kind: str | int) -> type[Declared] | None:
+    """Which of several models has this kind."""
+    if get_origin(union) not in (Union, UnionType):
+        return None
+    models = [model for model in map(_model, get_args(union)) if model is not None]
+    return next(
+        (
+            model
+            for model in models
+            if "kind" in model.model_fields
+            and kind in get_args(model.model_fields["kind"].annotation)
+        ),
+        None,
+    )
 
 
 def _inner(outer: Any, part: str) -> Any:
@@ -81,7 +118,9 @@ def _bare(annotation: Any) -> Any:
         return _bare(get_args(annotation)[0])
     if origin in (Union, UnionType):
         options = [option for option in get_args(annotation) if option is not type(None)]
-        return _bare(options[0]) if len(options) == 1 else None
+        if len(options) == 1:
+            return _bare(options[0])
+        return Union[tuple(options)] if all(map(_model, options)) else None
     return annotation
 
 
@@ -92,13 +131,16 @@ def _fields(model: type[Declared] | None) -> Mapping[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def _unknown(path: Place, root: type[Declared]) -> str:
-    return f"{path[-1]} is not a key: {nearest(str(path[-1]), _fields(model_at(path[:-1], root)))}"
+def _untagged(name: str, context: Any) -> str:
+    kinds = ", ".join(str(context.get("expected_tags", "")).replace("'", "").split(", "))
+    if "tag" not in context:
+        return f"{name}.kind is missing: write what it is"
+    return f"{name}.kind is {context['tag']}: write one of {kinds}"
 
 
-def _missing(path: Place, root: type[Declared]) -> str:
+def _missing(path: Place, parent: type[Declared] | None) -> str:
     name = str(path[-1])
-    field = _fields(model_at(path[:-1], root))[name]
+    field = _fields(parent)[name]
     example = field.examples[0] if field.examples else "…"
     place = f" in {'.'.join(str(part) for part in path[:-1])}" if len(path) > 1 else ""
     return f"{name} is missing{place}: write for instance {name}: {example}"
