@@ -9,6 +9,7 @@ Standbys are told to their members beside the assignment, by the names of source
 nothing is consumed there: Faust consumes standbys of its own changelogs only, and has none here.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class TaskAssignor(PartitionAssignor):
         self._update_member_urls(told)
         assignments = {name: ClientAssignment(actives={}, standbys={}) for name in member_metadata}
         groups: dict[str, int] = {}
+        loads: Counter[str] = Counter()
         dealt = self._get_copartitioned_groups(topics, cluster, subscriptions)
         for number, (partitions, co_subscribed) in enumerate(sorted(dealt.items())):
             for together in co_subscribed:
@@ -70,8 +72,10 @@ class TaskAssignor(PartitionAssignor):
                     for name, one in told.items()
                     if together.issubset(subscriptions[name])
                 }
-                for name, share in deal(claims, partitions, app.worker_settings.standbys).items():
+                standbys = app.worker_settings.standbys
+                for name, share in deal(claims, partitions, standbys, loads).items():
                     _add(assignments[name], together, share)
+                    loads[name] += len(share.works_on)
                 groups.update(dict.fromkeys(together, number))
         return self._protocol_assignments(
             assignments,

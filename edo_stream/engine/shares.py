@@ -42,19 +42,31 @@ class Share:
     stands_by: set[int] = field(default_factory=set)
 
 
-def deal(claims: Mapping[str, Claim], partitions: int, standbys: int) -> dict[str, Share]:
+def deal(
+    claims: Mapping[str, Claim],
+    partitions: int,
+    standbys: int,
+    loads: Mapping[str, int] | None = None,
+) -> dict[str, Share]:
     """Deal partitions 0 to ``partitions`` - 1 to members, and of each so many standbys.
 
     There are fewer standbys where there are not members enough: no two copies share a worker.
+    ``loads`` says how much members have of other groups of topics; who has least, or is not among
+    them, gets first what goes to no one in particular.
     """
     assert claims, "a group without members has nothing to deal to"
     shares = {member: Share() for member in sorted(claims)}
-    _deal_work(claims, shares, partitions)
+    _deal_work(claims, shares, partitions, loads or {})
     _deal_standbys(claims, shares, partitions, min(standbys, len(shares) - 1))
     return shares
 
 
-def _deal_work(claims: Mapping[str, Claim], shares: Mapping[str, Share], partitions: int) -> None:
+def _deal_work(
+    claims: Mapping[str, Claim],
+    shares: Mapping[str, Share],
+    partitions: int,
+    loads: Mapping[str, int],
+) -> None:
     for partition in range(partitions):
         # More than one, when a member has missed a rebalance: what it says is out of date.
         workers = [member for member in shares if partition in claims[member].works_on]
@@ -76,7 +88,7 @@ def _deal_work(claims: Mapping[str, Claim], shares: Mapping[str, Share], partiti
                 if places > 0 and claims[member].warmth(partition) >= warmth
             ]
             if able:
-                member = min(able, key=lambda one: len(shares[one].works_on))
+                member = min(able, key=lambda one: (len(shares[one].works_on), loads.get(one, 0)))
                 shares[member].works_on.add(partition)
                 left.discard(partition)
 

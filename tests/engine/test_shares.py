@@ -114,3 +114,12 @@ def test_standbys_of_one_worker_are_spread_over_the_others() -> None:
 def test_of_two_who_claim_a_partition_one_has_it() -> None:
     shares = deal({"a": claim("0 1 2"), "b": claim("0")}, 3, 0)
     assert work(shares) == {"a": {1, 2}, "b": {0}}
+
+
+def test_who_has_least_of_other_topics_gets_what_is_over() -> None:
+    claims = {name: Claim() for name in "abc"}
+    assert work(deal(claims, 1, 0, {"a": 2, "b": 1, "c": 2}))["b"] == {0}
+    assert len(work(deal(claims, 4, 0, {"a": 2, "b": 2}))["c"]) == 2
+    # But nothing moves for it.
+    kept = {"a": claim("0"), "b": claim(), "c": claim()}
+    assert work(deal(kept, 1, 0, {"a": 9}))["a"] == {0}
