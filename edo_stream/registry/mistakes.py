@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import reduce
+from operator import or_
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -13,6 +15,13 @@ from edo_stream.registry.document import Document, Place
 _KEY: Final = "[key]"
 _LISTED_MAX: Final = 12
 _CHARACTERS_MAX: Final = 60
+_WRONG_TYPES: Final = {
+    "list_type": "a list, [ … ], or a line with - for each",
+    "dict_type": "keys and values, {…}",
+    "float_type": "a number",
+    "int_type": "a number",
+    "bool_type": "true or false",
+}
 
 
 def find_mistake(document: Document, error: Any, root: type[Declared] = Declaration) -> None:
@@ -33,14 +42,8 @@ def find_mistake(document: Document, error: Any, root: type[Declared] = Declarat
             message = f"{name}: {error['ctx']['error']}"
         case "model_type":
             message = f"{name} has no keys: write {{…}} with {_listed(_fields(model))}"
-        case "list_type":
-            message = f"{name} is no list: write [ … ], or a line with - for each"
-        case "dict_type":
-            message = f"{name} has no keys: write {{…}}"
-        case "float_type" | "int_type":
-            message = f"{name} is {_shown(error['input'])}: write a number"
-        case "bool_type":
-            message = f"{name} is {_shown(error['input'])}: write true or false"
+        case wrong if wrong in _WRONG_TYPES:
+            message = f"{name} is {_shown(error['input'])}: write {_WRONG_TYPES[wrong]}"
         case _:
             message = f"{name} is {_shown(error['input'])}: {_lower(error['msg'])}"
     document.find(path, message)
@@ -120,7 +123,7 @@ def _bare(annotation: Any) -> Any:
         options = [option for option in get_args(annotation) if option is not type(None)]
         if len(options) == 1:
             return _bare(options[0])
-        return Union[tuple(options)] if all(map(_model, options)) else None
+        return reduce(or_, options) if all(map(_model, options)) else None
     return annotation
 
 
