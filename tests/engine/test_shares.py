@@ -1,6 +1,6 @@
 """Shares are even and complete, stay where the state is, and go where it is warm."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edo_stream.engine.shares import Claim, Share, deal
@@ -26,12 +26,15 @@ def stand_by(shares: dict[str, Share]) -> dict[str, set[int]]:
     return {name: share.stands_by for name, share in shares.items()}
 
 
+#: However slow the machine is.
+_calmly = settings(max_examples=100, deadline=None)
 _numbers = st.frozensets(st.integers(0, 12), max_size=8)
 _claims = st.dictionaries(
     st.sampled_from("abcdefg"), st.builds(Claim, _numbers, _numbers, _numbers), min_size=1
 )
 
 
+@_calmly
 @given(_claims, st.integers(0, 12), st.integers(0, 3))
 def test_every_partition_has_one_worker_and_its_standbys_elsewhere(
     claims: dict[str, Claim], partitions: int, standbys: int
@@ -49,6 +52,7 @@ def test_every_partition_has_one_worker_and_its_standbys_elsewhere(
     assert max(sizes) - min(sizes) <= 1
 
 
+@_calmly
 @given(_claims, st.integers(0, 12), st.integers(0, 3))
 def test_a_rebalance_for_nothing_moves_nothing(
     claims: dict[str, Claim], partitions: int, standbys: int
@@ -57,6 +61,7 @@ def test_a_rebalance_for_nothing_moves_nothing(
     assert deal(as_claims(first), partitions, standbys) == first
 
 
+@_calmly
 @given(_claims, st.integers(0, 12), st.integers(0, 3))
 def test_a_worker_that_leaves_moves_nothing_of_the_others(
     claims: dict[str, Claim], partitions: int, standbys: int
@@ -69,6 +74,7 @@ def test_a_worker_that_leaves_moves_nothing_of_the_others(
         assert all(one.works_on <= after[name].works_on for name, one in left.items())
 
 
+@_calmly
 @given(st.integers(2, 6), st.integers(1, 12), st.integers(1, 3))
 def test_what_a_worker_leaves_behind_is_taken_over_by_its_standbys_where_there_is_room(
     workers: int, partitions: int, standbys: int
