@@ -1,7 +1,7 @@
 """What a ``flows/<name>.yaml`` may say: its keys, their values, their defaults."""
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
@@ -201,7 +201,6 @@ Action = Annotated[
     | NoopAction,
     Field(discriminator="kind"),
 ]
-KINDS: Final = ("python", "http", "program", "record", "sql", "airflow", "dapr", "noop")
 
 
 class FlowLetters(Declared):
@@ -259,13 +258,4 @@ class FlowDeclaration(Declared):
     )
     letters_max: Annotated[int, Field(ge=1)] = Field(
         default=100, description="Dead letters without successes at which the flow stops."
-    )
-
-
-def place_of(location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Where in the file an error of the models is: without the kinds of actions in its path."""
-    return tuple(
-        part
-        for index, part in enumerate(location)
-        if not (part in KINDS and index == 1 and location[0] in ("action", "fallback"))
     )
