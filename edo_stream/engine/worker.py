@@ -27,8 +27,10 @@ from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.process import (
+    GC_EVERY_S,
     UnusableError,
     claim_directory_of_a_leaver,
+    collect_cycles,
     prepare_process,
     require_port,
 )
@@ -97,6 +99,12 @@ class Preparation(Service):
             )
         remove_abandoned(Path(app.conf.tabledir), clock.now_ms())
         _plug_in(app, limits)
+
+    @Service.task
+    async def _collect(self) -> None:
+        while not self.should_stop:
+            await self.sleep(GC_EVERY_S)
+            collect_cycles()
 
 
 def _leave(status: int, *lines: str) -> NoReturn:
