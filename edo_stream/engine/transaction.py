@@ -182,11 +182,14 @@ def _size_of(item: Item) -> int:
 def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Item]]:
     grouped: dict[TopicPartition, list[Item]] = {}
     by_name: dict[tuple[str, int], list[Item]] = {}
+    items: list[Item] = []
+    topic, partition = "", -1
     for record in publish:
-        place = (record.topic, record.partition)
-        items = by_name.get(place)
-        if items is None:
-            items = by_name[place] = grouped[TopicPartition(*place)] = []
+        if record.partition != partition or record.topic != topic:
+            topic, partition = place = (record.topic, record.partition)
+            if place not in by_name:
+                by_name[place] = grouped[TopicPartition(*place)] = []
+            items = by_name[place]
         # The client's record builder takes lists only.
         headers = record.headers if type(record.headers) is list else list(record.headers)
         items.append((record.key, record.value, headers, record.timestamp_ms))
