@@ -41,6 +41,18 @@ class Record(Protocol):
         """Headers in the order sent; a name may occur more than once."""
 
 
+class PlainRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was fetched: what the core reads of it, and no more."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
 class StoredRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A record that rests in state (held, parked): the original, byte for byte."""
 
