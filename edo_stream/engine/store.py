@@ -45,6 +45,9 @@ def _options(write_buffer_bytes: int, cache: Any) -> Any:
     options.set_keep_log_file_num(2)
     options.set_max_background_jobs(2)
     options.set_compression_type(rocksdict.DBCompressionType.lz4())
+    # Nearly every id that is looked for is a new one.
+    options.set_memtable_prefix_bloom_ratio(0.03)
+    options.set_memtable_whole_key_filtering(True)
     table = rocksdict.BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
