@@ -30,6 +30,8 @@ class Event(msgspec.Struct, gc=False):
     causation_id: str | None = None
     extensions: tuple[tuple[str, bytes], ...] = ()
     """Headers that travel on unchanged: CloudEvents extensions (``ce_…``) and the user's own."""
+    time_text: bytes | None = None
+    """``time_ms`` as results have it, where the source has it so already: not written anew."""
 
 
 class Violation(msgspec.Struct, frozen=True, gc=False):

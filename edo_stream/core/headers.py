@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from edo_stream.core.record import Headers
@@ -37,7 +38,10 @@ def _second_text(seconds: int) -> bytes:
 
 def size_of(headers: Headers) -> int:
     """Bytes of headers on the wire, rounded up."""
-    return sum([len(name) + len(value or b"") + 8 for name, value in headers])
+    try:
+        return sum(map(len, chain.from_iterable(headers))) + 8 * len(headers)  # type: ignore[arg-type]
+    except TypeError:  # A null among the values.
+        return sum([len(name) + len(value or b"") + 8 for name, value in headers])
 
 
 #: How far ahead of the clock a record's time may be passed on; Kafka refuses an hour.

@@ -1,7 +1,7 @@
 """The way out of one source: results, dead letters, and the fate that goes with each."""
 
-from binascii import hexlify
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import sha1
 from typing import Final
 
@@ -50,7 +50,10 @@ class Outlet:
         self._contract = contract
         self._step = step
         self._ledger = ledger
-        self._is_same_partition = contract.emit_partitions == contract.partitions
+        self._topic = contract.emit
+        is_same_partition = contract.emit_partitions == contract.partitions
+        self._partition = identity.partition if is_same_partition else None
+        self._write_metadata = contract.write_metadata
         self._bytes_max = contract.record_bytes_max + _SLACK_BYTES
         topic, partition = contract.topic, identity.partition
         self._id_of = _id_of("result", identity.app, topic, str(partition))
@@ -61,14 +64,37 @@ class Outlet:
 
     def emit(self, record: Record, event: Event, is_late: bool = False) -> None:
         """Publish the event to the contract's topic of results."""
-        offset, key, timestamp_ms = record.offset, event.key, record.timestamp
+        offset, key, data = record.offset, event.key, event.data
+        headers = self._headers(offset, event)
+        if is_late:
+            headers.append(LATE)
+        if self._write_metadata and data is not None:
+            data = _with_metadata(data, event.correlation_id or event.id, event.id)
+        size_bytes = len(key) + len(data or b"") + size_of(headers)
+        if size_bytes > self._bytes_max:
+            detail = f"result: expected at most {self._bytes_max} bytes, found {size_bytes}"
+            self.dead_letter(record, Violation("too-large", detail))
+            return
+        partition = self._partition
+        if partition is None:
+            partition = partition_of(key, self._contract.emit_partitions)
+        step, ledger, timestamp_ms = self._step, self._ledger, record.timestamp
+        if not 0 <= timestamp_ms <= step.now_ms:
+            timestamp_ms = publishable_ms(timestamp_ms, step.now_ms)
+        step.publish.append(Publish(self._topic, partition, key, data, headers, timestamp_ms))
+        ledger.mark(offset, Fate.EMITTED)
+        ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
+        for trigger in self.triggers:
+            self._step.publish.append(trigger.command(record, event, self._step.now_ms))
+
+    def _headers(self, offset: int, event: Event) -> list[Header]:
         causation = event.id.encode("utf-8", "replace")
         correlation = event.correlation_id
         headers: list[Header] = [
             SPECVERSION,
             ("ce_id", self._id_of(offset)),
             self._source,
-            ("ce_type", event.type.encode("utf-8", "replace")),
+            _header("ce_type", event.type),
             (
                 "ce_correlationid",
                 causation if correlation is None else correlation.encode("utf-8", "replace"),
@@ -78,33 +104,16 @@ class Outlet:
         ]
         if event.subject is not None:
             headers.append(("ce_subject", event.subject.encode("utf-8", "replace")))
-        if event.time_ms is not None and (time := time_text(event.time_ms)) is not None:
+        time = event.time_text
+        if time is None and event.time_ms is not None:
+            time = time_text(event.time_ms)
+        if time is not None:
             headers.append(("ce_time", time))
         if event.content_type is not None:
-            headers.append(("content-type", event.content_type.encode("utf-8", "replace")))
-        if is_late:
-            headers.append(LATE)
+            headers.append(_header("content-type", event.content_type))
         if event.extensions:
             headers += [header for header in event.extensions if header[0] not in _RESERVED]
-        data = event.data
-        if self._contract.write_metadata and data is not None:
-            data = _with_metadata(data, correlation or event.id, event.id)
-        size_bytes = len(key) + len(data or b"") + size_of(headers)
-        if size_bytes > self._bytes_max:
-            detail = f"result: expected at most {self._bytes_max} bytes, found {size_bytes}"
-            self.dead_letter(record, Violation("too-large", detail))
-            return
-        partition = self._identity.partition
-        if not self._is_same_partition:
-            partition = partition_of(key, self._contract.emit_partitions)
-        timestamp_ms = publishable_ms(timestamp_ms, self._step.now_ms)
-        self._step.publish.append(
-            Publish(self._contract.emit, partition, key, data, headers, timestamp_ms)
-        )
-        self._ledger.mark(offset, Fate.EMITTED)
-        self._ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
-        for trigger in self.triggers:
-            self._step.publish.append(trigger.command(record, event, self._step.now_ms))
+        return headers
 
     def dead_letter(self, record: Record, violation: Violation) -> None:
         """Publish the original record to the contract's topic of dead letters."""
@@ -117,8 +126,14 @@ class Outlet:
         self._ledger.mark(record.offset, fate)
 
 
+@lru_cache(maxsize=4_096)
+def _header(name: str, value: str) -> Header:
+    """Header of a value that many events share."""
+    return (name, value.encode("utf-8", "replace"))
+
+
 #: First digit of a UUID's variant field, by the digit of the hash that it replaces (RFC 9562 §4.1).
-_VARIANTS: Final = tuple(b"%x" % (digit & 0x3 | 0x8) for digit in range(16))
+_VARIANTS: Final = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
 
 
 def _id_of(*parts: str) -> Callable[[int], bytes]:
@@ -128,16 +143,10 @@ def _id_of(*parts: str) -> Callable[[int], bytes]:
     def derive(offset: int) -> bytes:
         hashed = start.copy()
         hashed.update(b"%d" % offset)
-        digest = hashed.digest()
-        text = hexlify(digest)
-        variant = _VARIANTS[digest[8] >> 4]
-        return b"%b-%b-5%b-%b%b-%b" % (
-            text[:8],
-            text[8:12],
-            text[13:16],
-            variant,
-            text[17:20],
-            text[20:32],
+        text = hashed.hexdigest()
+        variant = _VARIANTS[text[16]]
+        return (
+            f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}".encode()
         )
 
     return derive

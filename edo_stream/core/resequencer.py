@@ -44,6 +44,7 @@ class Resequencer:
         self._prefix = contract.topic.encode() + b"\0"
         self._policy = policy
         self._outlet = outlet
+        self._emit = outlet.emit
         self._judge = judge
         self._step = state.step
         self._rows = state.rows
@@ -67,7 +68,7 @@ class Resequencer:
         if row is None or self.is_idle(row):
             row = self._begin(name, number)
         if number == row.next:
-            self._outlet.emit(record, event)
+            self._emit(record, event)
             self._advance(name, row)
         elif number > row.next:
             self._place_later(name, row, record, event)

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from edo_stream.core.headers import time_text
 from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
 
 # CloudEvents §3, type String: no control characters and no noncharacters. Ids are joined by
@@ -24,6 +25,8 @@ _MILLISECOND: Final[timedelta] = timedelta(milliseconds=1)
 _TIME: Final[msgspec.json.Decoder[datetime]] = msgspec.json.Decoder(
     Annotated[datetime, msgspec.Meta(tz=True)]
 )
+_WRITTEN_BYTES: Final = len(b"2026-01-31T12:00:00.000Z")
+_DOT, _ZULU = b".Z"
 _LEAP_SECOND: Final = re.compile(rb"(.{17})60(.+)", re.DOTALL)
 
 
@@ -69,6 +72,28 @@ def time_ms(name: str, value: bytes) -> int:
         return (found - _EPOCH) // _MILLISECOND
     except OverflowError:
         raise RefusedError(INVALID, f"{name} is outside the years 1 to 9999") from None
+
+
+def time_and_text(name: str, value: bytes) -> tuple[int, bytes | None]:
+    """Epoch ms of a timestamp, and its bytes where they are what is written of it.
+
+    That is ``2026-01-31T12:00:00.000Z``: with three digits of a second, and in UTC.
+    """
+    if len(value) == _WRITTEN_BYTES and value[19] == _DOT and value[23] == _ZULU:
+        digits = value[20:23]
+        if digits.isdigit() and (second_ms := _written_second_ms(value[:19])) is not None:
+            return second_ms + int(digits), value
+    return time_ms(name, value), None
+
+
+@lru_cache(maxsize=4_096)
+def _written_second_ms(value: bytes) -> int | None:
+    """Epoch ms of ``2026-01-31T12:00:00``, ``None`` for what would not be written so."""
+    try:
+        second_ms = time_ms("", value + b"Z")
+    except RefusedError:
+        return None
+    return second_ms if time_text(second_ms) == value + b".000Z" else None
 
 
 def whole_number(value: object) -> int | None:

@@ -18,7 +18,7 @@ from edo_stream.core.contract import Contract
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.pointer import parse_pointer, resolve
 from edo_stream.core.record import Headers, Record
-from edo_stream.sources.attributes import known_text, text, time_ms, whole_number
+from edo_stream.sources.attributes import known_text, text, time_and_text, time_ms, whole_number
 from edo_stream.sources.json_data import check, metadata_ids, parse
 from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
 from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
@@ -119,7 +119,7 @@ def _event_reader(contract: Contract) -> ReadEvent:
         event_type = known_text("ce_type", take("ce_type", None))
         subject = _optional_text("ce_subject", take("ce_subject", None))
         time = take("ce_time", None)
-        event_time_ms = time_ms("ce_time", time) if time else None
+        event_time_ms, time_text = time_and_text("ce_time", time) if time else _NO_TIME
         document, correlation_id, causation_id = read_data(data, media)
         return Event(
             event_id,
@@ -134,9 +134,13 @@ def _event_reader(contract: Contract) -> ReadEvent:
             _optional_text("ce_correlationid", take("ce_correlationid", None)) or correlation_id,
             _optional_text("ce_causationid", take("ce_causationid", None)) or causation_id,
             _extensions(attributes),
+            time_text,
         )
 
     return read
+
+
+_NO_TIME: Final = (None, None)
 
 
 def _optional_text(name: str, value: bytes | None) -> str | None:

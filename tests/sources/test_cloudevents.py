@@ -110,8 +110,29 @@ def test_all_core_attributes_become_fields_and_the_rest_travels_on() -> None:
         correlation_id="c-1",
         causation_id="b-1",
         extensions=(("ce_sequence", b"3"), ("ce_traceparent", b"00-1"), ("tenant", b"\xff")),
+        time_text=b"2026-01-31T12:00:00.250Z",
     )
     assert expected == found
+
+
+@pytest.mark.parametrize(
+    ("written", "is_kept"),
+    [
+        (b"2026-01-31T12:00:00.250Z", True),
+        (b"2026-01-31t12:00:00.250Z", False),
+        (b"2026-01-31 12:00:00.250Z", False),
+        (b"2026-01-31T12:00:00.250z", False),
+        (b"2026-01-31T12:00:00.25Z", False),
+        (b"2026-01-31T12:00:00.2500Z", False),
+        (b"2016-12-31T23:59:60.250Z", False),
+        (b"2026-01-31T13:00:00+01:00", False),
+    ],
+)
+def test_time_is_taken_over_only_as_it_would_be_written(written: bytes, is_kept: bool) -> None:
+    found = event(record(headers={"ce_time": written}))
+
+    assert found.time_ms is not None
+    assert found.time_text == (written if is_kept else None)
 
 
 def test_own_header_that_occurs_twice_or_is_null_travels_on_as_it_is() -> None:
