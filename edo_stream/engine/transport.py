@@ -312,7 +312,8 @@ class TaskConsumer(driver.Consumer):
             await self._in_thread(lambda: self._pause_or_resume(partition))
         # What Faust's queues are made for: nobody reads more of it than where it is from.
         message = ConsumerMessage(
-            *partition,
+            partition.topic,
+            partition.partition,
             batch.records[-1].offset,
             timestamp=0.0,
             timestamp_type=0,
