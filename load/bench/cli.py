@@ -21,7 +21,7 @@ from load.bench.pairs import rotated
 from load.bench.peers import BUILD
 from load.bench.programs import OURS, PROGRAMS, Part, Program
 from load.bench.records import LoadError
-from load.bench.report import Found, screen_table, write_json, write_page
+from load.bench.report import Found, read_json, screen_table, write_json, write_page
 from load.bench.run import Bench, Run, run
 from load.bench.screen import Screen
 from load.bench.topics import Topics
@@ -71,6 +71,9 @@ def bench(  # noqa: PLR0913 - the options of a command
     latency_s: Annotated[float, typer.Option(help="Seconds that count.")] = 20.0,
     faults: Annotated[bool, typer.Option(help="Kill each program five times.")] = False,
     codecs: Annotated[bool, typer.Option(help="Try each compression.")] = False,
+    keep: Annotated[
+        bool, typer.Option(help=f"Go on with {REPORT}: what it has is not measured again.")
+    ] = False,
     page: Annotated[bool, typer.Option(help=f"Write the tables into {PAGE}.")] = False,
 ) -> None:
     """Do one job with the engine and with others, and compare."""
@@ -89,7 +92,7 @@ def bench(  # noqa: PLR0913 - the options of a command
     # Its warnings are of topics that were created or deleted a moment ago.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console()
-    found = Found()
+    found = read_json(REPORT) if keep else Found()
     status = 0
     try:
         with Screen(console) as screen:
@@ -136,14 +139,18 @@ async def _measure_all(wish: Wish, found: Found, kafka: LocalKafka, screen: Scre
             await _compare_speed(wish, found, bench)
         if wish.latency:
             for program in wish.taking_part(Part.LATENCY):
+                if any(one.program == program.name and not one.is_void for one in found.latencies):
+                    continue
                 place = latency_place(program, bench)
                 one = await measure(program, place, bench, RATE, wish.latency_s)
-                found.latencies.append(one)
+                found.latencies = [
+                    kept for kept in found.latencies if kept.program != program.name
+                ] + [one]
                 screen.say(f"{program.name}: p50 {one.p50} ms, p99 {one.p99} ms")
                 write_json(REPORT, found)
         if wish.faults:
             await _endure_all(wish, found, bench)
-        if wish.codecs:
+        if wish.codecs and not found.codecs:
             found.codecs += await try_codecs(bench, round(wish.records * _CODECS_SHARE))
 
 
@@ -151,6 +158,11 @@ async def _compare_speed(wish: Wish, found: Found, bench: Bench) -> None:
     programs = wish.taking_part(Part.SPEED)
     for pair in range(1, wish.pairs + 1):
         for program in rotated(programs, pair - 1):
+            if any(
+                run.program == program.name and run.pair == pair and not run.is_void
+                for run in found.runs
+            ):
+                continue
             source = await bench.input(_records(program, wish.records))
             for attempt in range(1, wish.attempts + 1):
                 place = bench.place(program, source.topic, f"r{pair}a{attempt}")
@@ -165,6 +177,8 @@ async def _compare_speed(wish: Wish, found: Found, bench: Bench) -> None:
 async def _endure_all(wish: Wish, found: Found, bench: Bench) -> None:
     records = round(wish.records * _FAULTS_SHARE)
     for program in wish.taking_part(Part.FAULTS):
+        if any(one.program == program.name for one in found.faults):
+            continue
         source = await bench.input(min(records, _records(program, wish.records)))
         place = replace(
             bench.place(program, source.topic, "kills"), session_timeout_ms=SESSION_TIMEOUT_MS

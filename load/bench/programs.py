@@ -95,6 +95,7 @@ PROGRAMS: Final = {
             "exactly once",
             "RocksDB and changelog",
             lambda report: peer_python("quix.py", report),
+            share=0.2,
         ),
         Program(
             "quix_eos_100ms",
@@ -113,7 +114,7 @@ PROGRAMS: Final = {
             lambda report: own_python("raw_faust.py", "worker", "-l", "warn"),
             # It would create them itself, and crash at times for it is not told of them at once.
             changelogs=("seen-changelog", "lines-changelog"),
-            share=0.1,
+            share=0.05,
         ),
         Program(
             "faust_eos",
@@ -123,7 +124,7 @@ PROGRAMS: Final = {
             lambda report: own_python("raw_faust.py", "worker", "-l", "warn"),
             {"BENCH_GUARANTEE": "exactly_once"},
             changelogs=("seen-changelog", "lines-changelog"),
-            share=0.1,
+            share=0.05,
             parts=frozenset({Part.FAULTS}),
         ),
         Program(
@@ -132,7 +133,7 @@ PROGRAMS: Final = {
             "at most once",
             "memory only",
             lambda report: peer_python("fast_stream.py", report),
-            share=0.1,
+            share=0.05,
             parts=frozenset({Part.SPEED, Part.LATENCY}),
         ),
         Program(
@@ -150,6 +151,7 @@ PROGRAMS: Final = {
             "memory and changelog",
             lambda report: peer_python("confluent_loop.py", report),
             changelogs=("changelog",),
+            share=0.3,
             parts=frozenset({Part.SPEED, Part.LATENCY}),
         ),
     )

@@ -3,9 +3,9 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 from rich.table import Table
@@ -22,6 +22,9 @@ from load.bench.run import Run
 MARK: Final = "<!-- What follows is written by `make bench`. -->"
 #: Ratios that are named in the report even where there is no valid pair.
 _RATIOS: Final = ("kafka_streams_100ms", "kafka_streams_tuned", "quix_eos", "faust", "plain_loop")
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -41,6 +44,25 @@ class Found:
             and all(fault.is_exact for fault in self.faults if fault.program == OURS)
             and all(codec.exact for codec in self.codecs)
         )
+
+
+def read_json(path: Path) -> Found:
+    """What earlier calls have found: nothing when there is no report."""
+    if not path.exists():
+        return Found()
+    report = json.loads(path.read_text())
+    return Found(
+        runs=[_made(Run, one, is_void=one["void"]) for one in report["runs"]],
+        latencies=[_made(Latency, one) for one in report["latency_ms"].values()],
+        faults=[_made(Endurance, one) for one in report["faults"]],
+        codecs=[_made(Codec, one) for one in report["codecs"]],
+    )
+
+
+def _made(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
+    """A dataclass from what the report says of it, which is more than its fields."""
+    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in names} | more)
 
 
 def as_json(found: Found) -> dict[str, Any]:

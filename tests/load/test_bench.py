@@ -20,6 +20,7 @@ from load.bench.report import (
     MARK,
     Found,
     as_json,
+    read_json,
     as_markdown,
     screen_table,
     speed_table,
@@ -218,6 +219,14 @@ def test_the_report_has_what_programs_look_for() -> None:
 )
 def test_only_our_own_mistakes_fail_the_bench(found: Found, is_exact: bool) -> None:
     assert found.is_ours_exact is is_exact
+
+
+def test_a_report_is_read_back_to_go_on_with(tmp_path: Path) -> None:
+    found = Found([RUN, VOID], [LATENCY], [FAULT], [CODEC])
+    write_json(tmp_path / "bench.json", found)
+
+    assert found == read_json(tmp_path / "bench.json")
+    assert Found() == read_json(tmp_path / "none.json")
 
 
 def test_the_report_can_be_written_before_anything_was_measured(tmp_path: Path) -> None:
