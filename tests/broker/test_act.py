@@ -132,3 +132,64 @@ def _judge_runs(runs: list[Ran], before: int, commands: set[str]) -> None:
         if attempt == 2:
             assert found[0] - times[command, 1][0] >= 0.3, "a retry is never early"
     assert 30 == sum(attempt == 2 for _, attempt in times)
+
+
+STOPPING = """\
+dead_letters: {after: stop}
+"""
+
+BROKEN = """\
+import os
+from edo_stream.actions import PermanentError, TransientError, action
+
+@action(dict)
+def ship(event):
+    if os.path.exists(os.environ["MENDED"]):
+        return {"shipped": event["n"]}
+    if event["n"] == 0:
+        raise PermanentError("no such address")
+    raise TransientError("closed")
+"""
+
+
+def test_an_operator_sees_what_is_blocked_and_lets_it_go_on(bench: Bench, tmp_path: Path) -> None:
+    shop = Shop(bench, tmp_path)
+    flow_file = tmp_path / "flows" / f"{shop.flow}.yaml"
+    flow_file.write_text(
+        flow_file.read_text().replace(
+            "{initial: 300ms, max: 300ms, retries: 2}", "{initial: 1h, max: 1h}"
+        )
+        + STOPPING
+    )
+    (tmp_path / "shipping_handler.py").write_text(BROKEN)
+    mended = tmp_path / "mended"
+    bench.worker(**shop.environment, MENDED=str(mended)).start()
+    bench.send(shop.topic, [order(number, key) for number, key in enumerate(["s", "w", "s", "w"])])
+
+    def blocked() -> dict[str, Any] | None:
+        told = bench.edo("key", "list", "--json")
+        assert told.returncode == 0, told.stderr
+        found = {one["key"]: one for one in json.loads(told.stdout)}
+        # The one that stopped has one more behind it, and so has the one that waits.
+        return found if [one["parked"] for one in found.values()] == [1, 1] else None
+
+    found = wait_for(blocked, "two blocked keys")
+    assert {"s": "stopped", "w": "waiting"} == {key: one["state"] for key, one in found.items()}
+    assert (found["w"]["attempt"], found["w"]["error"]) == (2, "transient: transient")
+    waiting = json.loads(bench.edo("retry", "list", "--json").stdout)
+    assert ["w"] == [one["key"] for one in waiting]
+    refused = bench.edo("key", "continue", shop.flow, "w")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "key.continue: not while the key is waiting" in refused.stderr
+    assert bench.edo("key", "continue", shop.flow, "nobody").returncode == 1
+    mended.write_text("")
+
+    assert bench.edo("key", "continue", shop.flow, "s").returncode == 0
+    assert bench.edo("retry", "run-now", shop.flow, "w").returncode == 0
+
+    shipped = [json.loads(record.value)["shipped"] for record in shop.outcomes(3)]
+    assert sorted(shipped) == [1, 2, 3]
+    assert shipped.index(1) < shipped.index(3)
+    (letter,) = bench.read(f"edo.dead-letters.{shop.flow}")
+    assert dict(letter.headers)["edo-detail"] == b"no such address"
+    assert json.loads(bench.edo("key", "list", "--json").stdout) == []

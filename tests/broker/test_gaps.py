@@ -31,7 +31,7 @@ def notices(bench: Bench, topic: str) -> list[dict[str, Any]]:
         {"type": dict(record.headers)["ce_type"].decode(), **json.loads(record.value)}
         for record in bench.read(GAPS)
     ]
-    return [notice for notice in found if notice["topic"] == topic]
+    return [notice for notice in found if notice.get("topic") == topic]
 
 
 def test_what_is_held_is_listed(bench: Bench) -> None:
