@@ -76,7 +76,8 @@ def finisher(contract: Contract) -> Finish:
 
     def key_of(record: Record, change: Change) -> bytes:
         try:
-            return read_key(record.key, change.subject, parse(change.data) if is_parsed else None)
+            key = None if record.key is None else unwrapped(record.key)
+            return read_key(key, change.subject, parse(change.data) if is_parsed else None)
         except RefusedError:
             if change.is_of_row or change.subject is None:
                 raise
@@ -100,7 +101,7 @@ def _transaction_finisher(contract: Contract) -> Finish:
             key = change.transaction.id.encode()
         elif change.verb == "read":
             # A row of a snapshot, which is of no transaction.
-            key = record.key or b""
+            key = unwrapped(record.key or b"")
         else:
             raise RefusedError(
                 INVALID,

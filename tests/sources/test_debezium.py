@@ -69,7 +69,7 @@ def test_record_with_its_schema_is_the_same_event_as_without() -> None:
     wrapped = event(record({"schema": SCHEMA, "payload": bare}, wrapped_key))
 
     assert (plain.id, plain.type, plain.subject) == (wrapped.id, wrapped.type, wrapped.subject)
-    assert plain.data == wrapped.data
+    assert (plain.data, plain.key) == (wrapped.data, wrapped.key)
 
 
 def test_row_with_columns_called_schema_and_payload_keeps_its_key() -> None:
