@@ -1,0 +1,1 @@
+"""Bounds as measured commands: ``python -m load.bounds``; docs/bounds.md has the figures."""

@@ -1,0 +1,57 @@
+"""What the bounds are measured with: events as said, rows counted, figures against bars."""
+
+from pathlib import Path
+
+import pytest
+
+from edo_stream.engine.admin import Wanted
+from edo_stream.engine.store import RocksDisk
+from load.bounds import measures
+from load.bounds.measures import Bound, names_of
+from load.bounds.place import BoundError
+
+
+@pytest.mark.parametrize(("value", "is_kept"), [(2.0, True), (2.1, False)])
+def test_a_bound_is_kept_up_to_its_bar(value: float, is_kept: bool) -> None:
+    assert is_kept == Bound("idle", value, 2, "%", "").is_kept
+
+
+def test_all_are_measured_unless_some_are_named() -> None:
+    assert names_of([]) == list(measures.MEASURES)
+    assert names_of(["idle"]) == ["idle"]
+    with pytest.raises(BoundError, match="no such bound: idel"):
+        names_of(["idel"])
+
+
+def test_ids_are_as_long_as_said_and_none_comes_twice() -> None:
+    ids = [dict(planned.headers)["ce_id"] for planned in measures._unique(1_000, None)]
+    assert {len(id_) for id_ in ids} == {40}
+    assert len(set(ids)) == 1_000
+
+
+def test_a_rate_spreads_the_events_over_time() -> None:
+    assert [planned.due_s for planned in measures._unique(3, 10)] == [0.0, 0.1, 0.2]
+
+
+def test_every_key_begins_with_its_second_event() -> None:
+    planned = list(measures._second_numbers(3))
+    assert 3 == len({one.key for one in planned})
+    assert {b"2"} == {dict(one.headers)["ce_sequence"] for one in planned}
+
+
+def test_only_changelogs_are_kept_in_proportion_to_the_time_to_live() -> None:
+    changelog = Wanted("a-b-ids-changelog", 4, config={"segment.ms": "60000", "retention.ms": "1"})
+    other = Wanted("a.b", 4, config={"segment.ms": "60000"})
+    assert measures._kept_in_proportion(changelog).config == {
+        "segment.ms": "7500",
+        "retention.ms": "1",
+    }
+    assert measures._kept_in_proportion(other) == other
+
+
+def test_live_bytes_are_those_of_rows_and_not_of_what_was_deleted(tmp_path: Path) -> None:
+    disk = RocksDisk(tmp_path / "tables" / "a-0")
+    disk.write({b"key": b"12345", b"gone": b"1"}, 1, 0)
+    disk.write({b"gone": None}, 2, 0)
+    disk.close()
+    assert measures._live_bytes(tmp_path) == 8
