@@ -30,34 +30,31 @@ class Fault:
     """For a person; no value of the data."""
 
 
-Check = Callable[[Any], Fault | None]
-"""The first fault of a document; ``None`` for a valid one."""
+class JsonCheck:
+    """A compiled JSON Schema."""
 
+    def __init__(self, schema: Any) -> None:
+        """Compile it.
 
-def json_check(schema: Any) -> Check:
-    """Compile a JSON Schema.
+        Raises:
+            SchemaError: it is none.
+        """
+        dialect = dialect_uri(checked(schema))
+        declared = {**schema, "$schema": dialect} if isinstance(schema, dict) else schema
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                declared, mask=_MASK, validate_formats=False
+            )
+        except (ValueError, RecursionError) as error:
+            raise SchemaError(f"not a JSON Schema: {error}") from None
+        self.is_valid: Callable[[Any], bool] = self._validator.is_valid
 
-    Raises:
-        SchemaError: it is none.
-    """
-    dialect = dialect_uri(checked(schema))
-    declared = {**schema, "$schema": dialect} if isinstance(schema, dict) else schema
-    try:
-        validator = jsonschema_rs.validator_for(declared, mask=_MASK, validate_formats=False)
-    except (ValueError, RecursionError) as error:
-        raise SchemaError(f"not a JSON Schema: {error}") from None
-    is_valid = validator.is_valid
-
-    def check(document: Any) -> Fault | None:
-        return None if is_valid(document) else first_fault(validator, document)
-
-    return check
-
-
-def first_fault(validator: Any, document: Any) -> Fault:
-    """The fault that leads farthest into the data: a union's own says nothing."""
-    faults = [_fault(error) for error in validator.iter_errors(document)]
-    return max(faults, key=lambda fault: fault.pointer.count("/"))
+    def fault(self, document: Any) -> Fault | None:
+        """The fault that leads farthest into the data: a union's own says nothing."""
+        if self.is_valid(document):
+            return None
+        faults = [_fault(error) for error in self._validator.iter_errors(document)]
+        return max(faults, key=lambda fault: fault.pointer.count("/"))
 
 
 def _fault(error: Any) -> Fault:

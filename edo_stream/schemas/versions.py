@@ -19,7 +19,7 @@ from edo_stream.schemas.compatibility import SchemaFormat
 from edo_stream.schemas.defaults import filler
 from edo_stream.schemas.errors import SchemaError
 from edo_stream.schemas.json_document import document
-from edo_stream.schemas.validators import AvroCodec, Fault, json_check
+from edo_stream.schemas.validators import AvroCodec, Fault, JsonCheck
 
 _NUMBER: Final = re.compile(r"(?:^|[/:#=])v?([1-9][0-9]{0,5})(?:\.schema\.json|\.avsc)?$")
 #: Numbers keep every digit when data is written anew.
@@ -99,6 +99,11 @@ class Versions:
         """What finds the first fault of data, by version."""
         return {number: data.fault for number, data in self._data.items()}
 
+    def plain_check(self, number: int) -> Callable[[bytes], bool] | None:
+        """What tells at least cost that data is valid; ``None`` for data that is not plain JSON."""
+        found = self._data[number]
+        return found.is_valid if isinstance(found, _Json) and not found.is_row else None
+
     def require_way(self, number: int) -> None:
         """Check at start that data of every version can become data of this one.
 
@@ -155,21 +160,30 @@ class _Json:
     """JSON data of one version."""
 
     def __init__(self, schema: Any, is_row: bool) -> None:
-        self._check = json_check(schema)
+        self._check = JsonCheck(schema)
         self._fill = filler(document(schema))
-        self._is_row = is_row
+        self.is_row = is_row
+        is_valid, loads = self._check.is_valid, orjson.loads
+
+        def is_valid_json(data: bytes) -> bool:
+            try:
+                return is_valid(loads(data))
+            except orjson.JSONDecodeError:
+                return False
+
+        self.is_valid = is_valid_json
 
     def fault(self, data: bytes) -> Fault | None:
         try:
             value = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             return Fault("", "json", f"not JSON: {error.msg} at byte {error.pos}")
-        if self._is_row and isinstance(value, dict) and "op" in value:
+        if self.is_row and isinstance(value, dict) and "op" in value:
             # Of a deleted row there may be its key only.
             row = value.get("after")
-            fault = None if row is None else self._check(row)
+            fault = None if row is None else self._check.fault(row)
             return fault and Fault(f"/after{fault.pointer}", fault.rule, fault.message)
-        return self._check(value)
+        return self._check.fault(value)
 
     def read(self, data: bytes, cast: Cast = _same) -> Any:
         return self._changed(_EXACT.decode(data), cast)
@@ -188,7 +202,7 @@ class _Json:
         return value
 
     def _changed(self, value: Any, cast: Cast) -> Any:
-        if not self._is_row or not isinstance(value, dict) or "op" not in value:
+        if not self.is_row or not isinstance(value, dict) or "op" not in value:
             return cast(value)
         for name in ("before", "after"):
             if isinstance(value.get(name), dict):

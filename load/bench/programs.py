@@ -1,5 +1,6 @@
 """The programs that are compared: what each promises, where it takes part, how it is started."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from load.fleet import LocalWorker
 
 PARTITIONS: Final = 4
 OURS: Final = "ours"
+#: Set for a program whose contract has a schema: every record is checked.
+_CHECKED: Final = "BENCH_SCHEMA"
 
 
 class Part(Enum):
@@ -72,6 +75,15 @@ PROGRAMS: Final = {
     program.name: program
     for program in (
         Program(OURS, "edo_stream", "exactly once", "RocksDB and changelog", None),
+        Program(
+            "ours_checked",
+            "edo_stream, with a JSON Schema",
+            "exactly once",
+            "RocksDB and changelog",
+            None,
+            {_CHECKED: "1"},
+            parts=frozenset({Part.SPEED}),
+        ),
         Program(
             "kafka_streams_100ms",
             "Kafka Streams, commit 100 ms",
@@ -230,6 +242,19 @@ ordering:
 emit:
   topic: {output}
 """
+_VERSIONS: Final = "schema: {format: json, versions: {1: {note: First.}}}\n"
+_SCHEMA: Final = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {
+        "account": {"type": "string", "minLength": 1, "pattern": "^[a-z0-9-]+$"},
+        "number": {"type": "integer", "minimum": 0},
+        "amount_cents": {"type": "integer", "minimum": 0, "maximum": 100_000},
+        "note": {"type": "string", "maxLength": 1_000},
+    },
+    "required": ["account", "number", "amount_cents"],
+    "additionalProperties": False,
+}
 #: The moment from which on it may process; the time in front is the log's, in local time.
 _RUNNING: Final = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3})\].*task running")
 
@@ -237,7 +262,7 @@ _RUNNING: Final = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3})\].*tas
 class Ours(LocalWorker):
     """``faust -A edo_stream.app worker`` on a contract written for the run."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, is_checked: bool = False) -> None:
         environment = {
             "EDO_BROKER": place.broker,
             "EDO_SERVICE": place.app,
@@ -249,6 +274,7 @@ class Ours(LocalWorker):
         super().__init__(place.directory, environment)
         self.group = f"{place.app}-decide"
         self._place = place
+        self._is_checked = is_checked
 
     async def prepare(self) -> None:
         """Write the contract and create its topics."""
@@ -257,6 +283,9 @@ class Ours(LocalWorker):
         folder = topics / place.input
         folder.mkdir(parents=True)
         contract = _CONTRACT.format(input=place.input, output=place.output, partitions=PARTITIONS)
+        if self._is_checked:
+            contract += _VERSIONS
+            (folder / "v1.schema.json").write_text(json.dumps(_SCHEMA), encoding="utf-8")
         (folder / "contract.yaml").write_text(contract, encoding="utf-8")
         async with Admin(BrokerAccess(place.broker)) as admin:
             await admin.create(wanted_topics(load(topics), self.group, 1))
@@ -279,4 +308,6 @@ Contestant = Peer | Ours
 def contestant(program: Program, place: Place, report: Report) -> Contestant:
     """Make the service that does the job at a place."""
     os.makedirs(place.directory)
-    return Ours(place) if program.command is None else Peer(program, place, report)
+    if program.command is None:
+        return Ours(place, is_checked=_CHECKED in program.settings)
+    return Peer(program, place, report)
