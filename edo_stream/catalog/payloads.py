@@ -5,15 +5,14 @@ Debezium, or data alone. The schema is about the data: of an event its ``data``,
 the row (``after``, or ``before`` of a deletion), as the pipeline sees it.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from edo_stream.catalog.judges import Fault
 from edo_stream.registry.declaration import Declaration
+from edo_stream.schemas.versions import named_version
 
 _REQUIRED: Final = ("id", "source", "type")
-_VERSION: Final = re.compile(r"(?:^|[/.:_-])v?([1-9][0-9]{0,5})(?:\.schema\.json|\.avsc)?$")
 
 
 def is_event(document: Any) -> bool:
@@ -31,12 +30,13 @@ def version_of_event(document: Any) -> int | None:
     """Version that an event names: by ``dataschemaversion``, or the end of ``dataschema``."""
     if not is_event(document):
         return None
-    for name in ("dataschemaversion", "dataschema"):
-        value = document.get(name)
-        found = _VERSION.search(str(value)) if isinstance(value, (str, int)) else None
-        if found is not None:
-            return int(found[1])
-    return None
+    said = document.get("dataschemaversion")
+    if isinstance(said, (str, int)) and not isinstance(said, bool):
+        text = str(said).removeprefix("v")
+        # A version that is no number is none that there is.
+        return int(text) if text.isascii() and text.isdigit() else 0
+    schema = document.get("dataschema")
+    return named_version(schema) if isinstance(schema, str) else None
 
 
 def data_of(document: Any, codec: str) -> Any:
@@ -73,9 +73,12 @@ def envelope_faults(document: Any, declaration: Declaration, today: str) -> list
 
 
 def _producer_faults(document: Mapping[str, Any], declaration: Declaration) -> list[Fault]:
-    allowed = [one.source for one in declaration.producers if one.source is not None]
-    source = document.get("source")
-    if not allowed or not isinstance(source, str) or source in allowed:
-        return []
-    message = f"{source} is none of the producers' sources: {', '.join(allowed)}"
-    return [Fault("/source", "producer", message)]
+    found = []
+    names = [one.name for one in declaration.producers]
+    sources = [one.source for one in declaration.producers if one.source is not None]
+    for attribute, allowed in (("source", sources), ("producer", names)):
+        said = document.get(attribute)
+        if allowed and isinstance(said, str) and said not in allowed:
+            message = f"{said} is none of the producers': {', '.join(allowed)}"
+            found.append(Fault(f"/{attribute}", "producer", message))
+    return found

@@ -124,7 +124,11 @@ class Judges:
     ) -> tuple[int | None, Version | None, Fault | None]:
         """The version to judge by: asked for, named by the event, or the newest."""
         versions = self._of(entry)
-        number = self._version or version_of_event(document) or max(versions, default=None)
+        number = self._version
+        if number is None:
+            number = version_of_event(document)
+        if number is None:
+            number = max(versions, default=None)
         if number is None or (not versions and self._version is None):
             return None, None, None
         if number not in versions:

@@ -10,6 +10,7 @@ from edo_stream.registry.contracts import Topic
 from edo_stream.registry.declaration import Declaration
 from edo_stream.registry.entry import Entry
 from edo_stream.registry.names import INTERNAL_PREFIX
+from edo_stream.registry.quantity import duration_text
 
 ACCOUNTS: Final = f"{INTERNAL_PREFIX}accounts"
 GAPS: Final = f"{INTERNAL_PREFIX}gaps"
@@ -51,6 +52,11 @@ def control_topic(group: str) -> str:
     return f"{INTERNAL_PREFIX}control.{group}"
 
 
+def retry_topic(group: str, delay_ms: int) -> str:
+    """Name of the topic where events of a group wait before they are tried again."""
+    return f"{INTERNAL_PREFIX}retry.{group}.{duration_text(delay_ms)}"
+
+
 def topic_plan(
     topics: Iterable[Topic],
     unread: Iterable[Entry],
@@ -67,6 +73,8 @@ def topic_plan(
     for topic in read:
         _add(plan, _emit(topic))
         _add(plan, _dead_letters(topic))
+        for spec in _retry_tiers(topic):
+            _add(plan, spec)
     for name, partitions in ((ACCOUNTS, ACCOUNTS_PARTITIONS), (GAPS, GAPS_PARTITIONS)):
         config = _config(_INTERNAL_RETENTION_MS, internal_replication)
         _add(plan, TopicSpec(name, partitions, internal_replication, Role.INTERNAL, config))
@@ -117,6 +125,24 @@ def _dead_letters(topic: Topic) -> TopicSpec:
     return TopicSpec(
         contract.dead_letters, contract.partitions, topic.replication, Role.DEAD_LETTERS, config
     )
+
+
+def _retry_tiers(topic: Topic) -> list[TopicSpec]:
+    """A topic for each wait of the ladder: what waits equally long waits in order."""
+    contract, retry = topic.contract, topic.declaration.retry
+    waits_ms = sorted(set(retry.waits_ms)) if retry is not None else []
+    bytes_max = contract.record_bytes_max + _HEADROOM_BYTES
+    config = _config(_INTERNAL_RETENTION_MS, topic.replication, bytes_max)
+    return [
+        TopicSpec(
+            retry_topic(contract.group, wait_ms),
+            contract.partitions,
+            topic.replication,
+            Role.INTERNAL,
+            config,
+        )
+        for wait_ms in waits_ms
+    ]
 
 
 def _config(retention_ms: int, replication: int, bytes_max: int | None = None) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The contracts in the words of other tools; each module writes one format, from a shelf."""
