@@ -6,6 +6,7 @@ Theory of operation. A record is told by its shape, since one connector writes a
 envelope            ``op`` and ``source``: a change of a row (c, u, d, r), a truncated
                     table (t) or a logical message (m)
 flattened           a row alone with ``__op`` or ``__deleted``, :mod:`.debezium_flat`
+converted           Debezium's CloudEvents converter, :mod:`.debezium_converted`
 schema change       ``ddl`` or ``tableChanges``, :mod:`.debezium_topics`
 transaction         ``status`` BEGIN or END, :mod:`.debezium_topics`
 ignored             tombstones, heartbeats, notifications: they carry no fact
@@ -39,8 +40,9 @@ from edo_stream.sources.debezium_change import (
     table_of,
     transaction_id_of,
 )
+from edo_stream.sources.debezium_converted import envelope_of, is_converted
 from edo_stream.sources.debezium_flat import FLAT_HEADERS, flat_change, is_flat_delete
-from edo_stream.sources.debezium_rows import Rows
+from edo_stream.sources.debezium_rows import MEMBERS, Rows
 from edo_stream.sources.debezium_topics import Collections, collections_of, topic_change
 from edo_stream.sources.json_data import parse
 from edo_stream.sources.log_position import position_of
@@ -120,7 +122,11 @@ def _reader(rows: Rows, collections: Collections) -> Callable[[Record], Change |
         if _is_flat(record, envelope):
             data = rows.of_flat(schema, payload)
             return flat_change(record, data, _members(payload))
-        return topic_change(record, _members(payload), payload, collections)
+        members = _members(payload)
+        if is_converted(members):
+            whole = envelope_of(MEMBERS.decode(payload), members)
+            return _change(record, _ENVELOPE.decode(whole), rows, b"", whole)
+        return topic_change(record, members, payload, collections)
 
     return read
 

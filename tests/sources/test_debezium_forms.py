@@ -371,3 +371,52 @@ def test_record_of_no_known_shape_is_a_violation_that_says_what_was_expected(val
 
     assert isinstance(found, Violation)
     assert found.detail
+
+
+CONVERTED: dict[str, Any] = {
+    "id": "name:test_server;lsn:29274832;txId:565",
+    "source": "/debezium/postgresql/test_server",
+    "specversion": "1.0",
+    "type": "io.debezium.connector.postgresql.DataChangeEvent",
+    "time": "2020-01-13T13:55:39.738Z",
+    "datacontenttype": "application/json",
+    "iodebeziumop": "c",
+    "iodebeziumversion": "2.4.1.Final",
+    "iodebeziumconnector": "postgresql",
+    "iodebeziumname": "test_server",
+    "iodebeziumtsms": "1578923739738",
+    "iodebeziumsnapshot": "false",
+    "iodebeziumdb": "postgres",
+    "iodebeziumschema": "s1",
+    "iodebeziumtable": "a",
+    "iodebeziumlsn": "29274832",
+    "iodebeziumxmin": None,
+    "iodebeziumtxid": "565",
+    "iodebeziumtxtotalorder": "1",
+    "iodebeziumtxdatacollectionorder": "1",
+    "data": {"before": None, "after": {"pk": 1, "name": "Bob"}},
+}
+
+
+@pytest.mark.parametrize("has_schema", [False, True])
+def test_envelope_of_debeziums_cloudevents_converter_is_put_together_again(
+    has_schema: bool,
+) -> None:
+    value = dict(CONVERTED)
+    if has_schema:
+        value["data"] = {"schema": {"type": "struct"}, "payload": value["data"]}
+
+    found = event(record(value, b'{"pk":1}'), CONTRACT)
+
+    assert 'postgresql:s1.a:29274832:565:created:{"pk":1}' == found.id
+    assert ("postgres.s1.a.created", 29274832 << 64 | 29274832) == (found.type, found.position)
+    assert (1_578_923_739_738, ("ce_transactionorder", b"1")) == (
+        found.time_ms,
+        found.extensions[-1],
+    )
+    assert {"pk": 1, "name": "Bob"} == json.loads(found.data or b"")["after"]
+
+
+@pytest.mark.parametrize("change", [{"data": None}, {"data": "x"}, {"iodebeziumop": None}])
+def test_converted_record_that_lacks_a_part_is_a_violation(change: dict[str, Any]) -> None:
+    assert isinstance(decode(record(CONVERTED | change)), Violation)
