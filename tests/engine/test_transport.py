@@ -73,13 +73,15 @@ def consumer_on(loop: asyncio.AbstractEventLoop) -> tuple[Any, Client, list[Hand
     consumer._to_message = lambda *_: SimpleNamespace(incref=lambda: None)
     index = {PLACE: [SimpleNamespace(queue=Queue())]}
     consumer.app = SimpleNamespace(
-        create_event=lambda _key, value, *_: value, topics=SimpleNamespace(_tp_index=index)
+        consumer_generation_id=1,
+        create_event=lambda _key, value, *_: value,
+        topics=SimpleNamespace(_tp_index=index),
     )
     return consumer, client, arrived
 
 
 def batch(epoch: int, records: int = 1_500, size_bytes: int = 150_000) -> Handed:
-    return Handed(PLACE, [SimpleNamespace()] * records, epoch, 0, size_bytes=size_bytes)
+    return Handed(PLACE, [SimpleNamespace(offset=0)] * records, epoch, 0, size_bytes=size_bytes)
 
 
 @pytest.mark.parametrize(
