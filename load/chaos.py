@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -25,7 +25,7 @@ from edo_stream.registry import load
 from load.bombard import Bombardment
 from load.expect import expect
 from load.field import APP, Field, open_field
-from load.harm import Harm, hurt, possible
+from load.harm import Harm, hurt, possible, stops_cluster
 from load.judge import EMIT, PARTITIONS, SOURCE, Outcome, count_compacted, judge, recount_disks
 from load.plan import plan
 from load.profile import Profile
@@ -179,7 +179,9 @@ async def _storm(
         await _until_it_moves(watch)
         harm = next(following, None) or chance.choice(harms)
         began_s = time.monotonic()
-        name = await asyncio.to_thread(hurt, harm, place, chance)
+        leave_out = watch.without_brokers if stops_cluster(harm, place) else nullcontext
+        with leave_out():
+            name = await asyncio.to_thread(hurt, harm, place, chance)
         done[harm] += 1
         report(
             f"{done.total()}/{weather.faults} {name} ({time.monotonic() - began_s:.0f} s), "
@@ -263,6 +265,7 @@ def _show(aftermath: Aftermath, console: Console) -> None:
         f"audit: {outcome.audit.tallies[SOURCE]}",
         stalls_text("longest time without progress, per partition", aftermath.watch.worked),
         stalls_text("longest time until results were visible", aftermath.watch.visible),
+        f"left out of both: too few brokers, {aftermath.watch.without_brokers_s:.1f} s at most",
         f"compaction left {left:,} records of {offsets:,} offsets in the changelog of the state",
     ]
     for line in lines:

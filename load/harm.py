@@ -79,6 +79,11 @@ def possible(field: Field) -> list[Harm]:
     return harms
 
 
+def stops_cluster(harm: Harm, field: Field) -> bool:
+    """Whether nothing at all can be written while a harm lasts."""
+    return harm is Harm.QUORUM_LOSS or (harm in OF_BROKER and len(field.brokers) == 1)
+
+
 def hurt(harm: Harm, field: Field, chance: random.Random) -> str:  # noqa: C901, PLR0912 - a table
     """Do it, and say to whom; blocks for as long as the harm lasts."""
     for worker in field.workers:

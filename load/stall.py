@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -45,9 +45,16 @@ class _Clock:
         else:
             self.stall.note(now_s - self.since_s, now_s - start_s)
 
+    def leave_out(self, began_s: float, ended_s: float) -> None:
+        """Let a while count for nothing; what stood still before it goes on behind it."""
+        if self.since_s is not None:
+            self.since_s += ended_s - max(began_s, self.since_s)
+
 
 class StallWatch:
     """Looks twice a second, past any proxy; a broker that is down counts as standing still.
+
+    Not so while too few brokers run for anything to be written: see :meth:`without_brokers`.
 
     Two clocks for each partition: ``worked`` runs while the group has not committed all of the
     source and commits nothing; ``visible`` runs while results are written and not visible to a
@@ -62,7 +69,24 @@ class StallWatch:
         self._worked = [_Clock() for _ in self._sources]
         self._visible = [_Clock() for _ in self._results]
         self._start_s = time.monotonic()
+        self._is_blind = False
         self.looks = 0
+        self.without_brokers_s = 0.0
+        """The longest time that was left out."""
+
+    @contextmanager
+    def without_brokers(self) -> Iterator[None]:
+        """Count nothing in this block: no worker could do better than to wait."""
+        began_s = time.monotonic()
+        self._is_blind = True
+        try:
+            yield
+        finally:
+            ended_s = time.monotonic()
+            self._is_blind = False
+            self.without_brokers_s = max(self.without_brokers_s, ended_s - began_s)
+            for clock in (*self._worked, *self._visible):
+                clock.leave_out(began_s, ended_s)
 
     @property
     def worked(self) -> list[Stall]:
@@ -130,6 +154,8 @@ class StallWatch:
         visible = await stable.end_offsets(self._results)
         written = await end.end_offsets(self._results)
         now_s = time.monotonic()
+        if self._is_blind:
+            return
         for clock, partition in zip(self._worked, self._sources, strict=True):
             committed = max(0, offsets[partition].offset) if partition in offsets else 0
             is_pending = committed < sources[partition]

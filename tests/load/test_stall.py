@@ -1,6 +1,6 @@
 """How a stall is measured: from the last move, while something is pending."""
 
-from load.stall import Stall, _Clock
+from load.stall import Stall, StallWatch, _Clock
 
 
 def longest(*looks: tuple[float, bool, int]) -> float:
@@ -39,3 +39,27 @@ def test_the_longest_is_kept_with_its_time() -> None:
     stall.note(3.0, 10.0)
     stall.note(2.0, 20.0)
     assert (stall.longest_s, stall.ended_s) == (3.0, 10.0)
+
+
+def test_what_is_left_out_counts_for_nothing_and_the_rest_goes_on() -> None:
+    clock = _Clock()
+    clock.look(True, 5, 10.0, 0.0)
+    clock.leave_out(12.0, 50.0)
+    clock.look(True, 6, 53.0, 0.0)
+    assert clock.stall.longest_s == 2 + 3
+
+
+def test_a_stall_that_begins_while_it_is_left_out_begins_behind_it() -> None:
+    clock = _Clock()
+    clock.look(True, 5, 20.0, 0.0)
+    clock.leave_out(12.0, 50.0)
+    clock.look(True, 6, 53.0, 0.0)
+    assert clock.stall.longest_s == 3
+
+
+def test_a_watch_tells_the_longest_time_that_it_has_left_out() -> None:
+    watch = StallWatch("nowhere:1", "g", "s", "r", 1)
+    with watch.without_brokers():
+        pass
+    assert 0 < watch.without_brokers_s < 60
+    assert watch.longest_s == 0
