@@ -42,7 +42,7 @@ def gateway(
     import uvloop  # noqa: PLC0415
 
     from edo_stream.gateway import access as own_access  # noqa: PLC0415
-    from edo_stream.gateway import process
+    from edo_stream.gateway import process  # noqa: PLC0415
 
     async def run() -> bool:
         prepared = asyncio.create_task(_prepare(declared.rejected.topic, access, settings))
@@ -62,7 +62,7 @@ def gateway(
 
 def _read(config: Path, listen: str | None) -> Any:
     from edo_stream.gateway import config as reading  # noqa: PLC0415
-    from edo_stream.gateway import declaration
+    from edo_stream.gateway import declaration  # noqa: PLC0415
 
     try:
         declared = reading.read_config(config, os.environ)

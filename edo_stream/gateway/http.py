@@ -25,6 +25,7 @@ _LINGER_S: Final = 2.0
 _WRITE_S: Final = 15.0
 _SWEEP_S: Final = 1.0
 _FAR: Final = float("inf")
+_UPGRADE: Final = (b"connection", b"upgrade", b"http2-settings")
 
 REASONS: Final = {
     200: "OK",
@@ -189,9 +190,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Answered in HTTP/1.1; what follows is in no protocol that is spoken here.
-            self._is_deaf = True
+        except httptools.HttpParserUpgrade as error:
+            self._decline_upgrade(data[error.args[0] :])
             return
         except httptools.HttpParserError:
             self._end(400, "not-http")
@@ -264,10 +264,13 @@ class Connection(asyncio.Protocol):
         exchange = self._current
         if exchange is None or self._has_ended:
             return
-        self._is_in_head = False
         exchange.method = self._parser.get_method()
+        if self._parser.should_upgrade():
+            # The parser leaves the body alone: see what is done when it says so.
+            return
+        self._is_in_head = False
         self.deadline_s = exchange.started_s + self._server.body_s
-        exchange.is_last = not self._parser.should_keep_alive() or self._parser.should_upgrade()
+        exchange.is_last = not self._parser.should_keep_alive()
         self._queue.append(exchange)
         answer = self._server.application.admit(exchange)
         if answer is not None:
@@ -295,6 +298,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Have the request handled."""
+        if self._parser.should_upgrade():
+            return
         exchange, self._current = self._current, None
         if exchange is None or self._has_ended:
             return
@@ -307,6 +312,21 @@ class Connection(asyncio.Protocol):
             self._server.application.handle(exchange)
 
     # -- ours
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request as if it had not offered another protocol (RFC 9110 §7.8).
+
+        Java's client offers HTTP/2 with every request. The parser believes that what follows is
+        in that protocol already, so another one reads the request again, without the offer.
+        """
+        exchange, self._current = self._current, None
+        if exchange is None or exchange.method == b"CONNECT":
+            self._end(405, "method")
+            return
+        lines = [b"%b: %b" % field for field in exchange.fields if field[0].lower() not in _UPGRADE]
+        head = [b"%b %b HTTP/1.1" % (exchange.method, exchange.target), *lines, b"", b""]
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(head) + rest)
 
     def flush(self) -> None:
         """Write the answers that are due."""

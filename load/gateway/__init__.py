@@ -1,0 +1,1 @@
+"""What the gateway can do: requests a second, latency, slow strangers, and kills without loss."""
