@@ -13,6 +13,7 @@ from edo_stream.cli import (
     blocked,
     compatible,
     events,
+    doctor,
     gap,
     gateway,
     lag,
@@ -48,6 +49,7 @@ topics.app.command("register")(register.register)
 app.add_typer(webhook.app, name="webhook")
 app.command("init")(init)
 app.command("audit")(audit.audit)
+app.command("doctor")(doctor.doctor)
 app.command("gateway")(gateway.gateway)
 app.command("lag")(lag.lag)
 app.command("status")(status.status)

@@ -1,0 +1,72 @@
+"""`edo doctor`: what is missing, what is out of reach, and what to do about it."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from tests.broker.bench import Bench
+
+
+def checks(bench: Bench, **environment: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    """Exit code, and what was found other than right, by area."""
+    told = bench.edo("doctor", "--json", **environment)
+    assert "" == told.stderr
+    report = json.loads(told.stdout)
+    assert (told.returncode == 0) == report["ok"]
+    areas: dict[str, list[dict[str, Any]]] = {}
+    for check in report["checks"]:
+        if check["verdict"] != "ok":
+            assert check["advice"], check
+            areas.setdefault(check["area"], []).append(check)
+    return told.returncode, areas
+
+
+async def send_from_the_future(broker: str, topic: str) -> None:
+    ahead_ms = time.time_ns() // 1_000_000 + 1_800_000
+    producer = AIOKafkaProducer(bootstrap_servers=broker)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, b"{}", partition=0, timestamp_ms=ahead_ms)
+    finally:
+        await producer.stop()
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(bench: Bench) -> None:
+    topic = bench.declare("checked", partitions=2)
+    status, found = checks(bench)
+    assert 1 == status
+    missing = [one for one in found["topics"] if one["verdict"] == "problem"]
+    assert {f"{topic} is missing", f"{topic}.out is missing"} <= {one["found"] for one in missing}
+    assert "edo topics apply" in missing[0]["advice"]
+
+    bench.apply()
+    status, found = checks(bench)
+    assert 0 == status
+    assert ["no worker is in group"] == [one["found"][:21] for one in found["workers"]]
+
+    asyncio.run(send_from_the_future(bench.broker, topic))
+    bench.declare("checked", "retention: 1d", partitions=4)
+    status, found = checks(bench)
+    assert 1 == status
+    assert [f"records from the future in {topic}"] == [one["found"] for one in found["clocks"]]
+    assert any("has 2 partitions" in one["found"] for one in found["topics"])
+    told = bench.edo("doctor").stdout
+    assert "records from the future" in told
+
+
+def test_doctor_says_that_nobody_answers(bench: Bench) -> None:
+    bench.declare("checked")
+    status, found = checks(bench, EDO_BROKER="127.0.0.1:1")
+    assert 3 == status
+    assert ["nobody answers at 127.0.0.1:1"] == [one["found"] for one in found["broker"]]
+
+
+def test_doctor_says_all_mistakes_of_files_and_settings(bench: Bench) -> None:
+    bench.declare("checked", "ordering: {policy: fifo}", "retention: 3 weeks")
+    status, found = checks(bench)
+    assert (1, 2) == (status, len(found["contracts"]))
+    status, found = checks(bench, EDO_BATCH_RECORDS_MAX="0", EDO_REPLICATION="ten")
+    assert (1, 2) == (status, len(found["settings"]))
