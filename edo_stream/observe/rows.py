@@ -4,12 +4,13 @@ A changelog partition holds whole transactions, so the rows that are read are of
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaTimeoutError
+from aiokafka.structs import ConsumerRecord
 
 _FETCH_BYTES: Final = 4 << 20
 #: A read that gets no further for so long fails.
@@ -37,9 +38,30 @@ async def read_rows(
     Raises:
         KafkaError: the broker cannot be reached, or gives nothing for half a minute.
     """
-    groups = await _partitions(changelogs, broker)
-    if not groups:
-        return {}
+    groups = {topic: group for group, topic in changelogs.items()}
+    rows: dict[tuple[str, int], R] = {}
+
+    def take(record: ConsumerRecord) -> None:
+        place = (groups[record.topic], record.partition)
+        if place not in rows:
+            rows[place] = make()
+        rows[place].apply(record.key, record.value)
+
+    await read_topics(list(groups), broker, take)
+    return rows
+
+
+async def read_topics(
+    topics: Sequence[str], broker: Mapping[str, Any], take: Callable[[ConsumerRecord], None]
+) -> None:
+    """Read all committed records that the topics have now; one that does not exist has none.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    partitions = await _partitions(topics, broker)
+    if not partitions:
+        return
     consumer = AIOKafkaConsumer(
         **broker,
         isolation_level="read_committed",
@@ -52,38 +74,32 @@ async def read_rows(
     try:
         # Within, because a client that did not get through wants to be stopped as well.
         await consumer.start()
-        rows = await _read(consumer, {partition: make() for partition in groups})
+        await _read(consumer, partitions, take)
     finally:
         await consumer.stop()
-    return {(groups[place], place.partition): found for place, found in rows.items()}
 
 
-async def _partitions(
-    changelogs: Mapping[str, str], broker: Mapping[str, Any]
-) -> dict[TopicPartition, str]:
-    """Partitions of the changelogs that exist, with their groups."""
+async def _partitions(topics: Sequence[str], broker: Mapping[str, Any]) -> list[TopicPartition]:
+    """Partitions of the topics that exist."""
     admin = AIOKafkaAdminClient(**broker)
     try:
         await admin.start()
-        described = await admin.describe_topics(list(changelogs.values()))
+        described = await admin.describe_topics(list(topics))
     finally:
         await admin.close()
-    numbers = {
-        topic["topic"]: [partition["partition"] for partition in topic["partitions"]]
+    return [
+        TopicPartition(topic["topic"], partition["partition"])
         for topic in described
         if topic["error_code"] == 0
-    }
-    return {
-        TopicPartition(topic, number): group
-        for group, topic in changelogs.items()
-        for number in numbers.get(topic, ())
-    }
+        for partition in topic["partitions"]
+    ]
 
 
 async def _read(
-    consumer: AIOKafkaConsumer, rows: dict[TopicPartition, R]
-) -> dict[TopicPartition, R]:
-    partitions = list(rows)
+    consumer: AIOKafkaConsumer,
+    partitions: list[TopicPartition],
+    take: Callable[[ConsumerRecord], None],
+) -> None:
     ends = await consumer.end_offsets(partitions)
     consumer.assign(partitions)
     await consumer.seek_to_beginning(*partitions)
@@ -95,7 +111,7 @@ async def _read(
         for partition, records in (await consumer.getmany(*left, timeout_ms=200)).items():
             for record in records:
                 if record.offset < ends[partition]:
-                    rows[partition].apply(record.key, record.value)
+                    take(record)
         for partition in list(left):
             # Transaction markers and compaction move the position without a record.
             position = await consumer.position(partition)
@@ -107,4 +123,3 @@ async def _read(
         if loop.time() > stalled_at:
             names = ", ".join(f"{p.topic}-{p.partition} at {positions[p]}" for p in sorted(left))
             raise KafkaTimeoutError(f"no more records for {_STALL_S:.0f} s: {names}")
-    return rows
