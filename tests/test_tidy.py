@@ -13,7 +13,12 @@ from edo_stream.settings import settings_table
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edo_stream"
 #: Run by name, not imported.
-ENTRY_POINTS = {"edo_stream.__main__", "edo_stream.app", "edo_stream.local.supervisor"}
+ENTRY_POINTS = {
+    "edo_stream.__main__",
+    "edo_stream.app",
+    "edo_stream.health",
+    "edo_stream.local.supervisor",
+}
 JUNK_DRAWERS = {"utils", "helpers", "common", "base", "misc"}
 
 
