@@ -47,6 +47,12 @@ class SourceView(msgspec.Struct, frozen=True, rename="camel"):
     """Age of the oldest record that is not processed, by its timestamp; 0 when there is none."""
     held: int
     held_since_ms: int | None
+    contract: str = ""
+    """Revision of the contract that its records are judged by."""
+    contract_version: int = 0
+    """Newest version of that contract's schema; 0 without one."""
+    contract_from: int | None = None
+    """First offset judged by it; ``None``: it is the one of the worker's own files."""
 
 
 class TaskView(msgspec.Struct, frozen=True, rename="camel"):

@@ -20,6 +20,7 @@ from edo_stream.cli import (
     lag,
     local,
     pattern,
+    publish,
     register,
     schedule,
     source,
@@ -47,6 +48,7 @@ app.add_typer(topics.app, name="topics")
 # A contract is the topic's: both names lead to the same commands.
 app.add_typer(topics.app, name="contracts")
 topics.app.command("compatible")(compatible.compatible)
+topics.app.command("publish")(publish.publish)
 topics.app.command("register")(register.register)
 app.add_typer(webhook.app, name="webhook")
 app.command("init")(init)

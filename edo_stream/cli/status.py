@@ -190,8 +190,8 @@ def _offsets(environment: Environment, group: GroupState) -> Table:
 
 
 def _tasks(workers: Workers) -> Table:
-    table = Table("worker", "task", "phase", "lag", "held", "resets", "restored")
-    for column in table.columns[3:]:
+    table = Table("worker", "task", "phase", "contracts", "lag", "held", "resets", "restored")
+    for column in table.columns[4:]:
         column.justify = "right"
     table.columns[0].overflow = "fold"
     for address, told in workers.items():
@@ -200,12 +200,23 @@ def _tasks(workers: Workers) -> Table:
                 address,
                 f"{task['group']}-{task['partition']}",
                 task["phase"],
+                "\n".join(map(_contract, task["sources"])).strip(),
                 f"{sum(source['lagRecords'] or 0 for source in task['sources']):,}",
                 f"{sum(source['held'] for source in task['sources']):,}",
                 f"{task['resets']:,}",
                 f"{task['restoredRecords']:,}",
             )
     return table
+
+
+def _contract(source: Mapping[str, Any]) -> str:
+    """Which contract a source's records are judged by; since when, if it was published."""
+    if not source.get("contract"):
+        return ""
+    since = source.get("contractFrom")
+    version = f" v{source['contractVersion']}" if source["contractVersion"] else ""
+    published = "" if since is None else f" from {since}"
+    return f"{source['topic']}{version} {source['contract'][:8]}{published}"
 
 
 def _standbys(workers: Workers) -> Table:

@@ -11,6 +11,7 @@ from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.monotonic import Monotonic, ReachedRow
 from edo_stream.core.outlet import Outlet
+from edo_stream.core.published import Origin, Published
 from edo_stream.core.record import Record
 from edo_stream.core.resequencer import Resequencer, SequenceState
 from edo_stream.core.state import RowCache
@@ -32,6 +33,8 @@ class Source:
     decode: Callable[[Record], Event | Violation | Ignored]
     triggers: tuple[FlowTrigger, ...] = ()
     """Flows that want the topic's events."""
+    origin: Origin | None = None
+    """What is followed when another contract is published; ``None``: none is."""
 
 
 class Lane:
@@ -81,7 +84,36 @@ class Lane:
         dedupe = contract.dedupe
         self.expiry = None if dedupe is None else Expiry(dedupe)
         self._digest = None if dedupe is None else digest_of(contract.topic, dedupe.fields)
+        self._source = source
         self._decode = source.decode
+        self.published: Published | None = None
+        """The contract that is followed; ``None``: that of the worker's files."""
+
+    @property
+    def contract(self) -> tuple[str, int, int | None]:
+        """The contract that is followed: revision, newest schema version, since which offset."""
+        if self.published is not None:
+            return self.published.revision, self.published.version, self.published.offset
+        origin = self._source.origin
+        return ("", 0, None) if origin is None else (origin.revision, origin.version, None)
+
+    def follow(self, published: Published | None) -> str | None:
+        """Judge by a published contract from now on, or by the files'; else say why not."""
+        source, origin = self._source, self._source.origin
+        if published is None:
+            self._decode, self.published = source.decode, None
+            return None
+        if origin is None:
+            return "contracts of this topic are not published"
+        if published.version < origin.version:
+            return f"the worker's own files have version {origin.version} already"
+        if self.published is None or published.revision != self.published.revision:
+            try:
+                self._decode = origin.recompile(published.bundle)
+            except ValueError as error:
+                return str(error)
+        self.published = published
+        return None
 
     def judge(self, record: Record) -> Decoded:
         """Decode a record; whatever the codec does, poison never stops the partition."""

@@ -4,6 +4,9 @@
 and including 7; the next number is then 8 or later. ``{"op": "gap.release", "topic": …, "key": …}``
 emits all that is held for a key, in order, and gives up every gap in it. A key that is no text is
 written as ``{"base64": …}``.
+
+``{"op": "contract.apply", "topic": …, "key": …, "revision": …, "version": 2, "bundle": …}`` judges
+what is read of the topic from then on by another contract (:mod:`.published`).
 """
 
 from base64 import b64decode
@@ -14,6 +17,7 @@ from typing import Any
 import msgspec
 
 from edo_stream.core.event import Violation
+from edo_stream.core.published import Published
 
 
 class SkipGap(msgspec.Struct, frozen=True):
@@ -31,7 +35,15 @@ class ReleaseHeld(msgspec.Struct, frozen=True):
     key: bytes
 
 
-Operation = SkipGap | ReleaseHeld
+class ApplyContract(msgspec.Struct, frozen=True):
+    """Judge a topic's records by a contract that was published."""
+
+    topic: str
+    key: bytes
+    contract: Published
+
+
+Operation = SkipGap | ReleaseHeld | ApplyContract
 
 
 class _Base64(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +55,9 @@ class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     topic: str
     key: str | _Base64
     to: int | None = None
+    revision: str | None = None
+    version: int | None = None
+    bundle: str | None = None
     id: str | None = None
     """Name that the operator's tool gives to the request, to find its outcome."""
 
@@ -55,9 +70,13 @@ def parse_operation(value: bytes | None) -> tuple[Operation | Violation, Mapping
     try:
         request = _decode(value or b"")
         repeated = {
-            name: part for name, part in msgspec.to_builtins(request).items() if part is not None
+            name: part
+            for name, part in msgspec.to_builtins(request).items()
+            # A contract is too long to be repeated; its revision names it.
+            if part is not None and name != "bundle"
         }
-        return _operation(request), repeated
+        is_contract = request.op == "contract.apply"
+        return _contract(request) if is_contract else _operation(request), repeated
     except (ValueError, RecursionError) as error:
         return Violation("invalid", str(error)[:200]), {}
 
@@ -82,3 +101,10 @@ def _operation(request: _Request) -> Operation | Violation:
             return Violation("invalid", "to: expected none")
         case _:
             return Violation("invalid", f"op: unknown {request.op[:100]!r}")
+
+
+def _contract(request: _Request) -> Operation | Violation:
+    if request.revision is None or request.version is None or request.bundle is None:
+        return Violation("invalid", "expected revision, version and bundle")
+    contract = Published(request.revision, request.version, request.bundle.encode())
+    return ApplyContract(request.topic, request.topic.encode(), contract)

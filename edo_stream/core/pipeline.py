@@ -22,7 +22,8 @@ from edo_stream.core.lane import Lane, Source
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.monotonic import decode_reached, encode_reached
 from edo_stream.core.notices import Notices
-from edo_stream.core.operations import ReleaseHeld, SkipGap, parse_operation
+from edo_stream.core.operations import ApplyContract, Operation, SkipGap, parse_operation
+from edo_stream.core.published import CONTRACT, decode_published, encode_published
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.resequencer import SequenceState
 from edo_stream.core.sequence import decode_sequence, encode_sequence
@@ -95,6 +96,11 @@ class Pipeline:
         self._ids.restore()
         for ledger in self._ledgers:
             ledger.discard()
+        for topic, lane in self._lanes.items():
+            row = self._state.get(CONTRACT + topic.encode())
+            if lane.follow(None if row is None else decode_published(row)) is not None:
+                # Of files that are newer, or of a worker that cannot follow it any more.
+                lane.follow(None)
 
     def discard(self) -> None:
         """Forget all that is uncommitted: the transaction was aborted."""
@@ -118,6 +124,13 @@ class Pipeline:
             topic: (count, oldest_ms.get(topic) if count else None)
             for topic, count in counts.items()
         }
+
+    def contracts(self) -> Mapping[str, tuple[str, int, int | None]]:
+        """Contract by topic: its revision, newest schema version, and since which offset.
+
+        ``None`` for the offset is the contract of the worker's own files.
+        """
+        return {topic: lane.contract for topic, lane in self._lanes.items()}
 
     def next_due_ms(self) -> int | None:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
@@ -226,17 +239,32 @@ class Pipeline:
                 refusal = operation.detail
             else:
                 key, refusal = operation.key, self._operate(operation)
+                if isinstance(operation, ApplyContract) and operation.topic in self._lanes:
+                    request = {**request, "from": self._source_row(operation.topic).next_offset}
             self._step.publish.append(
                 self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
             )
             self._control.mark(record.offset, Fate.APPLIED)
 
-    def _operate(self, operation: SkipGap | ReleaseHeld) -> str | None:
+    def _operate(self, operation: Operation) -> str | None:
         lane = self._lanes.get(operation.topic)
         if lane is None:
             return "unknown topic"
+        if isinstance(operation, ApplyContract):
+            return self._follow(lane, operation)
         to = operation.to if isinstance(operation, SkipGap) else None
         return lane.operate(operation.key, to)
+
+    def _follow(self, lane: Lane, operation: ApplyContract) -> str | None:
+        """Change the contract of a topic from its next offset on, and remember it."""
+        if lane.published is not None and lane.published.revision == operation.contract.revision:
+            return None
+        offset = self._source_row(lane.topic).next_offset
+        contract = msgspec.structs.replace(operation.contract, offset=offset)
+        refusal = lane.follow(contract)
+        if refusal is None:
+            self._state.write(CONTRACT + lane.topic.encode(), encode_published(contract))
+        return refusal
 
     def _fire(self, limit_ms: int) -> bool:
         """Fire timers that are due; whether there were any."""

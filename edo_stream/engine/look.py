@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from aiokafka import TopicPartition
 
+from edo_stream.core.pipeline import Pipeline
 from edo_stream.engine.ports import Standing
 from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.standby import Standby
@@ -69,6 +70,7 @@ def look_at(task: Task, standing: OfPartition, now_ms: int, loop_time: float) ->
 
 def _sources(task: Task, standing: OfPartition, now_ms: int) -> Iterable[SourceView]:
     held = task.pipeline.held()
+    contracts = task.pipeline.contracts() if isinstance(task.pipeline, Pipeline) else {}
     for partition in task.partitions:
         topic = partition.topic
         next_offset = task.next_offset(topic)
@@ -79,7 +81,8 @@ def _sources(task: Task, standing: OfPartition, now_ms: int) -> Iterable[SourceV
             lag = 0 if _is_done(at, next_offset) else max(0, end - next_offset)
         count, since_ms = held.get(topic, (0, None))
         age_ms = _age_ms(task, topic, lag, now_ms)
-        yield SourceView(topic, next_offset, end, lag, age_ms, count, since_ms)
+        contract = contracts.get(topic, ("", 0, None))
+        yield SourceView(topic, next_offset, end, lag, age_ms, count, since_ms, *contract)
 
 
 def _is_done(at: Standing | None, next_offset: int) -> bool:

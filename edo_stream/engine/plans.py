@@ -1,11 +1,13 @@
 """From contracts to plans: what the tasks of each group are made of, and which topics they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
-from edo_stream.core.contract import DAY_MS, Start
+from edo_stream.core.contract import DAY_MS, Contract, Start
 from edo_stream.core.dedupe import Ids, expand_ids
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
+from edo_stream.core.published import Origin
 from edo_stream.core.state import Table, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity, load_task, refusal
 from edo_stream.engine import clock
@@ -15,7 +17,10 @@ from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import NO_FLOWS, Flows
 from edo_stream.registry import Group, Registry, Role, Topic, TopicSpec, control_topic
+from edo_stream.registry.bundle import bundle_of, opened
+from edo_stream.registry.contracts import contract_of
 from edo_stream.registry.enforced import rules_of
+from edo_stream.registry.finding import RegistryError
 from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
 from edo_stream.schemas.enforcement import Tally, enforced
 from edo_stream.sources import Decode, decoder
@@ -47,7 +52,10 @@ def group_plans(
     counts, ids = tally or Tally(), schema_ids or {}
     sources = {
         name: Source(
-            topic.contract, _decoder(topic, counts, ids.get(name, {})), flows.triggers(name)
+            topic.contract,
+            _decoder(topic, counts, ids.get(name, {})),
+            flows.triggers(name),
+            _origin(topic, counts, ids.get(name, {})),
         )
         for name, topic in registry.topics.items()
     }
@@ -83,6 +91,29 @@ def _decoder(topic: Topic, tally: Tally, schema_ids: Mapping[int, int]) -> Decod
     """Decode records, and enforce their contract."""
     rules = rules_of(topic.declaration, topic.file, schema_ids)
     return enforced(decoder(topic.contract), rules, clock.now_ms, tally)
+
+
+def _origin(topic: Topic, tally: Tally, schema_ids: Mapping[int, int]) -> Origin:
+    """The files' contract, and how to judge by one that is published."""
+    bundle = bundle_of(topic.declaration, topic.file)
+
+    def recompile(value: bytes) -> Decode:
+        declaration, files = opened(value)
+        contract = contract_of(declaration)
+        changed = [f.name for f in fields(contract) if _is_other(f.name, contract, topic.contract)]
+        if changed:
+            raise ValueError(f"a change of {', '.join(changed)} needs a restart of the workers")
+        try:
+            rules = rules_of(declaration, topic.file, schema_ids, files)
+        except RegistryError as error:
+            raise ValueError(str(error)) from None
+        return enforced(decoder(contract), rules, clock.now_ms, tally)
+
+    return Origin(bundle.revision, bundle.version, recompile)
+
+
+def _is_other(name: str, one: Contract, other: Contract) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
 
 
 def expire_ids(tables: Sequence[Table]) -> Iterator[None]:

@@ -69,6 +69,14 @@ def _of_sources(name: str, help_: str, see: Callable[[SourceView], float | None]
     return Measured(Declared(name, "gauge", ("group", "topic", "partition"), help_), rows)
 
 
+def _contracts(worker: WorkerView) -> Iterator[Row]:
+    for task in worker.tasks:
+        for source in task.sources:
+            if source.contract:
+                place = [task.group, source.topic, str(task.partition)]
+                yield [*place, source.contract, str(source.contract_version)], 1.0
+
+
 def _of_tasks(name: str, help_: str, see: Callable[[TaskView], float]) -> Measured:
     def rows(worker: WorkerView) -> Iterator[Row]:
         for task in worker.tasks:
@@ -170,6 +178,15 @@ _GAUGES: Final = (
         lambda source: _seconds(source.lag_ms),
     ),
     _of_sources("edo_held_records", "Events in the gap buffer", lambda source: source.held),
+    Measured(
+        Declared(
+            "edo_contract_info",
+            "gauge",
+            ("group", "topic", "partition", "revision", "version"),
+            "1 for the contract that a task judges records by, and its newest schema version",
+        ),
+        _contracts,
+    ),
     _of_tasks(
         "edo_task_running",
         "1 when the task processes, 0 while it restores, waits or has stopped",

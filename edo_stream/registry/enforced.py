@@ -1,6 +1,7 @@
 """What a declared topic enforces: its contract, schemas and casts, read and compiled."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +20,19 @@ from edo_stream.schemas.versions import Declared, Versions
 SUFFIXES: Final = {"json": ".schema.json", "avro": ".avsc"}
 
 
+Files = Mapping[str, bytes]
+"""What lies beside a contract, by name."""
+
+
 def rules_of(
-    declaration: Declaration, file: Path, schema_ids: Mapping[int, int] | None = None
+    declaration: Declaration,
+    file: Path,
+    schema_ids: Mapping[int, int] | None = None,
+    files: Files | None = None,
 ) -> ContractRules:
     """Compile what is enforced of a topic; ``file`` is its contract, beside which schemas are.
 
-    ``schema_ids`` are those of a schema registry, by version.
+    ``schema_ids`` are those of a schema registry, by version; ``files`` stand for those on disk.
 
     Raises:
         RegistryError: a schema or a cast cannot be used.
@@ -32,7 +40,7 @@ def rules_of(
     schema = declaration.schema_
     versions, pinned = None, None
     if schema is not None:
-        versions = _versions(schema, file, declaration.codec)
+        versions = _versions(schema, _Folder(file, files), declaration.codec)
         pinned = None if declaration.emit is None else declaration.emit.version
         _require_way(versions, pinned, file)
     deprecation = declaration.deprecation
@@ -55,35 +63,60 @@ def schema_file(file: Path, schema: Schema, number: int) -> Path:
     return file.parent / f"v{number}{SUFFIXES[schema.format]}"
 
 
-def _versions(schema: Schema, file: Path, codec: str) -> Versions:
-    declared = [_declared(schema, file, number) for number in sorted(schema.versions)]
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A contract's folder, on disk or not."""
+
+    contract: Path
+    files: Files | None
+
+    def place(self, name: str) -> Path:
+        """Where a file is, for messages."""
+        return self.contract.parent / name
+
+    def content(self, name: str) -> bytes | None:
+        """The file; ``None`` if it is not there."""
+        if self.files is not None:
+            return self.files.get(name)
+        try:
+            return self.place(name).read_bytes()
+        except OSError:
+            return None
+
+
+def _versions(schema: Schema, folder: _Folder, codec: str) -> Versions:
+    declared = [_declared(schema, folder, number) for number in sorted(schema.versions)]
     try:
         return Versions(SchemaFormat(schema.format), declared, is_row=codec == Codec.DEBEZIUM.value)
     except SchemaError as error:
-        raise RegistryError([Finding(file, 1, f"schema: {error}")]) from None
+        raise RegistryError([Finding(folder.contract, 1, f"schema: {error}")]) from None
 
 
-def _declared(schema: Schema, file: Path, number: int) -> Declared:
-    place = schema_file(file, schema, number)
+def _declared(schema: Schema, folder: _Folder, number: int) -> Declared:
+    place = schema_file(folder.contract, schema, number)
+    content = folder.content(place.name)
+    if content is None:
+        raise RegistryError([Finding(place, 1, "is missing: the contract declares it")])
     try:
-        parsed = orjson.loads(place.read_bytes())
-    except OSError:
-        raise RegistryError([Finding(place, 1, "is missing: the contract declares it")]) from None
+        parsed = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise RegistryError([Finding(place, error.lineno, f"not JSON: {error.msg}")]) from None
     version = schema.versions[number]
-    up, down = _steps(file.parent / f"v{number - 1}-to-v{number}.yaml")
+    up, down = _steps(folder, f"v{number - 1}-to-v{number}.yaml")
     if up and version.upcast:
         text = f"v{number - 1}-to-v{number}.yaml is there as well: keep one of both"
-        raise RegistryError([Finding(file, 1, f"schema.versions.{number}.upcast: {text}")])
+        raise RegistryError(
+            [Finding(folder.contract, 1, f"schema.versions.{number}.upcast: {text}")]
+        )
     return Declared(number, parsed, version.upcast or up, version.downcast or down)
 
 
-def _steps(file: Path) -> tuple[list[Any], list[Any] | None]:
+def _steps(folder: _Folder, name: str) -> tuple[list[Any], list[Any] | None]:
     """Steps up, and down where they are given."""
-    if not file.is_file():
+    content, file = folder.content(name), folder.place(name)
+    if content is None:
         return [], None
-    document = read(file)
+    document = read(file, content.decode("utf-8", "replace"))
     if document.findings:
         raise RegistryError(document.findings)
     value = document.value

@@ -109,3 +109,36 @@ def test_a_file_is_published_whole_or_not_at_all_and_again_as_the_same(bench: Be
     )
     bench.worker().start()
     assert ["a", "b", "b"] == titles(bench.results(topic, 3))
+
+
+def test_workers_follow_a_published_contract_without_a_restart(bench: Bench) -> None:
+    first = SCHEMA[: SCHEMA.index("    2:")].rstrip()
+    topic = bench.declare("evolving", first, partitions=2)
+    folder = bench.contracts / topic
+    (folder / "v1.schema.json").write_text(json.dumps(V1))
+    bench.apply()
+    worker = bench.worker()
+    worker.start()
+    produce(bench, {"topic": topic, "data": {"name": "before"}, "key": "k"})
+    assert {"name": "before"} == json.loads(bench.results(topic, 1)[0].value)
+
+    declare(bench, "evolving")
+    contract = folder / "contract.yaml"
+    contract.write_text(contract.read_text().replace("partitions: 3", "partitions: 2"))
+    done = bench.edo("contracts", "publish", topic, "--json")
+    told = json.loads(done.stdout)[topic]
+    assert (0, [0, 1], 2) == (done.returncode, told["followed"], told["version"])
+    produce(bench, {"topic": topic, "data": {"name": "after"}, "key": "k", "version": 1})
+    assert {"title": "after"} == json.loads(bench.results(topic, 2)[1].value)
+
+    with urllib.request.urlopen(f"{worker.address}/status") as page:
+        tasks = json.load(page)["tasks"]
+    seen = {source["contract"]: source["contractVersion"] for task in tasks for source in
+        task["sources"] if source["topic"] == topic}  # fmt: skip
+    assert {told["revision"]: 2} == seen
+    [published] = [r for r in bench.read("edo.registry") if r.key == topic.encode()]
+    assert "v2.schema.json" in json.loads(published.value)["files"]
+
+    contract.write_text(contract.read_text() + "dedupe: off\n")
+    refused = bench.edo("contracts", "publish", topic)
+    assert (1, True) == (refused.returncode, "needs a restart" in refused.stdout)

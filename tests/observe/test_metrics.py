@@ -130,6 +130,7 @@ def test_labels_are_never_keys_or_ids() -> None:
     labels = {label for declared in DECLARED for label in declared.labels}
     of_records = {"group", "topic", "partition", "fate", "consumergroup"}
     of_contracts = {"contract", "version", "rule", "policy", "from_version", "to_version"}
+    of_contracts |= {"revision"}
     assert of_records | of_contracts == labels
 
 
