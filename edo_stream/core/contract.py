@@ -6,6 +6,8 @@ from enum import Enum
 from typing import Any
 
 DAY_MS = 86_400_000
+TRANSACTION_KEY = "transaction"
+"""As a contract's key: events are keyed by the transaction of their source."""
 
 
 class Codec(Enum):
@@ -136,7 +138,8 @@ class Contract:
     dedupe: DedupePolicy | None = DedupePolicy()
     ordering: OrderingPolicy = KeyOrder()
     order_key: str | None = None
-    """``None``: the record's key. Else ``subject`` or a JSON pointer into the data."""
+    """``None``: the record's key. Else ``subject``, ``transaction`` or a JSON pointer into the
+    data."""
     position: str = "sequence"
     """Where the position is read: a CloudEvents attribute, or a JSON pointer into the data.
     Debezium always uses the log position."""

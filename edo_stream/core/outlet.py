@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from edo_stream.core.accounts import Fate
-from edo_stream.core.contract import Contract
+from edo_stream.core.contract import TRANSACTION_KEY, Contract
 from edo_stream.core.dead_letter import dead_letter
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import NAMESPACE, Event, Violation
@@ -51,7 +51,9 @@ class Outlet:
         self._step = step
         self._ledger = ledger
         self._topic = contract.emit
-        is_same_partition = contract.emit_partitions == contract.partitions
+        # Changes of one transaction come from many partitions, and must meet in one.
+        is_regrouped = contract.order_key == TRANSACTION_KEY
+        is_same_partition = contract.emit_partitions == contract.partitions and not is_regrouped
         self._partition = identity.partition if is_same_partition else None
         self._write_metadata = contract.write_metadata
         self._bytes_max = contract.record_bytes_max + _SLACK_BYTES

@@ -22,11 +22,10 @@ from typing import Any, Final
 
 import msgspec
 
-from edo_stream.core.contract import Contract
+from edo_stream.core.contract import TRANSACTION_KEY, Contract
 from edo_stream.core.event import Decoded, Ignored, Violation
 from edo_stream.core.record import Record
 from edo_stream.sources.debezium_change import (
-    TRANSACTION_KEY,
     Change,
     Transaction,
     database_of,

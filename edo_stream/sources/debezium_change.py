@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from edo_stream.core.assembly import EVENTS
-from edo_stream.core.contract import Contract
+from edo_stream.core.contract import TRANSACTION_KEY, Contract
 from edo_stream.core.event import Event
 from edo_stream.core.record import Record
 from edo_stream.sources.attributes import has_forbidden_characters
@@ -25,8 +25,6 @@ from edo_stream.sources.log_position import place_of
 from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
 from edo_stream.sources.refused import INVALID, RefusedError
 
-TRANSACTION_KEY: Final = "transaction"
-"""What a contract names as its key to have changes by their transaction."""
 _POSTGRESQL_ID: Final = re.compile(r"([0-9]+):[0-9]+")
 _CONTENT_TYPE: Final = "application/json"
 #: A longer key enters the id as its digest: ids travel in headers and in state.

@@ -8,6 +8,7 @@ import pytest
 from edo_stream.core.contract import Codec, Contract, KeyOrder, TransactionOrder
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record, StoredRecord
 from edo_stream.sources import decoder
 from edo_stream.sources.refused import MappingError
@@ -124,6 +125,16 @@ def test_transaction_over_two_tables_is_put_together_by_two_steps() -> None:
     whole = [one for one in effects.publish if one.topic == "shop.transaction.whole"]
     orders = [dict(one.headers)["ce_transactionorder"] for one in whole]
     assert [b"1", b"2", b"3", b"4", b"0"] == orders
+
+
+def test_parts_go_to_the_partition_of_their_transaction_whichever_they_come_from() -> None:
+    table = bench(replace(BY_TRANSACTION, emit=PARTS))
+
+    table.feed(*[sent(CONTRACT.topic, at, change(1, f"{at}:9")) for at in range(20)])
+
+    found = on(table, PARTS)
+    assert [partition_of(b"%d" % at, 8) for at in range(20)] == [one.partition for one in found]
+    assert len({one.partition for one in found}) > 1
 
 
 def bench(*contracts: Contract) -> Bench:
