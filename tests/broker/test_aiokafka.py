@@ -1,17 +1,22 @@
-"""What is wrong in aiokafka 0.14, reproduced without our code: the reasons for ``engine/guard``.
+"""What is wrong in aiokafka 0.14, reproduced without our code: the reasons for what is done here.
 
-When one of these fails, a new version may have mended it, and its part of the guard can go.
+When one of these fails, a new version may have mended it, and what stands against it can go:
+``engine/guard``, the awaited deliveries of ``engine/transaction``, a producer for each task, the
+``stop`` of ``engine/producer``, the poll interval without an end of ``engine/transport``.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from inspect import signature
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from edo_stream.engine.changelog import BrokerChangelog
 from edo_stream.engine.guard import pace_metadata
+from edo_stream.engine.producer import _tasks_of
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.local.kafka import LocalKafka
 from load.proxy.rules import Api, Code
@@ -135,6 +140,164 @@ def test_a_broker_that_refuses_connections_is_asked_in_a_tight_loop(
     update: Callable[..., Awaitable[bool]]
     asyncio.run(run())
     assert asked in expected
+
+
+def test_an_unknown_error_of_the_offsets_ends_their_refresh_in_silence(
+    proxy: Proxy, topic: str
+) -> None:
+    async def act(consumer: AIOKafkaConsumer) -> None:
+        await heartbeats_within(proxy, 1.0)
+        rule = proxy.on(Api.OFFSET_FETCH).error(Code.UNKNOWN_SERVER_ERROR).once()
+        proxy.on(Api.HEARTBEAT).error(Code.REBALANCE_IN_PROGRESS).once()
+        while not rule.times_triggered:  # noqa: ASYNC110 - it is counted in another thread
+            await asyncio.sleep(0.05)
+        refresh = consumer._coordinator._commit_refresh_task
+        await asyncio.wait([refresh], timeout=2.0)
+        assert isinstance(refresh.exception(), KafkaError)
+
+    with_member(proxy, topic, act)
+
+
+def test_a_member_that_polls_by_other_methods_is_taken_out_of_its_group(
+    proxy: Proxy, topic: str
+) -> None:
+    async def run() -> None:
+        consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=proxy.bootstrap,
+            group_id=f"group-{topic}",
+            heartbeat_interval_ms=200,
+            max_poll_interval_ms=1_000,
+            enable_auto_commit=False,
+        )
+        await consumer.start()
+        try:
+            places = frozenset(consumer.assignment())
+            async with asyncio.timeout(15.0):
+                while not proxy.calls[Api.LEAVE_GROUP]:
+                    # As the drain loop does.
+                    await consumer._fetcher.fetched_records(places, timeout=0.2, max_records=10)
+        finally:
+            await consumer.stop()
+
+    asyncio.run(run())
+
+
+def test_a_transaction_commits_although_one_of_its_batches_was_refused(
+    bench: Bench, topic: str
+) -> None:
+    place, group = TopicPartition(topic, 0), f"group-{topic}"
+
+    async def run() -> int:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bench.broker,
+            transactional_id=f"id-{topic}",
+            max_request_size=4 << 20,
+        )
+        await producer.start()
+        try:
+            await producer.begin_transaction()
+            delivery = await producer.send(topic, bytes(2 << 20), partition=0)
+            await producer.send_offsets_to_transaction({place: 777}, group)
+            await producer.commit_transaction()
+            with pytest.raises(MessageSizeTooLargeError):
+                await delivery
+        finally:
+            await producer.stop()
+        return await _committed(bench.broker, group, place)
+
+    assert asyncio.run(run()) == 777
+    assert bench.read(topic) == []
+
+
+def test_a_transaction_commits_offsets_for_a_group_that_it_is_no_member_of(
+    bench: Bench, proxy: Proxy, topic: str
+) -> None:
+    place = TopicPartition(topic, 0)
+
+    async def act(consumer: AIOKafkaConsumer) -> None:
+        assert place in consumer.assignment()
+        producer = AIOKafkaProducer(bootstrap_servers=bench.broker, transactional_id=f"id-{topic}")
+        await producer.start()
+        try:
+            async with producer.transaction():
+                # Neither member nor generation can be told: a zombie's offsets are as good.
+                await producer.send_offsets_to_transaction({place: 5}, f"group-{topic}")
+        finally:
+            await producer.stop()
+        assert await _committed(bench.broker, f"group-{topic}", place) == 5
+
+    with_member(proxy, topic, act)
+    assert list(signature(AIOKafkaProducer.send_offsets_to_transaction).parameters) == [
+        "self",
+        "offsets",
+        "group_id",
+    ]
+
+
+@pytest.mark.parametrize("api", [Api.ADD_PARTITIONS_TO_TXN, Api.ADD_OFFSETS_TO_TXN])
+def test_a_transaction_that_comes_too_soon_after_the_last_waits_for_a_fixed_time(
+    api: Api, proxy: Proxy, topic: str
+) -> None:
+    """The broker says so often, right after a commit; a transaction takes 2 ms otherwise."""
+    wait_s = {Api.ADD_PARTITIONS_TO_TXN: 0.020, Api.ADD_OFFSETS_TO_TXN: 0.100}[api]
+
+    async def run() -> float:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=proxy.bootstrap, transactional_id=f"id-{topic}"
+        )
+        await producer.start()
+        try:
+            proxy.on(api).error(Code.CONCURRENT_TRANSACTIONS).once()
+            began = asyncio.get_running_loop().time()
+            async with producer.transaction():
+                await producer.send_and_wait(topic, b"v", partition=0)
+                await producer.send_offsets_to_transaction({TopicPartition(topic, 0): 1}, topic)
+            return asyncio.get_running_loop().time() - began
+        finally:
+            await producer.stop()
+
+    assert asyncio.run(run()) >= wait_s
+
+
+def test_a_producer_whose_stop_is_given_up_leaves_tasks_and_connections(
+    proxy: Proxy, topic: str
+) -> None:
+    async def run() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=proxy.bootstrap)
+        await producer.start()
+        rule = proxy.on(Api.PRODUCE).black_hole().once()
+        delivery = await producer.send(topic, b"v", partition=0)
+        while not rule.times_triggered:  # noqa: ASYNC110 - it is counted in another thread
+            await asyncio.sleep(0.05)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await producer.stop()
+        assert proxy.connections > 0
+        left = list(_tasks_of(producer._sender, producer._message_accumulator))
+        assert left
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        delivery.cancel()
+        await producer.client.close()
+
+    asyncio.run(run())
+
+
+async def _committed(broker: str, group: str, place: TopicPartition) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    try:
+        async with asyncio.timeout(15.0):
+            while True:
+                # The group's coordinator learns of a commit a moment later.
+                offsets = await admin.list_consumer_group_offsets(group, partitions=[place])
+                if offsets[place].offset >= 0:
+                    return int(offsets[place].offset)
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
 
 
 def test_a_question_that_nobody_answers_leaves_the_connection_dead(
