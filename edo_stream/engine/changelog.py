@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from edo_stream.engine.fetched import ChangelogRecords, read_as
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import ChangelogRecord, Grown
 from edo_stream.engine.security import BrokerAccess
@@ -67,6 +68,7 @@ class BrokerChangelog:
             consumer = self._consumer()
             try:
                 await consumer.start()
+                read_as(ChangelogRecords, consumer._fetcher)
                 consumer.assign([partition])
                 consumer.seek(partition, start)
                 stalled_at = asyncio.get_running_loop().time() + _STALL_S
@@ -118,6 +120,7 @@ class BrokerFollower:
             fetch_max_wait_ms=_FOLLOW_WAIT_MS,
         )
         await client.start()
+        read_as(ChangelogRecords, client._fetcher)
         client.assign(list(starts))
         for partition, start in starts.items():
             client.seek(partition, start)
@@ -158,8 +161,4 @@ def _consumer(access: BrokerAccess, **more: int) -> AIOKafkaConsumer:
 
 
 def _part(records: Sequence[Any], end: float = inf) -> list[ChangelogRecord]:
-    return [
-        ChangelogRecord(record.offset, record.key, record.value)
-        for record in records
-        if record.offset < end and record.key is not None
-    ]
+    return [record for record in records if record.offset < end and record.key is not None]

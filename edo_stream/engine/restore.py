@@ -7,7 +7,7 @@ from contextlib import aclosing
 import msgspec
 from aiokafka import TopicPartition
 
-from edo_stream.core.state import Expand, Table
+from edo_stream.core.state import Expand, Table, as_is
 from edo_stream.engine.ports import Changelog, Disk
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,12 @@ async def restore(table: TaskTable, changelog: Changelog, now_ms: int) -> Restor
     async with aclosing(changelog.read(table.changelog, start, end)) as parts:
         async for part in parts:
             rows: dict[bytes, bytes | None] = {}
-            for record in part:
-                rows.update(table.expand(record.key, record.value))
+            expand = table.expand
+            if expand is as_is:
+                rows.update([(key, value) for _, key, value in part])
+            else:
+                for _, key, value in part:
+                    rows.update(expand(key, value))
             table.disk.write(rows, part[-1].offset, stamp_ms)
             records += len(part)
     if records:

@@ -16,13 +16,12 @@ asserted at import.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import Fetcher as AiokafkaFetcher
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     ConsumerStoppedError,
@@ -36,7 +35,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 from mode.threads import ServiceThread
 
-from edo_stream.core.record import PlainRecord
+from edo_stream.engine.fetched import PlainRecords, read_as
 from edo_stream.engine.guard import ConsumerGuard, Patience, pace_metadata
 from edo_stream.engine.ports import Handed, Standing
 
@@ -47,9 +46,6 @@ for owner, name in (
     (driver.Consumer, "_new_consumer_thread"),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
     (AiokafkaFetcher, "fetched_records"),
-    (AiokafkaFetcher, "_proc_fetch_request"),
-    (PartitionRecords, "_consumer_record"),
-    (PartitionRecords, "_unpack_records"),
     (GroupCoordinator, "_do_heartbeat"),
     (Conductor, "acks_enabled_for"),
     (ServiceThread, "on_thread_stop"),
@@ -131,7 +127,7 @@ class TaskConsumerThread(driver.AIOKafkaConsumerThread):
             return cast(bool, accepted)
 
         client._coordinator._do_heartbeat = do_heartbeat
-        _read_plainly(client._fetcher)
+        read_as(PlainRecords, client._fetcher)
         guard = ConsumerGuard(client, _patience(self.app), self._on_lost)
         self._guarding = asyncio.create_task(guard.watch(), name="consumer guard")
 
@@ -142,40 +138,6 @@ class TaskConsumerThread(driver.AIOKafkaConsumerThread):
         if self._guarding is not None:
             self._guarding.cancel()
         await super().on_thread_stop()
-
-
-class _PlainRecords(PartitionRecords):  # type: ignore[misc]
-    """What a fetch has brought of a partition, read into records of the core's own."""
-
-    def __iter__(self) -> Iterator[PlainRecord]:
-        return cast("Iterator[PlainRecord]", self._records_iterator)
-
-    def _consumer_record(self, partition: TopicPartition, record: Any) -> PlainRecord:
-        return PlainRecord(
-            partition.topic,
-            partition.partition,
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            record.headers,
-        )
-
-
-def _read_plainly(fetcher: Any) -> None:
-    """Have a fetcher read records without what only its own users need; half the time."""
-    process = fetcher._proc_fetch_request
-
-    async def process_plainly(*args: Any) -> Any:
-        needs_wakeup = await process(*args)
-        # Before anybody is woken for it. What was seen already is of the class already.
-        for result in fetcher._records.values():
-            records = getattr(result, "_partition_records", None)
-            if type(records) is PartitionRecords:
-                records.__class__ = _PlainRecords
-        return needs_wakeup
-
-    fetcher._proc_fetch_request = process_plainly
 
 
 def _patience(app: Any) -> Patience:
