@@ -7,7 +7,6 @@ with the provider's bytes as data. All leave as CloudEvents in binary mode.
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -17,7 +16,6 @@ import msgspec
 from edo_stream.core.contract import Codec, Contract, NoOrder
 from edo_stream.core.event import Event, Ignored, Violation, derive_id
 from edo_stream.core.headers import time_text
-from edo_stream.core.pointer import MISSING
 from edo_stream.core.record import StoredRecord
 from edo_stream.gateway.declaration import Source
 from edo_stream.gateway.expression import Evaluate, Facts, compile_expression
@@ -154,8 +152,7 @@ def _mapped(name: str, source: Source, body: str, stamp: Stamp) -> ReadRecords:
             value, content_type, document = read_body(request)
         except RefusedError as refused:
             return Unread(MALFORMED, refused.detail)
-        digest = lru_cache(1)(lambda: sha256(request.body).hexdigest())
-        facts = Facts(request, name, accepted.event_id, digest, document)
+        facts = Facts(request, name, accepted.event_id, document)
         try:
             headers, key, identity = mapping.attributes(facts)
         except RefusedError as refused:
@@ -254,8 +251,8 @@ def _time(text: str | None) -> bytes | None:
     return text.encode()
 
 
-ReadBody = Callable[[Request], tuple[bytes, bytes, Callable[[], Any]]]
-"""Data of the event, its content type, and what expressions read."""
+ReadBody = Callable[[Request], tuple[bytes, bytes, bytes]]
+"""Data of the event, its content type, and the JSON that expressions read."""
 
 
 def _body_reader(body: str, form_field: str | None) -> ReadBody:
@@ -266,27 +263,16 @@ def _body_reader(body: str, form_field: str | None) -> ReadBody:
     return _raw_body
 
 
-def _json_body(request: Request) -> tuple[bytes, bytes, Callable[[], Any]]:
+def _json_body(request: Request) -> tuple[bytes, bytes, bytes]:
     body = request.body
     check(body)
     content_type = request.headers.first(b"content-type") or b""
     # SNS calls its JSON text/plain.
     is_json = b"json" in content_type.lower()
-    return body, content_type if is_json else _JSON.encode(), _parsed(body)
+    return body, content_type if is_json else _JSON.encode(), body
 
 
-def _parsed(body: bytes) -> Callable[[], Any]:
-    @lru_cache(1)
-    def document() -> Any:
-        try:
-            return msgspec.json.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return MISSING
-
-    return document
-
-
-def _form_body(request: Request, field: str | None) -> tuple[bytes, bytes, Callable[[], Any]]:
+def _form_body(request: Request, field: str | None) -> tuple[bytes, bytes, bytes]:
     """A form as a JSON object: a name's text, or all of them if it is there more than once."""
     try:
         pairs = parse_qsl(
@@ -304,7 +290,7 @@ def _form_body(request: Request, field: str | None) -> tuple[bytes, bytes, Calla
             raise RefusedError(MALFORMED, f"the form has {len(values)} fields {field}")
         body = values[0].encode()
         check(body)
-        return body, _JSON.encode(), _parsed(body)
+        return body, _JSON.encode(), body
     found: dict[str, Any] = {}
     for name, value in pairs:
         known = found.get(name)
@@ -312,12 +298,13 @@ def _form_body(request: Request, field: str | None) -> tuple[bytes, bytes, Calla
             found[name] = value
         else:
             found[name] = [*known, value] if isinstance(known, list) else [known, value]
-    return msgspec.json.encode(found), _JSON.encode(), lambda: found
+    data = msgspec.json.encode(found)
+    return data, _JSON.encode(), data
 
 
-def _raw_body(request: Request) -> tuple[bytes, bytes, Callable[[], Any]]:
+def _raw_body(request: Request) -> tuple[bytes, bytes, bytes]:
     content_type = request.headers.first(b"content-type") or b"application/octet-stream"
-    return request.body, content_type, _parsed(request.body)
+    return request.body, content_type, request.body
 
 
 # -- events that the body carries
@@ -430,10 +417,7 @@ def _key_reader(name: str, own: Evaluate | None) -> Callable[[Event, Request], b
 
     def read(event: Event, request: Request) -> bytes | None:
         if own is not None:
-            facts = Facts(
-                request, name, event.id, lambda: sha256(event.data or b"").hexdigest(),
-                _parsed(event.data or b""),
-            )  # fmt: skip
+            facts = Facts(request, name, event.id, event.data or b"")
             found = own(facts)
             return None if found is None else found.encode()
         for extension, value in event.extensions:

@@ -8,6 +8,7 @@ value: ``{/pointer}``, ``{header:NAME}``, ``{query:NAME}``, ``{id}`` (the provid
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,8 @@ import msgspec
 from edo_stream.core.pointer import MISSING, parse_pointer, resolve
 from edo_stream.webhooks.request import Request
 
+#: Not looked at yet.
+_UNREAD: Final = object()
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 
 
@@ -22,15 +25,30 @@ class ExpressionError(ValueError):
     """A text is not an expression; says what to write."""
 
 
-class Facts(msgspec.Struct):
-    """What an expression may speak of."""
+class Facts:
+    """What an expression may speak of; the body is parsed when one does."""
 
-    request: Request
-    name: str
-    event_id: str | None
-    digest: Callable[[], str]
-    document: Callable[[], Any]
-    """Parsed body; :data:`MISSING` where it is no JSON."""
+    __slots__ = ("_body", "_document", "event_id", "name", "request")
+
+    def __init__(self, request: Request, name: str, event_id: str | None, body: bytes) -> None:
+        self.request = request
+        self.name = name
+        self.event_id = event_id
+        self._body = body
+        self._document: Any = _UNREAD
+
+    def document(self) -> Any:
+        """Parsed body; :data:`MISSING` where it is no JSON."""
+        if self._document is _UNREAD:
+            try:
+                self._document = msgspec.json.decode(self._body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._document = MISSING
+        return self._document
+
+    def digest(self) -> str:
+        """Digest of the body as it came."""
+        return sha256(self.request.body).hexdigest()
 
 
 Evaluate = Callable[[Facts], str | None]
@@ -124,6 +142,3 @@ def _query(name: str) -> Evaluate:
         return value.decode("utf-8", "replace") if value else None
 
     return evaluate
-
-
-__all__ = ["MISSING", "Evaluate", "ExpressionError", "Facts", "compile_expression"]
