@@ -6,6 +6,7 @@
 | ``examples/v1.small.json``, ``examples/1.small.json`` | data, or an event, of version 1 |
 | ``examples/small.json`` | the same, of the newest version |
 | ``examples/invalid/v1.no-total.json`` | what version 1 must refuse |
+| ``v1-to-v2.yaml`` | how data of one version becomes data of the next |
 """
 
 import re
@@ -53,6 +54,8 @@ class Folder:
     """By name."""
     misnamed: list[str] = field(default_factory=list)
     """What looks like a schema or an example, and is not called like one."""
+    others: list[str] = field(default_factory=list)
+    """All else."""
 
 
 def folder_of(files: Mapping[str, bytes]) -> Folder:
@@ -71,5 +74,7 @@ def folder_of(files: Mapping[str, bytes]) -> Folder:
             )
         elif _LIKE_A_SCHEMA.fullmatch(name) or name.startswith("examples/"):
             folder.misnamed.append(name)
+        else:
+            folder.others.append(name)
     folder.schemas.sort(key=lambda schema: schema.version)
     return folder

@@ -13,29 +13,48 @@ Place = tuple[str | int, ...]
 """Keys and indexes that lead to a value."""
 
 _SCALARS: Final = (
-    ("tag:yaml.org,2002:null", re.compile(r"(?:~|null|)"), "~n"),
-    ("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)"), "tf"),
-    ("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]{1,18}"), "-+0123456789"),
-    ("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+\.[0-9]+"), "-+0123456789"),
+    ("tag:yaml.org,2002:null", re.compile(r"~|null|")),
+    ("tag:yaml.org,2002:bool", re.compile(r"true|false")),
+    ("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]{1,18}")),
+    ("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+\.[0-9]+")),
 )
+#: What one of these begins with; all else is a text.
+_FIRST: Final = frozenset(["", *"~ntf-+0123456789"])
+_LIST: Final = "tag:yaml.org,2002:seq"
+_MAPPING: Final = "tag:yaml.org,2002:map"
 _TEXT: Final = "tag:yaml.org,2002:str"
 
 
-class _PythonLoader(yaml.SafeLoader):
-    """Without YAML 1.1's surprises: ``off`` and times are texts, ``1:30`` is not a number."""
+class _CoreTypes:
+    """Without YAML 1.1's surprises: ``off`` and times are texts, ``1:30`` is not a number.
 
-    yaml_implicit_resolvers: Any = {}  # noqa: RUF012 - PyYAML's own way of saying it
+    It takes the place of PyYAML's resolver, whose rules by path are not needed here.
+    """
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """Tag of a node that has none of its own."""
+        if kind is yaml.ScalarNode:
+            if implicit[0] and value[:1] in _FIRST:
+                for tag, pattern in _SCALARS:
+                    if pattern.fullmatch(value):
+                        return tag
+            return _TEXT
+        return _LIST if kind is yaml.SequenceNode else _MAPPING
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        """No rules by path."""
+
+    def ascend_resolver(self) -> None:
+        """No rules by path."""
 
 
-class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _PythonLoader(_CoreTypes, yaml.SafeLoader):
+    pass
+
+
+class _FastLoader(_CoreTypes, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The same by libyaml, ten times as fast."""
 
-    yaml_implicit_resolvers: Any = _PythonLoader.yaml_implicit_resolvers
-
-
-for _tag, _pattern, _first in _SCALARS:
-    _PythonLoader.add_implicit_resolver(_tag, re.compile(f"^{_pattern.pattern}$"), [*_first])
-_PythonLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
 
 #: Every level of nesting needs one of these. libyaml's composer is recursive and ends the process
 #: when the stack does, some ten thousand levels down; the loader in Python raises.

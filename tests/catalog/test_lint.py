@@ -290,3 +290,27 @@ def test_tree_leaves_hidden_files_out(shelf: Shelf) -> None:
     (folder / ".DS_Store").write_text("x")
 
     assert ["contract.yaml"] == list(read_tree(shelf.root).files["shop.order.placed"])
+
+
+def test_step_of_a_cast_that_is_none_is_a_finding(shelf: Shelf) -> None:
+    versions = {1: {"note": "First."}, 2: {"note": "Second.", "upcast": [{"turn": "/a"}]}}
+    declared = {"format": "json", "compatibility": "NONE", "versions": versions}
+    shelf.add(
+        CLEAN | {"schema": declared},
+        v1_schema_json=ORDER_V1,
+        v2_schema_json=with_currency(required=False),
+        examples__v1_a_json=order(),
+        examples__v2_a_json=order(currency="EUR"),
+    )
+
+    assert "turn" in only(shelf)[2]
+
+
+def test_registry_of_many_topics_is_reviewed_by_two_processes_alike(shelf: Shelf) -> None:
+    for number in range(210):
+        shelf.add(CLEAN | {"name": f"shop.order{number}.placed", "emit": {"topic": "shop.a.b"}})
+    wrong = [shelf.root / f"shop.order{number}.placed" / "contract.yaml" for number in (0, 209)]
+    for file in wrong:
+        file.write_text(file.read_text() + "related: [shop.no.one]\n")
+
+    assert [8, 8] == [line for _, line, _ in shelf.findings()]

@@ -11,7 +11,7 @@ from edo_stream.registry.document import Place
 HONOURED: Final[dict[str, frozenset[str]]] = {
     "produce": frozenset({"at-least-once", "effectively-once"}),
     "process": frozenset({"effectively-once"}),
-    "act": frozenset(),
+    "act": frozenset({"at-least-once", "at-most-once"}),
 }
 #: Of one partition, with room to spare: a task does several times as many (docs/benchmarks.md).
 PARTITION_EVENTS_PER_S: Final = 10_000

@@ -1,5 +1,6 @@
 """Schema versions: the files beside the contract, what is declared of them, who reads which."""
 
+import re
 from typing import Final
 
 from edo_stream.catalog.case import Case, Version, line_of
@@ -7,7 +8,10 @@ from edo_stream.catalog.comparison import breaks_between
 from edo_stream.catalog.folder import SCHEMA_SUFFIXES
 from edo_stream.catalog.judges import NotJsonError
 from edo_stream.registry.declaration import Schema
+from edo_stream.registry.enforced import rules_of
+from edo_stream.registry.finding import RegistryError
 
+_CAST: Final = re.compile(r"v[0-9]+-to-v[0-9]+\.ya?ml")
 _OTHER: Final = {"json": "avro", "avro": "json"}
 
 
@@ -95,6 +99,27 @@ def _find_breaks(case: Case, declared: Schema, before: list[Version], new: Versi
                 f"{found.message} [{found.rule}]",
                 line,
             )
+
+
+def find_bad_casts(case: Case) -> None:
+    """What makes data of one version into another can be compiled, and leads where it must."""
+    declared = case.declaration.schema_
+    if declared is None:
+        return
+    has_steps = any(one.upcast or one.downcast for one in declared.versions.values())
+    has_files = any(_CAST.fullmatch(name) for name in case.folder.others)
+    emit = case.declaration.emit
+    is_pinned = emit is not None and emit.version is not None
+    if not (has_steps or has_files or is_pinned):
+        return
+    if any(version.error is not None for version in case.versions.values()):
+        return
+    if set(case.versions) < set(declared.versions):
+        return
+    try:
+        rules_of(case.declaration, case.entry.file)
+    except RegistryError as error:
+        case.findings += error.findings
 
 
 def find_unknown_versions(case: Case) -> None:
