@@ -28,7 +28,7 @@ from edo_stream.sources.attributes import has_forbidden_characters, time_ms
 from edo_stream.sources.cloudevents import CORE_HEADERS
 from edo_stream.sources.json_data import parse
 from edo_stream.sources.order import key_reader, needs_position
-from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
+from edo_stream.sources.refused import INVALID, UNDECODABLE, MappingError, RefusedError
 
 TYPE: Final = "object.created"
 _CONTENT_TYPE: Final = "application/json"
@@ -84,7 +84,13 @@ Raises:
 def reader(
     contract: Contract, find: Find
 ) -> Callable[[Record], Sequence[Event] | Violation | Ignored]:
-    """Compile what reads all events of a message; it never raises."""
+    """Compile what reads all events of a message; it never raises.
+
+    Raises:
+        MappingError: the contract has a mapping, and there is nothing to map.
+    """
+    if contract.mapping:
+        raise MappingError(f"mapping means nothing with codec {contract.codec.value}: remove it")
     read_key = None if contract.order_key is None else key_reader(contract)
     is_position_needed = needs_position(contract)
 

@@ -6,22 +6,29 @@ import time
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from click.testing import Result
+from typer.testing import CliRunner
 
+from edo_stream.cli.main import app
 from tests.broker.bench import Bench
+
+
+def run(bench: Bench, *arguments: str, **environment: str) -> Result:
+    """`edo doctor` in this process, which is quicker than another."""
+    return CliRunner().invoke(app, ["doctor", *arguments], env={**bench.environment, **environment})
 
 
 def checks(bench: Bench, **environment: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     """Exit code, and what was found other than right, by area."""
-    told = bench.edo("doctor", "--json", **environment)
-    assert "" == told.stderr
+    told = run(bench, "--json", **environment)
     report = json.loads(told.stdout)
-    assert (told.returncode == 0) == report["ok"]
+    assert (told.exit_code == 0) == report["ok"]
     areas: dict[str, list[dict[str, Any]]] = {}
     for check in report["checks"]:
         if check["verdict"] != "ok":
             assert check["advice"], check
             areas.setdefault(check["area"], []).append(check)
-    return told.returncode, areas
+    return told.exit_code, areas
 
 
 async def send_from_the_future(broker: str, topic: str) -> None:
@@ -53,7 +60,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(bench: Bench) -> None:
     assert 1 == status
     assert [f"records from the future in {topic}"] == [one["found"] for one in found["clocks"]]
     assert any("has 2 partitions" in one["found"] for one in found["topics"])
-    told = bench.edo("doctor").stdout
+    told = run(bench).stdout
     assert "records from the future" in told
 
 

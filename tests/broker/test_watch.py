@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from edo_stream.cli.main import app
 from tests.broker.bench import Bench
 
 
@@ -16,8 +19,10 @@ def test_files_that_land_become_events_once(bench: Bench, tmp_path: Path) -> Non
     (folder / "c.csv.part").write_text("not yet")
 
     def watch() -> list[str]:
-        told = bench.edo("watch", str(folder), "--topic", topic, "--settle", "100ms", "--once")
-        assert (0, "") == (told.returncode, told.stderr)
+        arguments = ["watch", str(folder), "--topic", topic, "--settle", "100ms", "--once"]
+        environment = {**bench.environment, "EDO_DATA": str(tmp_path / "data")}
+        told = CliRunner().invoke(app, arguments, env=environment)
+        assert 0 == told.exit_code, told.output
         return sorted(told.stdout.splitlines())
 
     assert ["a b.csv", "below/ü.csv"] == watch()

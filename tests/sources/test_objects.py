@@ -11,12 +11,13 @@ from edo_stream.core.contract import Codec, Contract, MonotonicOrder
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.record import Headers, StoredRecord
 from edo_stream.sources.kinds import KINDS, reader
+from edo_stream.sources.refused import MappingError
 
 Read = Sequence[Event] | Violation | Ignored
 
 
-def read(kind: str, value: Any, headers: Headers = ()) -> Read:
-    contract = Contract(
+def contract_of(kind: str, mapping: dict[str, Any] | None = None) -> Contract:
+    return Contract(
         topic="files.invoice.arrived",
         owner="team-files",
         group="files",
@@ -26,10 +27,14 @@ def read(kind: str, value: Any, headers: Headers = ()) -> Read:
         emit_partitions=4,
         dead_letters="edo.dead-letters.files.invoice.arrived",
         ordering=MonotonicOrder(),
+        mapping=mapping or {},
     )
+
+
+def read(kind: str, value: Any, headers: Headers = ()) -> Read:
     data = value if isinstance(value, bytes | None) else json.dumps(value).encode()
     record = StoredRecord("files.invoice.arrived", 0, 7, 0, None, data, tuple(headers))
-    return reader(KINDS[kind], contract)(record)
+    return reader(KINDS[kind], contract_of(kind))(record)
 
 
 def one(kind: str, value: Any, headers: Headers = ()) -> Event:
@@ -579,3 +584,9 @@ def test_what_is_no_envelope_says_why(change: dict[str, Any], said: str) -> None
     found = read("eventbridge", envelope(source="my.app") | change)
     assert isinstance(found, Violation)
     assert said in found.detail
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs", "azure-blob", "eventbridge"])
+def test_there_is_nothing_to_map(kind: str) -> None:
+    with pytest.raises(MappingError, match="remove it"):
+        KINDS[kind].decoder(contract_of(kind, {"id": "/x"}))

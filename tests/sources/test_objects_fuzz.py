@@ -63,7 +63,8 @@ def changed(draw: st.DrawFn) -> bytes:
         for part in path[:-1]:
             inner = inner[part]
         if draw(st.booleans()):
-            inner[path[-1]] = draw(ODD)
+            # A copy: it may be changed in turn.
+            inner[path[-1]] = copy.deepcopy(draw(ODD))
         else:
             del inner[path[-1]]
     whole = json.dumps(sample).encode()
