@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edo_stream.core.assembly import ASSEMBLY, AssemblyRow, decode_assembly
 from edo_stream.core.held import HELD, parse_held
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import SequenceRow, decode_sequence
@@ -38,24 +39,28 @@ class HeldRows:
     """The rows of one changelog partition that tell what is held; takes records in log order."""
 
     def __init__(self) -> None:
-        self._sequences: dict[bytes, SequenceRow] = {}
+        self._waiting: dict[bytes, SequenceRow | AssemblyRow] = {}
         self._numbers: dict[bytes, dict[int, int]] = {}
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """Take a record; ``None`` deletes its row, which may never have been seen."""
         match key[:1]:
             case kind if kind == SEQUENCE:
-                row = None if value is None else decode_sequence(value)
-                if row is None or not row.held:
-                    self._sequences.pop(key[1:], None)
-                else:
-                    self._sequences[key[1:]] = row
+                self._wait(key[1:], None if value is None else decode_sequence(value))
+            case kind if kind == ASSEMBLY:
+                self._wait(key[1:], None if value is None else decode_assembly(value))
             case kind if kind == HELD:
                 name, number, held_at_ms = parse_held(key, value)
                 if held_at_ms is None:
                     self._forget(name, number)
                 else:
                     self._numbers.setdefault(name, {})[number] = held_at_ms
+
+    def _wait(self, name: bytes, row: SequenceRow | AssemblyRow | None) -> None:
+        if row is None or not row.held:
+            self._waiting.pop(name, None)
+        else:
+            self._waiting[name] = row
 
     def _forget(self, name: bytes, number: int) -> None:
         numbers = self._numbers.get(name, {})
@@ -66,7 +71,7 @@ class HeldRows:
     def keys(self, group: str, partition: int) -> list[HeldKey]:
         """Keys that wait, as of the last record taken."""
         found = []
-        for name, row in self._sequences.items():
+        for name, row in self._waiting.items():
             numbers = self._numbers.get(name)
             if numbers is None:
                 # Compaction took the rows while they were read: the key has moved on since.
@@ -78,7 +83,7 @@ class HeldRows:
                     partition=partition,
                     key=key,
                     group=group,
-                    next=row.next,
+                    next=_next(row, numbers),
                     held=len(numbers),
                     lowest=min(numbers),
                     highest=max(numbers),
@@ -87,6 +92,13 @@ class HeldRows:
                 )
             )
         return found
+
+
+def _next(row: SequenceRow | AssemblyRow, numbers: Mapping[int, int]) -> int:
+    """The number that is waited for; of a transaction its end, and then the first missing."""
+    if isinstance(row, SequenceRow):
+        return row.next
+    return next(number for number in range(len(numbers) + 1) if number not in numbers)
 
 
 async def read_held(changelogs: Mapping[str, str], broker: Mapping[str, Any]) -> list[HeldKey]:

@@ -1,8 +1,9 @@
 """What is held, read from the rows of a state's changelog."""
 
-from edo_stream.core.contract import OnTimeout, SequenceOrder
+from edo_stream.core.assembly import EVENTS
+from edo_stream.core.contract import OnTimeout, SequenceOrder, TransactionOrder
 from edo_stream.observe.held import HeldKey, HeldRows
-from tests.core.bench import NOW_MS, TOPIC, Bench, contract, numbered
+from tests.core.bench import NOW_MS, TOPIC, Bench, contract, numbered, record
 
 WAIT_MS = 1_000
 
@@ -60,6 +61,17 @@ def test_what_was_released_is_not_shown() -> None:
     task.feed(numbered(3, 2))
     assert [(found.next, found.lowest, found.held) for found in held(task)] == [(4, 5, 1)]
     task.feed(numbered(4, 4))
+    assert held(task) == []
+
+
+def test_a_transaction_that_waits_is_shown_with_what_is_missing_of_it() -> None:
+    task = Bench([contract(TransactionOrder(timeout_ms=WAIT_MS))])
+    task.feed(numbered(0, 2))
+    assert [(one.next, one.held, one.due_ms) for one in held(task)] == [(0, 1, NOW_MS + WAIT_MS)]
+
+    task.feed(record(1, n=0, headers=[(EVENTS, b"2")]))
+    assert [(one.next, one.held) for one in held(task)] == [(1, 2)]
+    task.feed(numbered(2, 1))
     assert held(task) == []
 
 
