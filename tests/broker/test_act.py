@@ -193,3 +193,42 @@ def test_an_operator_sees_what_is_blocked_and_lets_it_go_on(bench: Bench, tmp_pa
     (letter,) = bench.read(f"edo.dead-letters.{shop.flow}")
     assert dict(letter.headers)["edo-detail"] == b"no such address"
     assert json.loads(bench.edo("key", "list", "--json").stdout) == []
+
+
+def test_dead_letters_are_listed_by_owner_sent_again_and_acknowledged(
+    bench: Bench, tmp_path: Path
+) -> None:
+    shop = Shop(bench, tmp_path)
+    (tmp_path / "shipping_handler.py").write_text(BROKEN)
+    mended = tmp_path / "mended"
+    bench.worker(**shop.environment, MENDED=str(mended)).start()
+    bench.send(shop.topic, [order(0, "s"), Sent(b"s", b"{", partition=0)])
+
+    def letters(*arguments: str) -> list[dict[str, Any]]:
+        told = bench.edo("dlq", "list", "--json", *arguments)
+        assert told.returncode == 0, told.stderr
+        return json.loads(told.stdout)
+
+    found = wait_for(lambda: len(letters()) == 2 and letters(), "two dead letters")
+    (command,) = [one for one in found if one["flow"] == shop.flow]
+    (event,) = [one for one in found if one["flow"] is None]
+    assert (command["class"], command["reason"]) == ("poison", "permanent")
+    assert (event["class"], event["origin"]) == ("poison", f"{shop.topic}/0/1")
+    assert [command] == letters("--flow", shop.flow, "--class", "poison", "--key", "s")
+    told = bench.edo("dlq", "owners", "--json")
+    (waiting,) = json.loads(told.stdout)
+    assert (told.returncode, waiting["owner"], waiting["letters"]) == (0, "team-tests", 2)
+    shown = json.loads(bench.edo("dlq", "show", command["id"], "--json").stdout)
+    assert json.loads(shown["value"])["n"] == 0
+    assert bench.edo("dlq", "ack").returncode == 2
+    assert bench.edo("dlq", "ack", "nothing").returncode == 1
+    mended.write_text("")
+
+    assert bench.edo("dlq", "redrive", command["id"], "--by", "me").returncode == 0
+    assert bench.edo("dlq", "ack", event["id"], "--by", "me", "--note", "seen").returncode == 0
+
+    (outcome,) = shop.outcomes(1)
+    assert json.loads(outcome.value) == {"shipped": 0}
+    assert letters() == []
+    acks = {one["id"]: one["ack"]["action"] for one in letters("--all")}
+    assert acks == {command["id"]: "redriven", event["id"]: "acknowledged"}
