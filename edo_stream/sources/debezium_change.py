@@ -27,6 +27,7 @@ from edo_stream.sources.refused import INVALID, RefusedError
 
 _POSTGRESQL_ID: Final = re.compile(r"([0-9]+):[0-9]+")
 _CONTENT_TYPE: Final = "application/json"
+_MS_MAX: Final = 2**53
 #: A longer key enters the id as its digest: ids travel in headers and in state.
 _KEY_CHARACTERS_MAX: Final = 200
 
@@ -162,8 +163,10 @@ def table_of(source: dict[str, Any]) -> str:
 
 
 def milliseconds(value: object) -> int | None:
-    """Epoch ms, where the value is a number of them."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Epoch ms, where the value is a number of them; of 53 bits, as far as times go in JSON."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MS_MAX:
+        return value
+    return None
 
 
 def place_text(connector: str, source: dict[str, Any]) -> str:

@@ -83,6 +83,6 @@ def _text(change: dict[str, Any], name: str) -> str:
 
 def _number(change: dict[str, Any], name: str) -> int:
     value = change.get(name, 0)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40:
         return value
     raise RefusedError(INVALID, f"{name} is not a whole number")

@@ -225,3 +225,8 @@ def test_unknown_connector_is_read_without_a_position_where_none_is_needed() -> 
 
 def test_key_may_be_in_the_envelope() -> None:
     assert event(record(envelope()), replace(CONTRACT, order_key="/after/id")).key == b"1004"
+
+
+@pytest.mark.parametrize("time", [2**53 + 1, -(10**40), 1.5, True, "1700000000000", None])
+def test_time_that_is_none_is_left_out_and_the_change_goes_on(time: Any) -> None:
+    assert event(record(envelope(source={"ts_ms": time}))).time_ms is None

@@ -74,6 +74,7 @@ def test_what_frames_a_bootstrap_is_ignored(kind: str) -> None:
         UPDATE | {"position": "master"},
         UPDATE | {"position": 5},
         UPDATE | {"ts": "now"},
+        UPDATE | {"ts": 10**30},
         UPDATE | {"xoffset": 1.5},
     ],
 )
