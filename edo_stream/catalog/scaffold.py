@@ -13,6 +13,9 @@ from edo_stream.catalog.tense import is_past
 #: Fewer would have to grow soon, and growing moves keys.
 _PARTITIONS_MIN: Final = 4
 _PROJECT_TOPIC: Final = "shop.order.placed"
+_PROJECT_FLOW: Final = "confirm-order"
+PROJECT_RESULT: Final = "shop.order.confirmed"
+"""Where the flow of a new project writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +176,16 @@ def _event(plan: TopicPlan, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def project_files(name: str) -> dict[str, str]:
-    """Files of a new project by their paths: a topic, a settings file, how to run it."""
+    """Files of a new project by their paths: a topic, a flow, settings, and how to run it."""
     schema = "../../contract.schema.json"
     topic = TopicPlan(_PROJECT_TOPIC, "team-orders", schema_of_contracts=schema)
     return {
         "README.md": _README.format(name=name, topic=_PROJECT_TOPIC),
         "edo.env": _SETTINGS.format(service=service_name(name)),
         ".gitignore": "data/\nbuild/\n.venv/\n__pycache__/\n",
+        f"flows/{_PROJECT_FLOW}.yaml": _FLOW.format(
+            flow=_PROJECT_FLOW, topic=_PROJECT_TOPIC, result=PROJECT_RESULT
+        ),
         "contract.schema.json": json.dumps(contract_schema(), indent=2) + "\n",
         **{f"topics/{_PROJECT_TOPIC}/{path}": text for path, text in topic_files(topic).items()},
     }
@@ -206,12 +212,29 @@ EDO_DATA=data
 EDO_REPLICATION=1
 """
 
+_FLOW: Final = """\
+# What follows from an event; no code is needed for this one.
+name: {flow}
+owner: team-orders
+description: Confirms each order that was placed.
+on: {topic}
+key: /order/id                   # commands of one order run one after the other
+action:
+  kind: record                   # http, program, sql, python … see docs/flows.md of edo_stream
+  topic: {result}
+  partitions: 4
+  value: '{{"order": {{"id": "{{{{ data.order.id }}}}"}}}}'
+  idempotency_key: command
+  replay: safe
+"""
+
 _README: Final = """\
 # {name}
 
-Topics of facts, declared under `topics/`, read by workers of edo_stream: events are validated,
-told from duplicates, put in order by key, and come out once on the topic that `emit` names. No
-code is needed for that.
+Topics of facts are declared under `topics/`, what follows from them under `flows/`. Workers of
+edo_stream validate events, tell duplicates, put them in order by key, and write each once to the
+topic that `emit` names; for each, the flow `confirm-order` writes an event to
+`shop.order.confirmed`. No code is needed for that.
 
 ```console
 $ set -a; . ./edo.env; set +a      # where the broker is, and who we are
@@ -230,6 +253,8 @@ $ edo events publish {topic} topics/{topic}/examples/v1.first.json
 $ edo lag                          # how far the workers are behind
 $ edo audit                        # every record has exactly one fate
 ```
+
+Readers of the results use `isolation.level=read_committed`.
 
 A new topic: `edo contracts new shop.payment.received`. A change of a schema is a new file,
 `v2.schema.json`; `edo contracts diff --against main` says what it breaks, and for whom.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from edo_stream.catalog.scaffold import PROJECT_RESULT
 from edo_stream.cli.main import app
 from tests.broker.bench import Bench, Sent, event, wait_for
 
@@ -132,10 +133,10 @@ def test_new_project_runs_as_it_is(bench: Bench, tmp_path: Path) -> None:
     worker = bench.worker()
     worker.start()
     example = project / "topics" / topic / "examples" / "v1.first.json"
-    headers = [("content-type", b"application/cloudevents+json")]
-    bench.send(topic, [Sent(b"order-1017", example.read_bytes(), headers)])
+    assert 0 == bench.edo("events", "publish", topic, str(example)).returncode
 
-    def emitted() -> bool:
-        return bool(bench.read(f"{topic}.accepted"))
-
-    wait_for(emitted, "the event comes out")
+    accepted = wait_for(lambda: bench.read(f"{topic}.accepted"), "the event comes out")
+    confirmed = wait_for(lambda: bench.read(PROJECT_RESULT), "the flow has run")
+    assert [{"id": "order-1017"}] == [json.loads(one.value)["order"] for one in accepted]
+    assert [{"order": {"id": "order-1017"}}] == [json.loads(one.value) for one in confirmed]
+    assert 0 == bench.edo("contracts", "test").returncode

@@ -135,7 +135,7 @@ def test_payload_of_the_asyncapi_document_judges_as_the_schema_does(export: Expo
     validator = jsonschema_rs.validator_for(schema)
 
     assert validator.is_valid(order(currency="EUR"))
-    assert not validator.is_valid(order(currency="XXX"))
+    assert not validator.is_valid(order(currency="GBP"))
 
 
 def test_one_version_is_exported_as_the_schema_itself(export: Export) -> None:

@@ -71,14 +71,14 @@ def _objective(values: Any) -> str:
 
 def _rate(values: Any) -> str:
     rate = values.get("rate") or {}
-    return ", ".join(f"{name} {value:,g}" for name, value in rate.items() if value is not None)
+    return ", ".join(f"{name} {value:,g}" for name, value in rate.items())
 
 
 def _deprecation(value: Any) -> str:
     if not value:
         return ""
-    until = f", out of use from {value['sunset']}" if value["sunset"] else ""
-    instead = f", use {value['replacement']}" if value["replacement"] else ""
+    until = f", out of use from {value['sunset']}" if "sunset" in value else ""
+    instead = f", use {value['replacement']}" if "replacement" in value else ""
     return f"since {value['since']}{until}{instead}"
 
 
@@ -99,7 +99,7 @@ def _versions(one: Shelved) -> list[str]:
 
 
 def _dumped(value: Any) -> Any:
-    return None if value is None else value.model_dump(mode="json")
+    return None if value is None else value.model_dump(mode="json", exclude_none=True)
 
 
 def _fields(one: Shelved) -> list[str]:
