@@ -90,7 +90,10 @@ class _Source:
         """Whether a body of this type is wanted."""
         known = self._media.get(content_type)
         if known is None:
-            known = any(_is_media(content_type, wanted) for wanted in self._content_types)
+            # Whoever reads the event could not read a type that is not ASCII.
+            known = content_type.isascii() and any(
+                _is_media(content_type, wanted) for wanted in self._content_types
+            )
             if len(self._media) < 256:
                 self._media[content_type] = known
         return known

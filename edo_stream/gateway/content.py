@@ -391,7 +391,9 @@ def _binary(request: Request) -> tuple[Header, ...]:
     headers: list[Header] = []
     for name, value in request.headers.items():
         if name.startswith(b"ce-"):
-            request.headers.get(name)
+            if request.headers.is_repeated(name):
+                shown = name.decode("latin-1")[:40]
+                raise RefusedError(MALFORMED, f"header {shown} is there more than once")
             headers.append((f"ce_{name[3:].decode('latin-1')}", _unescaped(name, value)))
         elif name == b"content-type":
             headers.append(("content-type", value))

@@ -25,6 +25,7 @@ _LINGER_S: Final = 2.0
 _WRITE_S: Final = 15.0
 _SWEEP_S: Final = 1.0
 _FAR: Final = float("inf")
+_CLOSING: Final = b"\r\nConnection: close\r\n\r\n"
 _UPGRADE: Final = (b"connection", b"upgrade", b"http2-settings")
 
 REASONS: Final = {
@@ -343,6 +344,8 @@ class Connection(asyncio.Protocol):
                 break
             queue.popleft()
             if head.is_last or self._server.is_closing:
+                if b"\r\nConnection: close\r\n" not in answer:
+                    ready[-1] = answer.replace(b"\r\n\r\n", _CLOSING, 1)
                 self._transport.write(b"".join(ready))
                 self._close()
                 return

@@ -165,14 +165,13 @@ class Writer:
             raise ConnectionError(error.args[0].str()) from error
         return [topic for topic in wanted if topic not in found.topics]
 
-    async def close(self, patience_s: float) -> int:
-        """Wait for what is under way; how many records are left unwritten."""
+    async def close(self, patience_s: float) -> None:
+        """Wait for what is under way, for a while."""
         deadline_s = self._loop.time() + patience_s
         while self.under_way and self._loop.time() < deadline_s:
             self._producer.poll(0)
             await asyncio.sleep(_FLUSH_S)
         self._timer.cancel()
-        return self.under_way
 
     def _poll(self) -> None:
         self._producer.poll(0)

@@ -32,6 +32,7 @@ Fetch = Callable[[str], str]
 _FIRST_MS: Final = 100_000_000_000
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _FETCHES_MAX: Final = 2
+_BESIDE: Final = frozenset(Options.__struct_fields__) - {"query"}
 
 
 class LineError(ValueError):
@@ -83,9 +84,11 @@ def shown(verdict: Verdict) -> dict[str, Any]:
     return told
 
 
-def judge_fetching(ask: Callable[[Mapping[str, str]], Answer], fetch: Fetch) -> Verdict:
+def judge_fetching(
+    ask: Callable[[Mapping[str, str]], Answer], fetch: Fetch, known: Mapping[str, str]
+) -> Verdict:
     """Ask, and ask again with each document that the answer names."""
-    fetched: dict[str, str] = {}
+    fetched = dict(known)
     for _ in range(_FETCHES_MAX):
         found = ask(fetched)
         if isinstance(found, (Accepted, Rejected)):
@@ -102,8 +105,7 @@ def judge_fetching(ask: Callable[[Mapping[str, str]], Answer], fetch: Fetch) -> 
 def _judge(
     asked: dict[str, Any], scheme: str, options: Options, now_ms: int, fetch: Fetch
 ) -> Verdict:
-    if "options" in asked:
-        options = _options(asked["options"], options)
+    options = _options(asked, options)
     check = verifier(asked.get("scheme", scheme), options)
     secrets = _secrets(asked.get("secrets", asked.get("secret", [])))
     headers, body = Headers(_headers(asked.get("headers"))), _body(asked)
@@ -113,12 +115,25 @@ def _judge(
     def ask(fetched: Mapping[str, str]) -> Answer:
         return verify(check, secrets, Request(headers, body, query, fetched), at_ms)
 
-    return judge_fetching(ask, fetch)
+    return judge_fetching(ask, fetch, _documents(asked))
 
 
-def _options(given: object, options: Options) -> Options:
+def _documents(asked: dict[str, Any]) -> dict[str, str]:
+    """Certificates and key sets by address, so that none is fetched."""
+    given = asked.get("documents", {})
+    if isinstance(given, dict) and all(isinstance(text, str) for text in given.values()):
+        return given
+    raise LineError("documents is not an object of texts")
+
+
+def _options(asked: dict[str, Any], options: Options) -> Options:
+    """Options of the line: in ``options``, or beside the rest where no other member is so named."""
+    given = asked.get("options", {})
     if not isinstance(given, dict):
         raise LineError("options is no object")
+    given = {name: asked[name] for name in _BESIDE & asked.keys()} | given
+    if not given:
+        return options
     try:
         return msgspec.convert(msgspec.structs.asdict(options) | given, Options)
     except msgspec.ValidationError as error:

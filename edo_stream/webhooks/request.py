@@ -49,6 +49,10 @@ class Headers:
             raise RefusedError(cause, f"header {shown(name)} is {found}")
         return value
 
+    def is_repeated(self, name: bytes) -> bool:
+        """Whether a header is there more than once."""
+        return name in self._repeated
+
     def first(self, name: bytes) -> bytes | None:
         """Value of a header that proves nothing: the last one given."""
         return self._values.get(name)

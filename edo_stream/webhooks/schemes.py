@@ -36,17 +36,19 @@ _COMPILERS: Final[dict[str, Callable[[Options], Verifier]]] = {
 SCHEMES: Final = tuple(_COMPILERS)
 
 _OTHER_NAMES: Final = {
-    "standardwebhooks": "standard-webhooks",
+    "standardwebhook": "standard-webhooks",
     "standard": "standard-webhooks",
     "generichmac": "hmac",
     "generic": "hmac",
     "hmacgeneric": "hmac",
-    "aws": "eventbridge",
+    "hmacsha256": "hmac",
+    "awseventbridge": "eventbridge",
     "eventgrid": "event-grid",
     "azureeventgrid": "event-grid",
     "apikey": "api-key",
     "awssns": "sns",
     "gcppubsub": "pubsub",
+    "googlepubsub": "pubsub",
     "pubsubpush": "pubsub",
 }
 

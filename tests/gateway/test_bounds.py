@@ -53,6 +53,7 @@ def test_a_body_in_chunks_is_the_same_body(tmp_path: Path) -> None:
         ("/signed", {"content_type": "text/html"}, (415, "content-type")),
         ("/signed", {"content_type": ""}, (415, "content-type")),
         ("/signed", {"content_type": "application/vnd.x+json; a=b"}, (401, "header-missing")),
+        ("/raw", {"content_type": "a/\xff"}, (415, "content-type")),
         ("/signed", {"content_encoding": "gzip"}, (415, "content-encoding")),
         ("/near", {}, (403, "network")),
         ("/nothing", {}, (404, "path")),

@@ -207,6 +207,17 @@ def test_what_is_no_cloudevent_is_said_to_be_none(
     at_place(tmp_path, use)
 
 
+def test_an_attribute_given_twice_is_ambiguous(tmp_path: Path) -> None:
+    async def use(place: Place) -> None:
+        names = (b"id", b"source", b"type", b"specversion", b"id")
+        lines = b"".join(b"ce-%b: 1.0\r\n" % name for name in names)
+        head = b"POST /events HTTP/1.1\r\nauthorization: Bearer t0ken\r\ncontent-length: 0\r\n"
+        (answer,) = await place.raw(head + lines + b"\r\n")
+        assert (400, "body-malformed") == (answer.status, answer.cause)
+
+    at_place(tmp_path, use)
+
+
 def test_the_handshake_of_cloudevents_is_answered(tmp_path: Path) -> None:
     async def use(place: Place) -> None:
         answer = await place.post("/events", b"", "OPTIONS", WebHook_Request_Origin="a.example")

@@ -57,6 +57,7 @@ def test_lines_are_answered_in_order_and_bad_ones_with_an_error() -> None:
         {"now": 1_614_265_330_000},
         {"now": "2021-02-25T15:02:10Z"},
         {"options": {"window_ms": 1_000}},
+        {"window_ms": 1_000},
     ],
 )
 def test_a_line_may_say_it_in_other_words(change: dict[str, Any]) -> None:
@@ -79,6 +80,7 @@ def test_a_line_may_say_it_in_other_words(change: dict[str, Any]) -> None:
         {"options": {"prefix": "x"}},
         {"options": {"colour": "x"}},
         {"query": 5},
+        {"documents": {"a": 5}},
         {"scheme": "nothing"},
     ],
 )
@@ -97,6 +99,8 @@ def test_a_certificate_is_fetched_once_it_is_known_whose_it_is() -> None:
     assert answer(line, "sns", Options(), NOW_MS, no_fetch)["cause"] == "document-unavailable"
     found = answer(line, "sns", Options(), NOW_MS, {CERTIFICATE_URL: certificate()}.__getitem__)
     assert found["accepted"] is True
+    with_it = json.loads(line) | {"documents": {CERTIFICATE_URL: certificate()}}
+    assert judged(with_it, "sns")["accepted"] is True
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1", 1_000), ("1700000000123", 1_700_000_000_123)])
