@@ -198,6 +198,14 @@ class Settings(BaseModel):
                 raise ValueError(f"{server!r} is not a server: write host:port, such as kafka:9092")
         return value
 
+    @field_validator("schedules")
+    @classmethod
+    def _check_folder(cls, value: Path | None) -> Path | None:
+        # Left out, there may be none; a wrong name must not mean that nothing ever ticks.
+        if value is not None and not value.is_dir():
+            raise ValueError(f"{value} is not a folder")
+        return value
+
     @field_validator("sasl_password_file", "tls_ca_file", "tls_cert_file", "tls_key_file")
     @classmethod
     def _check_file(cls, value: Path | None) -> Path | None:

@@ -1,17 +1,19 @@
 """Files of ``schedules/``: what they lead to, and every mistake with its line."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from edo_stream.cli.environment import CommandError
+from edo_stream.cli.schedule import app
 from edo_stream.core.ticker import OnMissed
 from edo_stream.registry import RegistryError, load
 from edo_stream.schedules.folder import Schedule, load_schedules
+from edo_stream.settings import SettingsError, read_settings
 
 CONTRACT = """\
 name: shop.report.due
@@ -125,10 +127,8 @@ def test_a_name_is_that_of_its_file(tmp_path: Path) -> None:
         load_all(tmp_path, text)
 
 
-def edo(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "EDO_TOPICS": str(root / "topics")}
-    command = [sys.executable, "-m", "edo_stream", "schedule", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def edo(root: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"EDO_TOPICS": str(root / "topics")})
 
 
 def test_declared_schedules_are_listed_and_asked_by_name(tmp_path: Path) -> None:
@@ -141,5 +141,12 @@ def test_declared_schedules_are_listed_and_asked_by_name(tmp_path: Path) -> None
         tmp_path, "next", "--name", "report-nightly", "--from", "2026-01-15", "--count", "2"
     )
     assert ["2026-02-02T09:00:00+00:00", "2026-03-02T09:00:00+00:00"] == asked.stdout.split()
-    unknown = edo(tmp_path, "next", "--name", "other")
-    assert (2, True) == (unknown.returncode, "there are report-nightly" in unknown.stderr)
+    unknown = edo(tmp_path, "next", "--name", "other").exception
+    assert isinstance(unknown, CommandError)
+    assert (2, "other is not declared: there are report-nightly") == (unknown.code, str(unknown))
+
+
+def test_a_folder_that_is_named_must_be_there(tmp_path: Path) -> None:
+    missing = tmp_path / "no"
+    with pytest.raises(SettingsError, match="is not a folder"):
+        read_settings({"EDO_SCHEDULES": str(missing)})
