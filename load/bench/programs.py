@@ -224,7 +224,7 @@ class Peer(LocalService):
         return True
 
 
-_CONTRACT: Final = """\
+CONTRACT: Final = """\
 name: {input}
 owner: team-bench
 description: Records of the comparison.
@@ -282,7 +282,7 @@ class Ours(LocalWorker):
         topics = place.directory / "topics"
         folder = topics / place.input
         folder.mkdir(parents=True)
-        contract = _CONTRACT.format(input=place.input, output=place.output, partitions=PARTITIONS)
+        contract = CONTRACT.format(input=place.input, output=place.output, partitions=PARTITIONS)
         if self._is_checked:
             contract += _VERSIONS
             (folder / "v1.schema.json").write_text(json.dumps(_SCHEMA), encoding="utf-8")
