@@ -54,6 +54,16 @@ def _always(text: str) -> Judgement:
     return lambda before, after: text
 
 
+def _moved(text: str) -> Judgement:
+    """Of what neither begins nor ends."""
+    return lambda before, after: None if before is None or after is None else text
+
+
+def _begun(text: str) -> Judgement:
+    """Of what was there: that it begins breaks nobody."""
+    return lambda before, after: None if before is None else text
+
+
 def _weaker(order: tuple[str, ...], text: str) -> Judgement:
     def judge(before: Any, after: Any) -> str | None:
         if before not in order or after not in order:
@@ -81,7 +91,9 @@ def _smaller(text: str) -> Judgement:
     return lambda before, after: text if size_bytes(after) < size_bytes(before) else None
 
 
-def _partitions(before: Any, after: Any) -> str:
+def _partitions(before: Any, after: Any) -> str | None:
+    if before is None or after is None:
+        return None
     if after < before:
         return "Kafka cannot take partitions away: a topic of another name is needed"
     return (
@@ -142,16 +154,16 @@ RULES: Final[dict[str, Judgement]] = {
     "dedupe.key": _always("other events count as duplicates, and what was one may pass"),
     "dedupe.ttl": _shorter("duplicates that come later pass"),
     "ordering.policy": _weaker(_ORDER, "readers may see an order that could not be before"),
-    "ordering.field": _always("positions are read elsewhere, and do not continue the old ones"),
+    "ordering.field": _moved("positions are read elsewhere, and do not continue the old ones"),
     "delivery.produce": _weaker(_DELIVERED, "less is promised"),
     "delivery.process": _weaker(_DELIVERED, "less is promised"),
     "delivery.act": _weaker(_DELIVERED, "less is promised"),
-    "emit.topic": _always("readers of the results get none where they look for them"),
+    "emit.topic": _begun("readers of the results get none where they look for them"),
     "emit.partitions": _partitions,
     "dead_letters.topic": _always("who triages the dead letters looks elsewhere"),
-    "schema.format": _always("readers cannot decode the data"),
+    "schema.format": _begun("readers cannot decode the data"),
     "schema.compatibility": _compatibility,
-    "schema.wire": _always("readers cannot decode the data"),
+    "schema.wire": _moved("readers cannot decode the data"),
     "slo.trigger_to_ready": _longer("results may come later than promised"),
     "producers": _producers,
 }

@@ -92,6 +92,8 @@ def test_change_of_a_contract_that_breaks_somebody(
         {"tags": ["sales"]},
         {"ordering": {"policy": "sequence"}},
         {"consumers": [{"name": "billing"}]},
+        {"schema": WITH_SCHEMA["schema"]},
+        {"slo": {"trigger_to_ready": "10s"}, "retry": {"retries": 2}},
     ],
 )
 def test_change_of_a_contract_that_breaks_nobody(shelf: Shelf, changes: dict[str, Any]) -> None:
@@ -102,6 +104,15 @@ def test_change_of_a_contract_that_breaks_nobody(shelf: Shelf, changes: dict[str
     found = only(shelf, before)
     assert found.changes
     assert not found.is_breaking
+
+
+def test_topic_that_is_no_longer_read_or_typed_breaks_its_readers(shelf: Shelf) -> None:
+    shelf.add(WITH_SCHEMA)
+    before = publish(shelf)
+    shelf.add({name: value for name, value in CLEAN.items() if name != "emit"})
+
+    found = {one.path: one.breaks for one in only(shelf, before).changes if one.breaks}
+    assert {"emit.topic", "schema.format"} == set(found)
 
 
 def test_optional_field_of_a_closed_schema_is_backward_and_not_forward(shelf: Shelf) -> None:
