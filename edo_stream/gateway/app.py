@@ -10,27 +10,18 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.gateway.access_log import AccessLog
-from edo_stream.gateway.admission import Bucket, client_address, is_within
-from edo_stream.gateway.content import (
-    CONTENT_TYPES,
-    SNS_CONTENT_TYPES,
-    Outgoing,
-    ReadRecords,
-    Unread,
-    body_of,
-    digest_identity,
-    records_reader,
-)
-from edo_stream.gateway.declaration import Declaration, Source
+from edo_stream.gateway.admission import client_address, is_within
+from edo_stream.gateway.content import Outgoing, Unread, digest_identity
+from edo_stream.gateway.declaration import Declaration
 from edo_stream.gateway.documents import Documents
 from edo_stream.gateway.http import Exchange, Server, answer_bytes
-from edo_stream.gateway.keyring import Keyring
 from edo_stream.gateway.metrics import Metrics
 from edo_stream.gateway.outgoing import TOO_LARGE, Writer
+from edo_stream.gateway.pages import Page, page_answer
 from edo_stream.gateway.refusals import Refusals
 from edo_stream.gateway.remembered import Remembered
+from edo_stream.gateway.source import CompiledSource
 from edo_stream.webhooks.request import Headers, Request
-from edo_stream.webhooks.schemes import verifier
 from edo_stream.webhooks.verdict import (
     BODY_MALFORMED,
     DOCUMENT_UNAVAILABLE,
@@ -43,7 +34,7 @@ from edo_stream.webhooks.verdict import (
     Needed,
     Rejected,
 )
-from edo_stream.webhooks.verifier import Verifier, judge
+from edo_stream.webhooks.verifier import judge
 
 log = logging.getLogger(__name__)
 
@@ -62,66 +53,12 @@ _WATCH_PATIENCE_S: Final = 3.0
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class _Source:
-    """One source, compiled."""
-
-    def __init__(self, name: str, declared: Source, environ: Mapping[str, str]) -> None:
-        self.name = name
-        self.topic = declared.topic
-        self.confirms = declared.confirm
-        self.size_max = declared.size
-        self.networks = declared.networks
-        self.verifier = _verifier(declared)
-        self.keyring = Keyring(name, self.verifier, declared.verify.secrets, environ)
-        self.key_headers: list[list[tuple[str, bytes]]] = []
-        self.read: ReadRecords = records_reader(name, declared)
-        self.handshakes = body_of(declared) in ("cloudevents", "event-grid")
-        scheme = declared.verify.scheme
-        default = SNS_CONTENT_TYPES if scheme == "sns" else CONTENT_TYPES[body_of(declared)]
-        self._content_types = default if declared.content_types is None else declared.content_types
-        self._media: dict[bytes, bool] = {}
-        self.bucket = (
-            None
-            if declared.rate is None
-            else Bucket(declared.rate, declared.burst or max(1.0, declared.rate))
-        )
-
-    def takes(self, content_type: bytes) -> bool:
-        """Whether a body of this type is wanted."""
-        known = self._media.get(content_type)
-        if known is None:
-            # Whoever reads the event could not read a type that is not ASCII.
-            known = content_type.isascii() and any(
-                _is_media(content_type, wanted) for wanted in self._content_types
-            )
-            if len(self._media) < 256:
-                self._media[content_type] = known
-        return known
-
-
-def _verifier(declared: Source) -> Verifier:
-    if declared.verify.scheme == "none":
-        return Verifier(str, lambda keys, request, now_ms: Accepted(), needs_secret=False)
-    return verifier(declared.verify.scheme, declared.verify.options())
-
-
-def _is_media(content_type: bytes, wanted: str) -> bool:
-    media = content_type.partition(b";")[0].strip().lower().decode("latin-1")
-    kind, _, name = media.partition("/")
-    wanted_kind, _, wanted_name = wanted.partition("/")
-    if wanted_kind not in ("*", kind):
-        return False
-    if wanted_name.startswith("*+"):
-        return name.endswith(wanted_name[1:])
-    return wanted_name in ("*", name)
-
-
 class Note:
     """What is known of an exchange under way."""
 
     __slots__ = ("body_bytes", "client", "headers", "key", "query", "source")
 
-    def __init__(self, source: _Source, headers: Headers, client: str, query: bytes) -> None:
+    def __init__(self, source: CompiledSource, headers: Headers, client: str, query: bytes) -> None:
         self.source = source
         self.headers = headers
         self.client = client
@@ -145,10 +82,10 @@ class Gateway:
         self._writer = writer
         self._documents = documents
         self._access_log = access_log
-        self._sources: dict[bytes, _Source] = {}
+        self._sources: dict[bytes, CompiledSource] = {}
         for name, source in declaration.sources.items():
             path = (source.path or f"/{name}").encode()
-            self._sources[path] = _Source(name, source, environ)
+            self._sources[path] = CompiledSource(name, source, environ)
         self._remembered = Remembered(declaration.remembered)
         self._refusals = Refusals(declaration.rejected.rate)
         self.metrics = Metrics(self._see)
@@ -199,7 +136,7 @@ class Gateway:
         return None
 
     def _bound(
-        self, exchange: Exchange, source: _Source, headers: Headers, client: str
+        self, exchange: Exchange, source: CompiledSource, headers: Headers, client: str
     ) -> bytes | None:
         if source.networks is not None and not is_within(client, source.networks):
             return self._refuse(exchange, source, 403, "network", "address is not allowed")
@@ -212,7 +149,7 @@ class Gateway:
                 return self._refuse(exchange, source, 429, "rate", "too many requests", wait_s)
         return self._form(exchange, source, headers)
 
-    def _form(self, exchange: Exchange, source: _Source, headers: Headers) -> bytes | None:
+    def _form(self, exchange: Exchange, source: CompiledSource, headers: Headers) -> bytes | None:
         length = headers.first(b"content-length")
         if length is not None and length.isdigit() and int(length[:18]) > source.size_max:
             return self._refuse(exchange, source, 413, "size", _size_text(source))
@@ -404,7 +341,7 @@ class Gateway:
     def _refuse(  # noqa: PLR0913 - what is counted, told and answered
         self,
         exchange: Exchange,
-        source: _Source | None,
+        source: CompiledSource | None,
         status: int,
         cause: str,
         detail: str,
@@ -461,11 +398,10 @@ class Gateway:
         page = self.page(path) if is_asked else None
         if page is None:
             return self._refuse(exchange, None, 404, "path", "there is nothing here")
-        status, body, content_type = page
-        return answer_bytes(status, b"" if exchange.method == b"HEAD" else body, content_type)
+        return page_answer(page, exchange.method)
 
-    def page(self, path: bytes) -> tuple[int, bytes, str] | None:
-        """Status, body and content type of one of the gateway's own pages."""
+    def page(self, path: bytes) -> Page | None:
+        """One of the gateway's own pages."""
         if path == b"/healthz":
             return 200, b'{"ok":true,"reasons":[]}', "application/json"
         if path == b"/readyz":
@@ -482,7 +418,7 @@ class Gateway:
             return ["the gateway is stopping"]
         return self._unready
 
-    def _other_method(self, exchange: Exchange, source: _Source) -> bytes:
+    def _other_method(self, exchange: Exchange, source: CompiledSource) -> bytes:
         if exchange.method == b"HEAD":
             self.metrics.count(source.name, 200, "")
             return answer_bytes(200)
@@ -541,12 +477,12 @@ class Gateway:
             await asyncio.sleep(_WATCH_S)
 
 
-def _key_name(source: _Source, accepted: Accepted) -> bytes | None:
+def _key_name(source: CompiledSource, accepted: Accepted) -> bytes | None:
     names = source.keyring.names
     return names[accepted.key] if accepted.key < len(names) else None
 
 
-def _size_text(source: _Source) -> str:
+def _size_text(source: CompiledSource) -> str:
     return f"the body is larger than {source.size_max} bytes"
 
 
@@ -560,33 +496,3 @@ def _error(
     if status == 405:
         more.append(("Allow", "POST"))
     return answer_bytes(status, body, more=tuple(more), is_last=is_last)
-
-
-class Pages:
-    """An application that has the gateway's own pages alone, for a port of its own."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def admit(self, exchange: Exchange) -> bytes | None:
-        """Answer at once; no page takes a body."""
-        path = exchange.target.partition(b"?")[0]
-        page = self._gateway.page(path) if exchange.method in (b"GET", b"HEAD") else None
-        if page is None:
-            return _error(404, "path", "there is nothing here")
-        status, body, content_type = page
-        return answer_bytes(status, b"" if exchange.method == b"HEAD" else body, content_type)
-
-    def grew(self, exchange: Exchange, size: int) -> bytes | None:
-        """Nothing is taken."""
-        return None
-
-    def handle(self, exchange: Exchange) -> None:
-        """Nothing is left to do."""
-
-    def closed(self, exchange: Exchange) -> None:
-        """Nothing is held."""
-
-    def broken(self, status: int, cause: str, peer: str) -> bytes:
-        """Say so."""
-        return _error(status, cause, cause, is_last=True)

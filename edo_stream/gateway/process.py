@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from edo_stream.gateway.access_log import AccessLog
-from edo_stream.gateway.app import Gateway, Pages
+from edo_stream.gateway.app import Gateway
 from edo_stream.gateway.declaration import Declaration, Limits
 from edo_stream.gateway.documents import Documents
 from edo_stream.gateway.http import Server
 from edo_stream.gateway.outgoing import Writer
+from edo_stream.gateway.pages import Pages
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ async def _listen(declaration: Declaration, gateway: Gateway) -> list[Server]:
         port = await server.listen(host, port, **more)
         log.info("gateway listens: %s:%d, sources %s", host, port, ", ".join(declaration.sources))
         if declaration.admin is not None:
-            pages = Server(Pages(gateway), _ADMIN_LIMITS)
+            pages = Server(Pages(gateway.page), _ADMIN_LIMITS)
             servers.append(pages)
             host, port = declaration.admin
             log.info("pages: %s:%d", host, await pages.listen(host, port))

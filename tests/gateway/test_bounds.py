@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from edo_stream.gateway.admission import Bucket, client_address, is_within
-from edo_stream.gateway.declaration import Declaration
+from edo_stream.gateway.declaration import Declaration, Limits
+from edo_stream.gateway.http import Server
 from edo_stream.gateway.outgoing import AWAY
+from edo_stream.gateway.pages import Pages
 from edo_stream.gateway.remembered import Remembered
 from tests.gateway.place import SOURCES, Place, at_place, read_answer, signed, until
 
@@ -273,3 +275,16 @@ def test_the_oldest_are_forgotten_first() -> None:
         assert not remembered.joins(key, lambda outcome: None)
         remembered.settle(key, None)
     assert [False, True, True] == [remembered.is_acknowledged(key) for key in (b"a", b"b", b"c")]
+
+
+def test_the_pages_may_have_a_port_of_their_own(tmp_path: Path) -> None:
+    async def use(place: Place) -> None:
+        place.gateway.serve(place.server, shows_pages=False)
+        assert (await place.post("/metrics", b"", "GET")).status == 404
+        pages = Server(Pages(place.gateway.page), Limits())
+        own = Place(await pages.listen("127.0.0.1", 0), place.topic, place.gateway, pages)
+        assert (await own.post("/metrics", b"", "GET")).status == 200
+        assert (await own.post("/signed", BODY)).status == 404
+        await pages.drain(1.0)
+
+    at_place(tmp_path, use)
