@@ -47,6 +47,8 @@ _STATUS: Final = {
     SECRET_MISSING: 503,
 }
 _RETRY_S: Final = 5
+#: For which a body may come slowly, however many others do.
+_UNDISTURBED_S: Final = 1.0
 _REFRESH_S: Final = 1.0
 _WATCH_S: Final = 5.0
 _WATCH_PATIENCE_S: Final = 3.0
@@ -93,6 +95,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
         self._in_flight_bytes = 0
+        self._receiving: dict[Exchange, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unready: list[str] = ["the broker has not been asked yet"]
         self._refreshing = self._loop.call_later(_REFRESH_S, self._refresh)
@@ -133,6 +136,7 @@ class Gateway:
             return refused
         exchange.note = Note(source, headers, client, query)
         self._in_flight += 1
+        self._receiving[exchange] = None
         return None
 
     def _bound(
@@ -170,14 +174,31 @@ class Gateway:
         self._in_flight_bytes += size
         if exchange.body_bytes > note.source.size_max:
             return self._refuse(exchange, note.source, 413, "size", _size_text(note.source))
-        if self._in_flight_bytes > self._declared.limits.in_flight_bytes:
+        bytes_max = self._declared.limits.in_flight_bytes
+        while self._in_flight_bytes > bytes_max and self._gives_up_slowest(exchange):
+            pass
+        if self._in_flight_bytes > bytes_max:
             return self._refuse(
                 exchange, note.source, 429, "storm", "too many bytes at once", _RETRY_S
             )
         return None
 
+    def _gives_up_slowest(self, newest: Exchange) -> bool:
+        """Give up the body that has been coming for longest, if that is long.
+
+        Whoever holds bodies back to fill what there is for them keeps nobody else out.
+        """
+        slowest = next(iter(self._receiving))
+        if slowest is newest or newest.started_s - slowest.started_s < _UNDISTURBED_S:
+            return False
+        # Before: a connection that is closing already is given up by itself.
+        del self._receiving[slowest]
+        slowest.connection.give_up("storm")
+        return True
+
     def handle(self, exchange: Exchange) -> None:
         """Take a complete request."""
+        self._receiving.pop(exchange, None)
         note = exchange.note
         assert note is not None, "only admitted requests come here"
         try:
@@ -374,6 +395,7 @@ class Gateway:
             exchange.respond(self._refuse(exchange, source, 503, "internal", "send it again"))
 
     def _release(self, exchange: Exchange, note: Note) -> None:
+        self._receiving.pop(exchange, None)
         self._in_flight -= 1
         self._in_flight_bytes -= note.body_bytes
         note.body_bytes = 0

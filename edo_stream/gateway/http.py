@@ -25,6 +25,8 @@ _LINGER_S: Final = 2.0
 _WRITE_S: Final = 15.0
 _SWEEP_S: Final = 1.0
 _FAR: Final = float("inf")
+#: For which a connection is left alone, however many others want one.
+_UNDISTURBED_S: Final = 1.0
 _CLOSING: Final = b"\r\nConnection: close\r\n\r\n"
 _UPGRADE: Final = (b"connection", b"upgrade", b"http2-settings")
 
@@ -168,17 +170,20 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         server = self._server
-        if len(server.connections) >= server.bounds.connections:
+        if len(server.connections) >= server.bounds.connections and not server.makes_room():
             transport.write(server.application.broken(503, "connections", self.peer))
             transport.close()
             self._has_ended = True
             return
+        now_s = server.now_s()
         server.connections.add(self)
-        self.deadline_s = server.now_s() + server.header_s
+        server.waiting[self] = now_s
+        self.deadline_s = now_s + server.header_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._server.connections.discard(self)
+        self._server.waiting.pop(self, None)
         self._has_ended = True
         current, self._current = self._current, None
         if current is not None:
@@ -306,6 +311,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_in_head = True
         self.deadline_s = _FAR
+        self._server.waiting.pop(self, None)
         exchange.is_complete = True
         if exchange.is_refused:
             self.flush()
@@ -364,6 +370,10 @@ class Connection(asyncio.Protocol):
         else:
             self._close()
 
+    def give_up(self, cause: str) -> None:
+        """End a request that is not complete."""
+        self._end(408, cause)
+
     def close_if_idle(self) -> None:
         """Close, unless an exchange is under way."""
         if not self._queue and self._current is None:
@@ -406,7 +416,9 @@ class Connection(asyncio.Protocol):
         if self._queue:
             self.deadline_s = _FAR
         else:
-            self.deadline_s = self._server.now_s() + self._server.idle_s
+            now_s = self._server.now_s()
+            self._server.waiting[self] = now_s
+            self.deadline_s = now_s + self._server.idle_s
 
     def _pause(self) -> None:
         if not self._is_paused and not self._has_ended:
@@ -426,6 +438,8 @@ class Server:
         self.application = application
         self.bounds = bounds
         self.connections: set[Connection] = set()
+        self.waiting: dict[Connection, float] = {}
+        """Connections without a complete request, the longest waiting first; since when."""
         self.is_closing = False
         self.header_s = bounds.header_time / 1_000
         self.body_s = (bounds.header_time + bounds.body_time) / 1_000
@@ -443,6 +457,21 @@ class Server:
         )
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
+
+    def makes_room(self) -> bool:
+        """Close the connection that has said nothing of use for longest, if that is long.
+
+        It is a stranger who holds connections to keep others out, or a client that keeps one
+        for later and can open another.
+        """
+        for connection, since_s in self.waiting.items():
+            if self.now_s() - since_s < _UNDISTURBED_S:
+                return False
+            del self.waiting[connection]
+            self.connections.discard(connection)
+            connection.expire(_FAR)
+            return True
+        return False
 
     async def drain(self, patience_s: float) -> bool:
         """Accept no more, answer what is under way, close; whether all of it was answered."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import ssl
 import sys
@@ -19,6 +20,7 @@ from edo_stream.gateway.pages import Pages
 log = logging.getLogger(__name__)
 
 _HEADROOM_BYTES = 64 << 10
+_OTHER_FILES = 256
 _ADMIN_LIMITS = Limits(connections=64)
 
 
@@ -38,6 +40,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    _raise_file_limit(declaration.limits.connections)
     size_max = max(source.size for source in declaration.sources.values())
     writer = Writer(access, declaration.produce_time, size_max + _HEADROOM_BYTES)
     access_log = AccessLog(declaration.access_log, _write)
@@ -79,6 +82,18 @@ async def _listen(declaration: Declaration, gateway: Gateway) -> list[Server]:
     except OSError as error:
         raise ListenError(f"{host}:{port} cannot be listened on: {error.strerror}") from error
     return servers
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Have room for all connections; what the system does not allow is said."""
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted or soft == resource.RLIM_INFINITY:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("open files: %d allowed, %d wanted for limits.connections", allowed, wanted)
 
 
 def _tls(certificate: str, key: str) -> ssl.SSLContext:

@@ -206,6 +206,46 @@ def test_beyond_its_connections_the_gateway_says_so(tmp_path: Path) -> None:
     at_place(tmp_path, use, text)
 
 
+def test_strangers_who_hold_connections_make_room_for_others(tmp_path: Path) -> None:
+    text = SOURCES.replace(
+        "limits: {header_time: 300ms", "limits: {connections: 2, header_time: 9s"
+    )
+
+    async def use(place: Place) -> None:
+        held = [await asyncio.open_connection("127.0.0.1", place.port) for _ in range(2)]
+        await until(lambda: len(place.server.waiting) == 2)
+        for connection in place.server.waiting:
+            place.server.waiting[connection] -= 1.0
+        assert (await place.post("/signed", BODY, **signed(BODY))).status == 202
+        # The one that had waited for longest was closed, the other was not.
+        assert await held[0][0].read() == b""
+        assert not held[1][0].at_eof()
+        for _, writer in held:
+            writer.close()
+
+    at_place(tmp_path, use, text)
+
+
+def test_strangers_who_hold_bodies_back_make_room_for_others(tmp_path: Path) -> None:
+    text = SOURCES.replace("size: 4KiB", "size: 60KiB").replace("body_time: 300ms", "body_time: 9s")
+
+    async def use(place: Place) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(HEAD + b"content-length: 50000\r\n\r\n" + b"x" * 49_000)
+        await until(lambda: place.gateway._in_flight_bytes == 49_000)
+        (slowest,) = place.gateway._receiving
+        large = BODY + b" " * 20_000
+        told = signed(large)
+        assert (await place.post("/signed", large, **told)).status == 429
+        slowest.started_s -= 1.0
+        assert (await place.post("/signed", large, **told)).status == 202
+        assert (await read_answer(reader)).status == 408
+        assert place.gateway._in_flight == place.gateway._in_flight_bytes == 0
+        writer.close()
+
+    at_place(tmp_path, use, text)
+
+
 def test_stopping_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> None:
     async def use(place: Place) -> None:
         place.topic.is_held = True
