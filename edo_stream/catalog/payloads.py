@@ -5,6 +5,8 @@ Debezium, or data alone. The schema is about the data: of an event its ``data``,
 the row (``after``, or ``before`` of a deletion), as the pipeline sees it.
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -42,13 +44,23 @@ def version_of_event(document: Any) -> int | None:
 def data_of(document: Any, codec: str) -> Any:
     """The part of a document that the schema is about."""
     if is_event(document):
-        return document.get("data")
+        return (
+            _binary(document["data_base64"]) if "data_base64" in document else document.get("data")
+        )
     if codec == "debezium" and isinstance(document, dict):
         payload = document.get("payload", document)
         if isinstance(payload, dict) and "op" in payload:
             after = payload.get("after")
             return payload.get("before") if after is None else after
     return document
+
+
+def _binary(text: Any) -> Any:
+    """Data that is written in base64: the JSON that it is, or the text itself."""
+    try:
+        return json.loads(base64.b64decode(text, validate=True))
+    except (TypeError, ValueError, RecursionError):
+        return text
 
 
 def envelope_faults(document: Any, declaration: Declaration, today: str) -> list[Fault]:

@@ -19,6 +19,7 @@ from edo_stream.catalog.payloads import (
     version_of_event,
 )
 from edo_stream.catalog.tree import read_files
+from edo_stream.cli.contracts_decode import Unreadable, reader_of
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json, today
 from edo_stream.cli.environment import CommandError
 from edo_stream.cli.screen import screen
@@ -83,6 +84,7 @@ class Judges:
         self._topic = topic
         self._version = version
         self._versions: dict[str, dict[int, Version]] = {}
+        self._readers: dict[str, Unreadable] = {}
         self._now = f"{today()}T00:00:00Z"
 
     def verdict(self, file: str, index: int, document: Any) -> Verdict:
@@ -104,6 +106,9 @@ class Judges:
     def faults(self, entry: Entry, document: Any) -> tuple[int | None, list[Fault]]:
         """Version that judged, and what it found; ``None`` where the topic has no schema."""
         faults = envelope_faults(document, entry.declaration, self._now)
+        why = None if faults else self._reader(entry)(document)
+        if why is not None:
+            faults = [Fault("", "codec", why)]
         number, version, missing = self.version(entry, document)
         if missing is not None:
             return number, [*faults, missing]
@@ -147,6 +152,14 @@ class Judges:
                 if declared is not None and file.format == declared.format
             }
         return self._versions[entry.name]
+
+    def _reader(self, entry: Entry) -> Unreadable:
+        if entry.name not in self._readers:
+            try:
+                self._readers[entry.name] = reader_of(entry.declaration)
+            except ValueError as error:
+                raise CommandError(f"{entry.file}: mapping: {error}", 2) from error
+        return self._readers[entry.name]
 
     def _inferred(self, file: str, document: Any) -> str | None:
         said = topic_of_event(document)

@@ -12,7 +12,7 @@ import typer
 from edo_stream.catalog.case import Case
 from edo_stream.catalog.lint import Review
 from edo_stream.catalog.lint import lint as review_all
-from edo_stream.catalog.payloads import is_event
+from edo_stream.cli.contracts_decode import reader_of
 from edo_stream.cli.contracts_read import (
     Against,
     AsJson,
@@ -24,14 +24,9 @@ from edo_stream.cli.contracts_read import (
 )
 from edo_stream.cli.environment import CommandError
 from edo_stream.cli.screen import screen
-from edo_stream.core.event import Violation
-from edo_stream.core.record import StoredRecord
-from edo_stream.registry.contracts import FILE_NAME, contract_of
+from edo_stream.registry.contracts import FILE_NAME
 from edo_stream.registry.finding import Finding
 from edo_stream.registry.mistakes import nearest
-from edo_stream.sources import decoder
-
-_STRUCTURED = (("content-type", b"application/cloudevents+json"),)
 
 
 def lint(
@@ -87,9 +82,8 @@ def _wanted(what: Sequence[str]) -> tuple[Path, list[str]]:
 
 def find_unreadable_examples(case: Case) -> None:
     """A valid example is an event by the codec that will read it."""
-    contract = contract_of(case.declaration)
     try:
-        decode = decoder(contract)
+        unreadable = reader_of(case.declaration)
     except ValueError as error:
         case.find(("mapping",), str(error))
         return
@@ -100,15 +94,9 @@ def find_unreadable_examples(case: Case) -> None:
             document = json.loads(example.content)
         except (ValueError, RecursionError):
             continue
-        is_structured = is_event(document)
-        if contract.codec.value == "cloudevents" and not is_structured:
-            continue
-        key = str(document.get("subject") or "key").encode() if is_structured else b'{"id":1}'
-        headers = _STRUCTURED if is_structured else ()
-        record = StoredRecord(contract.topic, 0, 0, 0, key, example.content, headers)
-        found = decode(record)
-        if isinstance(found, Violation):
-            case.find_in(example.name, f"is no event by its contract: {found.detail}")
+        why = unreadable(document)
+        if why is not None:
+            case.find_in(example.name, f"is no event by its contract: {why}")
 
 
 def _as_json(findings: Sequence[Finding], review: Review, ref: str | None) -> dict[str, object]:

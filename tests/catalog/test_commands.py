@@ -146,6 +146,8 @@ def cloudevent(**changes: Any) -> str:
         (cloudevent(data={}), 1, "/data: "),
         (cloudevent(dataschemaversion="2"), 1, "there is no version 2: known are 1"),
         (cloudevent(id=""), 1, "/id: "),
+        (cloudevent(time="yesterday"), 1, "ce_time is not an RFC 3339 time"),
+        (cloudevent(data_base64="e30=", data=None), 1, "both data and data_base64"),
         (cloudevent(type="shop.order.plced"), 1, "did you mean shop.order.placed?"),
         (cloudevent(expirytime="2020-01-01T00:00:00Z"), 1, "expired"),
         (json.dumps(order()), 1, "say --topic"),
