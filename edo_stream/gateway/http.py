@@ -404,6 +404,8 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._has_ended = True
+        # For an other end that does not read what is left.
+        self.deadline_s = self._server.now_s() + _WRITE_S
         self._transport.close()
 
     def _abort(self) -> None:

@@ -67,6 +67,7 @@ async def _listen(declaration: Declaration, gateway: Gateway) -> list[Server]:
     more: dict[str, Any] = {"reuse_port": True} if declaration.reuse_port else {}
     if declaration.tls is not None:
         more["ssl"] = _tls(declaration.tls.certificate, declaration.tls.key)
+        more["ssl_handshake_timeout"] = declaration.limits.header_time / 1_000
     server = Server(gateway, declaration.limits)
     servers = [server]
     gateway.serve(server, shows_pages=declaration.admin is None)
