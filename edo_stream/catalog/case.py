@@ -47,6 +47,8 @@ class Case:
     names: frozenset[str]
     """Declared topics, and those that results are written to."""
     today: date
+    is_whole: bool = True
+    """Whether what the contract says of the files beside it can be read."""
     findings: list[Finding] = field(default_factory=list)
     """In files beside the contract; those of the contract are the document's."""
 

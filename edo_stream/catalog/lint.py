@@ -16,19 +16,30 @@ from typing import Final
 from edo_stream.catalog.case import Case, Rule
 from edo_stream.catalog.folder import folder_of
 from edo_stream.catalog.rules import examples, history, keys, names, promises, schemas
+from edo_stream.catalog.salvage import has_lost, salvaged
 from edo_stream.catalog.tree import Tree
+from edo_stream.registry.entry import Entry
 from edo_stream.registry.finding import Finding
 from edo_stream.registry.survey import Survey, survey
 
 #: From so many topics on, a second process is sooner done than started.
 _SHARED_FROM: Final = 200
 
+#: Of the files beside a contract: they need to know what its ``schema`` says.
+FILE_RULES: Sequence[Rule] = (
+    schemas.find_misplaced_files,
+    schemas.find_bad_schemas,
+    schemas.find_breaking_versions,
+    schemas.find_bad_casts,
+    schemas.find_unknown_versions,
+    examples.find_wrong_examples,
+    keys.find_unknown_fields,
+)
 RULES: Sequence[Rule] = (
     names.find_wrong_tense,
     names.find_unknown_topics,
     names.find_repeated_names,
     keys.find_wrong_roles,
-    keys.find_unknown_fields,
     keys.find_duplicates_that_pass,
     keys.find_split_keys,
     keys.find_compacted_sequences,
@@ -39,12 +50,6 @@ RULES: Sequence[Rule] = (
     promises.find_odd_rates,
     promises.find_odd_sunsets,
     promises.find_endless_warnings,
-    schemas.find_misplaced_files,
-    schemas.find_bad_schemas,
-    schemas.find_breaking_versions,
-    schemas.find_bad_casts,
-    schemas.find_unknown_versions,
-    examples.find_wrong_examples,
 )
 
 
@@ -69,7 +74,7 @@ def lint(tree: Tree, today: date, before: Before | None, more: Sequence[Rule] = 
     """Review all topics; ``more`` are rules that need what is not to be imported here."""
     surveyed = survey(tree.documents)
     cases = cases_of(tree, surveyed, today)
-    rules = (*RULES, *more)
+    rules = (*RULES, *FILE_RULES, *more)
     found = [*surveyed.findings]
     if len(cases) >= _SHARED_FROM and sys.platform == "linux" and (os.cpu_count() or 1) > 1:
         found += _shared(cases, rules, before)
@@ -80,7 +85,7 @@ def lint(tree: Tree, today: date, before: Before | None, more: Sequence[Rule] = 
 
 
 def _reviewed(case: Case, rules: Sequence[Rule], before: Before | None) -> list[Finding]:
-    for rule in rules:
+    for rule in rules if case.is_whole else RULES:
         rule(case)
     if before is not None:
         history.find_changed_schemas(case, before.tree.files.get(case.entry.name, {}), before.ref)
@@ -107,11 +112,30 @@ def _shared(cases: Sequence[Case], rules: Sequence[Rule], before: Before | None)
 
 
 def cases_of(tree: Tree, surveyed: Survey, today: date) -> list[Case]:
-    """A case for each topic whose contract can be read."""
-    entries = surveyed.entries
-    emitted = {topic.contract.emit for topic in surveyed.topics.values()}
-    names_known = frozenset({*entries, *emitted})
+    """A case for each topic of whose contract something can be read."""
+    entries = dict(surveyed.entries)
+    damaged = set()
+    for document in surveyed.documents:
+        topic = document.file.parent.name
+        declaration = None if topic in entries else salvaged(document)
+        if declaration is not None:
+            entries[topic] = Entry(declaration, document)
+            if has_lost(document, declaration, "schema"):
+                damaged.add(topic)
+    emitted = {
+        entry.declaration.emit.topic
+        for entry in entries.values()
+        if entry.declaration.emit is not None
+    }
+    names_known = frozenset({*entries, *tree.files, *emitted})
     return [
-        Case(entry, folder_of(tree.files[name]), entries, names_known, today)
-        for name, entry in entries.items()
+        Case(
+            entry,
+            folder_of(tree.files[topic]),
+            entries,
+            names_known,
+            today,
+            is_whole=topic not in damaged,
+        )
+        for topic, entry in sorted(entries.items())
     ]

@@ -285,6 +285,48 @@ def test_all_mistakes_of_all_topics_are_found_at_once(shelf: Shelf) -> None:
     assert 4 == len({(file, message) for file, _, message in shelf.findings()})
 
 
+def test_mistake_in_one_key_does_not_hide_those_in_others(shelf: Shelf) -> None:
+    wrong = {
+        "name": "shop.order.place",
+        "owner": "",
+        "partitions": "many",
+        "ordring": {},
+        "tags": ["A", "b", 3],
+        "delivery": {"process": "at-most-once"},
+        "related": ["shop.no.one", "shop.order.sent"],
+        "slo": {"trigger_to_ready": "1s"},
+        "retry": {"retries": 3, "jitter": 9},
+    }
+    shelf.add(
+        WITH_SCHEMA | wrong, v1_schema_json=ORDER_V1, examples__v1_a_json={"order": {"id": 1}}
+    )
+    shelf.add(CLEAN | {"name": "shop.order.sent", "consumers": {}})
+
+    said = "\n".join(message for _, _, message in shelf.findings())
+    for words in (
+        "place is not in the past tense",
+        "owner is ''",
+        "partitions is 'many'",
+        "ordring is not a key",
+        "A is not a tag",
+        "3 is not a tag",
+        "at-most-once is not honoured",
+        "shop.no.one does not exist",
+        "retries wait",
+        "/order/id: 1 is not",
+        "consumers is {}",
+    ):
+        assert words in said, said
+    assert "shop.order.sent does not exist" not in said
+
+
+def test_files_are_not_judged_by_a_schema_that_cannot_be_read(shelf: Shelf) -> None:
+    declared = {"format": "jsn", "versions": {1: {"note": "First."}}}
+    shelf.add(CLEAN | {"schema": declared}, v1_schema_json=ORDER_V1)
+
+    assert "did you mean json?" in only(shelf)[2]
+
+
 def test_tree_leaves_hidden_files_out(shelf: Shelf) -> None:
     folder = shelf.add(CLEAN)
     (folder / ".DS_Store").write_text("x")
