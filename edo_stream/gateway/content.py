@@ -357,7 +357,10 @@ def _cloudevents(name: str, own_key: Evaluate | None, stamp: Stamp) -> ReadRecor
             raise RefusedError(MALFORMED, found.detail)
         assert not isinstance(found, Ignored), "the codec ignores no CloudEvent"
         event = found[0]
-        return _record(event, key_of(event, request), stamp(request, now_ms))
+        outgoing = _record(event, key_of(event, request), stamp(request, now_ms))
+        time = dict(headers).get("ce_time") or _time_member(value)
+        # As it was written: the codec's has milliseconds.
+        return outgoing if time is None else _with_time(outgoing, time)
 
     def read(request: Request, accepted: Accepted, now_ms: int) -> Sequence[Outgoing] | Unread:
         content_type = request.headers.first(b"content-type") or b""
@@ -374,6 +377,29 @@ def _cloudevents(name: str, own_key: Evaluate | None, stamp: Stamp) -> ReadRecor
             return Unread(MALFORMED, refused.detail)
 
     return read
+
+
+class _Timed(msgspec.Struct, gc=False):
+    time: Any = None
+
+
+_TIMED: Final = msgspec.json.Decoder(_Timed)
+
+
+def _time_member(value: bytes | None) -> bytes | None:
+    """The time of an event in structured mode, which its codec has found to be one."""
+    try:
+        time = _TIMED.decode(value or b"").time
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return time.encode() if isinstance(time, str) else None
+
+
+def _with_time(outgoing: Outgoing, time: bytes) -> Outgoing:
+    headers: Headers = [
+        (name, time if name == "ce_time" else value) for name, value in outgoing.headers
+    ]
+    return Outgoing(outgoing.id, outgoing.key, outgoing.value, headers)
 
 
 _BATCH: Final = msgspec.json.Decoder(list[msgspec.Raw])
