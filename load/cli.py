@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from edo_stream.registry import RegistryError, load
+from edo_stream.settings import SettingsError, read_settings
 from load.expect import Comparison, Expectation, compare, expect
 from load.plan import plan
-from load.profile import PROFILES, Profile, spike_of
+from load.profile import PROFILES, Profile, declared_profile, spike_of
 from load.read import count_records, read_ids
 from load.send import Report, SendPolicy, TopicMissingError, quantiles, send
 
@@ -22,7 +24,12 @@ UNREACHABLE = 3
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Bursts of CloudEvents.")
 
 Broker = Annotated[str, typer.Option(envvar="EDO_BROKER", help="Bootstrap servers.")]
-Named = Annotated[str, typer.Option("--profile", help="demo, steady or burst; options override.")]
+Named = Annotated[
+    str,
+    typer.Option(
+        "--profile", help="demo, steady, burst, or contract:TOPIC, its rate; options override."
+    ),
+]
 Events = Annotated[int | None, typer.Option(help="Numbers to hand out over all keys.")]
 Keys = Annotated[int | None, typer.Option()]
 Skew = Annotated[float | None, typer.Option(help="Zipf's exponent over the keys; 0: uniform.")]
@@ -144,17 +151,28 @@ _KNOBS = frozenset(Profile.__dataclass_fields__) - {"spikes", "type"}
 
 def _profile(name: str, given: dict[str, Any], spikes: list[str] | None) -> Profile:
     """Named profile with the given knobs in place of its own."""
-    if name not in PROFILES:
-        raise typer.BadParameter(f"no profile {name!r}: {', '.join(PROFILES)}")
+    kind, _, topic = name.partition(":")
+    if name not in PROFILES and not (kind == "contract" and topic):
+        raise typer.BadParameter(f"no profile {name!r}: {', '.join(PROFILES)}, contract:TOPIC")
     changes = {knob: value for knob, value in given.items() if value is not None}
     if changes.get("rate") == 0:
         changes |= {"rate": None, "spikes": ()}
     try:
         if spikes is not None:
             changes["spikes"] = tuple(map(spike_of, spikes))
-        return replace(PROFILES[name], **changes)
+        return replace(_declared(topic) if topic else PROFILES[name], **changes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _declared(topic: str) -> Profile:
+    try:
+        entry = load(read_settings().topics).entries.get(topic)
+    except (SettingsError, RegistryError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if entry is None or entry.declaration.rate is None:
+        raise typer.BadParameter(f"no contract says the rate of {topic}")
+    return declared_profile(entry.declaration.rate)
 
 
 def _progress(title: str, report: Report) -> str:

@@ -1,8 +1,10 @@
 """What a burst is made of: the knobs, three named settings of them, and the spike notation."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from edo_stream.registry.declaration import Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,19 @@ PROFILES: Final = {
         spikes=(Spike(10, 5, 10),),
     ),
 }
+
+#: Of a burst that a contract declares, at its peak.
+_PEAK_AT_S: Final = 10
+_PEAK_S: Final = 10
+
+
+def declared_profile(rate: Rate) -> Profile:
+    """What a contract expects: the usual rate, ten seconds of the peak, as many as a burst has."""
+    factor = (rate.peak or rate.expected) / rate.expected
+    spikes = (Spike(_PEAK_AT_S, _PEAK_S, factor),) if factor > 1 else ()
+    events = rate.burst or round(rate.expected * (_PEAK_AT_S + _PEAK_S * factor))
+    return replace(PROFILES["steady"], events=max(events, 1), rate=rate.expected, spikes=spikes)
+
 
 _SPIKE: Final = re.compile(r"(?P<at>\d+(?:\.\d+)?)s:(?P<for>\d+(?:\.\d+)?)s:x(?P<by>\d+(?:\.\d+)?)")
 
