@@ -1,7 +1,10 @@
 """An event in an outbox shares the fate of the transaction that it was written in."""
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,13 +19,17 @@ PAID = "shop.order.paid"
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
-    with LocalPostgres(tmp_path_factory.mktemp("outbox")) as postgres:
+def postgres() -> Iterator[LocalPostgres]:
+    # Not in pytest's own directory: the server runs as another user, who may not pass that.
+    directory = Path(tempfile.mkdtemp(prefix="edo-outbox-"))
+    directory.chmod(0o755)
+    with LocalPostgres(directory) as postgres:
         with psycopg.connect(postgres.dsn) as connection:
             # As it is printed, more than once.
             connection.execute(table_sql().encode())
             connection.execute(table_sql().encode())
         yield postgres
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
