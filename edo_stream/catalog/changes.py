@@ -36,7 +36,8 @@ def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
     found = []
     for path in {**old, **new}:
         was, now = old.get(path), new.get(path)
-        if was != now and path != "file":
+        # A key that is left out, and one with nothing in it, say the same.
+        if (was or None) != (now or None) and path != "file":
             rule = RULES.get(path)
             found.append(Change(path, was, now, None if rule is None else rule(was, now)))
     return found

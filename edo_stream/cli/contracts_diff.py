@@ -67,8 +67,8 @@ def _show(found: Difference) -> None:
         _show_people(console, topic)
     breaking = sum(1 for topic in found.topics if topic.is_breaking)
     console.print(
-        f"{len(found.topics):,} topics differ from {found.ref}, {breaking:,} of them break "
-        "something",
+        f"topics that differ from {found.ref}: {len(found.topics):,}; that break something: "
+        f"{breaking:,}",
         markup=False,
     )
 
