@@ -110,6 +110,19 @@ class DiskView(msgspec.Struct, frozen=True, rename="camel"):
     memory_bytes: int
 
 
+class TargetView(msgspec.Struct, frozen=True, rename="camel"):
+    """What a flow's commands run by, on this worker."""
+
+    flow: str
+    running: int
+    breaker: str
+    """``closed``, ``open`` or ``half-open``."""
+    opened: int
+    """How often it has opened."""
+    is_stopped: bool
+    """By the guard against floods of dead letters."""
+
+
 class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     """A worker and its tasks."""
 
@@ -124,6 +137,7 @@ class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     tasks: tuple[TaskView, ...]
     disks: tuple[DiskView, ...]
     standbys: tuple[StandbyView, ...] = ()
+    targets: tuple[TargetView, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -104,6 +104,9 @@ class ActTask(Task):
             await self._commit(effects, moved, now_ms)
         for batch in batches:
             self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
+        for flow, is_open in self._act.switched().items():
+            if flow in self._targets:
+                self._targets[flow].operate(is_open)
         for end in self._act.ended():
             self._runs.recorded(end.work)
             self._targets[end.work.command.flow].decided(end.outcome, end.is_given_up)
@@ -145,6 +148,9 @@ class ActTask(Task):
         self._reserved.clear()
 
     async def _wait_for_work(self) -> None:
+        for flow, is_open in self._act.switched().items():
+            if flow in self._targets:
+                self._targets[flow].operate(is_open)
         while True:
             self._wake.clear()
             if self._is_misplaced:

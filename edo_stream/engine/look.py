@@ -11,10 +11,18 @@ from edo_stream.engine.ports import Standing
 from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.standby import Standby
 from edo_stream.engine.tables import TaskTableManager
+from edo_stream.engine.target import Target
 from edo_stream.engine.task import Task
 from edo_stream.engine.transport import TaskConsumer
 from edo_stream.engine.worker import EdoApp
-from edo_stream.views import DiskView, SourceView, StandbyView, TaskView, WorkerView
+from edo_stream.views import (
+    DiskView,
+    SourceView,
+    StandbyView,
+    TargetView,
+    TaskView,
+    WorkerView,
+)
 
 #: A transaction may take its time twice, to write and to commit, and be taken as lost.
 _STUCK_TRANSACTIONS = 3
@@ -46,6 +54,7 @@ def look(app: EdoApp, now_ms: int) -> WorkerView:
             *(_disk(one.group, one.partition, one.tables) for one in standbys if one.tables),
         ),
         standbys=tuple(map(_standby, standbys)),
+        targets=tuple(map(_target, app.targets.values())),
     )
 
 
@@ -106,6 +115,16 @@ def _disk(group: str, partition: int, tables: Sequence[TaskTable]) -> DiskView:
     usages = [table.disk.usage() for table in tables]
     file_bytes, memory_bytes = (sum(part) for part in zip(*usages, strict=True))
     return DiskView(group, partition, file_bytes, memory_bytes)
+
+
+def _target(target: Target) -> TargetView:
+    return TargetView(
+        flow=target.flow,
+        running=target.running,
+        breaker=target.breaker.state.value,
+        opened=target.breaker.opened,
+        is_stopped=target.guard.is_tripped,
+    )
 
 
 def _standby(standby: Standby) -> StandbyView:

@@ -141,12 +141,12 @@ class Target:
         elif isinstance(outcome, Done):
             self.guard.succeeded()
 
-    def operate(self, is_open: bool | None) -> None:
-        """Open or close the breaker by hand; ``None`` lets a flow go on that was stopped."""
-        if is_open is None:
+    def operate(self, is_open: bool) -> None:
+        """Open the breaker by hand; or close it, and let a flow go on that was stopped."""
+        if not is_open:
             self.guard.reset()
-        else:
-            self.breaker.force(is_open)
+        self.breaker.force(is_open)
+        log.warning("breaker of flow %s: %s by an operator", self.flow, self.breaker.state.value)
         self._call_back()
 
     def _free(self) -> None:

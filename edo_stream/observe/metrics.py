@@ -25,7 +25,7 @@ from edo_stream.core.accounts import Fate
 from edo_stream.core.effects import Effects
 from edo_stream.observe.histogram import Histogram
 from edo_stream.schemas.enforcement import Tally
-from edo_stream.views import Failure, Page, Phase, SourceView, TaskView, WorkerView
+from edo_stream.views import Failure, Page, Phase, SourceView, TargetView, TaskView, WorkerView
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _READY_SECONDS: Final = (*_SECONDS[1:], 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -83,6 +83,14 @@ def _of_tasks(name: str, help_: str, see: Callable[[TaskView], float]) -> Measur
             yield [task.group, str(task.partition)], see(task)
 
     return Measured(Declared(name, "gauge", ("group", "partition"), help_), rows)
+
+
+def _of_targets(name: str, help_: str, see: Callable[[TargetView], float]) -> Measured:
+    def rows(worker: WorkerView) -> Iterator[Row]:
+        for target in worker.targets:
+            yield [target.flow], see(target)
+
+    return Measured(Declared(name, "gauge", ("flow",), help_), rows)
 
 
 def _seconds(time_ms: int | None) -> float | None:
@@ -186,6 +194,25 @@ _GAUGES: Final = (
             "1 for the contract that a task judges records by, and its newest schema version",
         ),
         _contracts,
+    ),
+    _of_targets(
+        "edo_action_running", "Actions of a flow that run", lambda target: float(target.running)
+    ),
+    _of_targets(
+        "edo_breaker_open",
+        "1 while nothing of a flow runs because its receiver is broken, or an operator said so; "
+        "0.5 while it is tried one by one",
+        lambda target: {"closed": 0.0, "half-open": 0.5}.get(target.breaker, 1.0),
+    ),
+    _of_targets(
+        "edo_breaker_opened",
+        "How often a flow's breaker has opened since the worker started",
+        lambda target: float(target.opened),
+    ),
+    _of_targets(
+        "edo_flow_stopped",
+        "1 when a flow has stopped because most of its commands became dead letters",
+        lambda target: float(target.is_stopped),
     ),
     _of_tasks(
         "edo_task_running",

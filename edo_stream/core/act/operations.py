@@ -3,6 +3,8 @@
 ``{"op": "retry.run-now", "flow": …, "key": …}`` runs the head of a waiting key at once;
 ``retry.drop`` forgets it, ``key.skip`` makes it a dead letter, and both let the key go on;
 ``key.continue`` lets a stopped key go on. A key that is no text is ``{"base64": …}``.
+``{"op": "breaker.open", "flow": …, "key": ""}`` stops a flow until ``breaker.close``; sent to every
+partition of the group, it holds on every worker and over restarts.
 """
 
 from base64 import b64decode
@@ -23,6 +25,8 @@ class Verb(Enum):
     DROP = "retry.drop"
     CONTINUE = "key.continue"
     SKIP = "key.skip"
+    OPEN = "breaker.open"
+    CLOSE = "breaker.close"
 
 
 class ActOperation(msgspec.Struct, frozen=True):

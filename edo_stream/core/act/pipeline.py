@@ -48,6 +48,8 @@ from edo_stream.core.task import (
 )
 
 _STARTED: Final = b"s"
+_OPEN: Final = b"b"
+_OPEN_END: Final = b"c"
 
 
 class End(NamedTuple):
@@ -87,6 +89,7 @@ class ActPipeline:
         self._starting: list[Work] = []
         self._begun: list[Work] = []
         self._ended: list[End] = []
+        self._switched: dict[str, bool] = {}
         self._resumed: list[bytes] = []
         self.is_known: Callable[[Command], bool] = _is_unknown
         """Whether this process knows what came of a command's run, or will."""
@@ -110,6 +113,9 @@ class ActPipeline:
         self._starting.clear()
         self._begun.clear()
         self._ended.clear()
+        self._switched = {
+            row[1:].decode(): True for row, _ in self._state.scan(_OPEN, _OPEN_END)
+        }
         # Nothing is decided here: the next step goes on with them.
         self._resumed = [
             queue for queue, row in self._keys.all().items() if row.blocked is Blocked.DRAINING
@@ -205,6 +211,11 @@ class ActPipeline:
         """Commands whose start is committed; call it after the commit, once."""
         begun, self._begun = self._begun, []
         return begun
+
+    def switched(self) -> dict[str, bool]:
+        """Flows whose breaker an operator wants open, or closed; call it after the commit, once."""
+        switched, self._switched = self._switched, {}
+        return switched
 
     def ended(self) -> list[End]:
         """Runs that the step has decided on; call it after the commit, once."""
@@ -483,6 +494,9 @@ class ActPipeline:
         policy = self._spec.flows.get(operation.flow)
         if policy is None:
             return "unknown flow"
+        if operation.verb in (Verb.OPEN, Verb.CLOSE):
+            self._switch(operation.flow, operation.verb is Verb.OPEN)
+            return None
         name = queue_of(operation.flow, operation.key)
         row = self._keys.get(name)
         if row is None:
@@ -503,6 +517,11 @@ class ActPipeline:
             case verb, blocked:
                 return f"{verb.value}: not while the key is {blocked.name.lower()}"
         return None
+
+    def _switch(self, flow: str, is_open: bool) -> None:
+        """Keep an operator's word about a flow's breaker, and tell the engine of it."""
+        self._state.write(_OPEN + flow.encode(), b"" if is_open else None)
+        self._switched[flow] = is_open
 
     def _drop_waiting(self, name: bytes, policy: FlowPolicy, verb: Verb) -> str | None:
         work = self._pull(name)
