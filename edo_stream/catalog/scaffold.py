@@ -29,6 +29,8 @@ class TopicPlan:
     peak_per_s: float = 100
     schema_of_contracts: str = ""
     """Path of the JSON Schema for editors, as seen from the contract; may be empty."""
+    writer: str | None = None
+    """The flow that writes it, for a topic of results, which no worker reads."""
 
 
 def topic_files(plan: TopicPlan) -> dict[str, str]:
@@ -71,6 +73,13 @@ def _contract(plan: TopicPlan) -> str:
     description = (
         f"A fact of {domain}: {entity}, {what}." if is_event else f"A request to {what} {entity}."
     )
+    producer = f"{{name: {domain}-{entity}, source: /{domain}/{entity}}}"
+    emit = f"\nemit:\n  topic: {plan.name}.{'accepted' if is_event else 'done'}\n"
+    retry = "retry: {initial: 1s, factor: 2, max: 30s, retries: 5}\n"
+    if plan.writer is not None:
+        retry = ""
+        producer = f"{{name: {plan.writer}}}"
+        emit = "\n# Without emit, it is known and created, and no worker reads it.\n"
     return f"""\
 {editor}# What may be said here, and what is taken when it is not: edo contracts show {plan.name}
 
@@ -83,7 +92,7 @@ classification: internal         # public, internal, confidential or restricted
 tags: [{domain}]
 
 producers:
-  - {{name: {domain}-{entity}, source: /{domain}/{entity}}}
+  - {producer}
 consumers: []                    # - {{name: billing, group: billing, owner: …, versions: [1]}}
 
 codec: cloudevents
@@ -106,13 +115,9 @@ dedupe: {{key: [source, id], ttl: 7d}}
 ordering: {{policy: key}}
 
 delivery: {{produce: at-least-once, process: effectively-once}}
-retry: {{initial: 1s, factor: 2, max: 30s, retries: 5}}
-dead_letters: {{owner: {plan.owner}, acknowledge_within: 1d}}
+{retry}dead_letters: {{owner: {plan.owner}, acknowledge_within: 1d}}
 slo: {{trigger_to_ready: 5m, percentile: 99}}
-
-emit:
-  topic: {plan.name}.{"accepted" if is_event else "done"}
-"""
+{emit}"""
 
 
 def _json_schema(plan: TopicPlan) -> dict[str, Any]:
@@ -178,7 +183,10 @@ def _event(plan: TopicPlan, data: dict[str, Any]) -> dict[str, Any]:
 def project_files(name: str) -> dict[str, str]:
     """Files of a new project by their paths: a topic, a flow, settings, and how to run it."""
     schema = "../../contract.schema.json"
-    topic = TopicPlan(_PROJECT_TOPIC, "team-orders", schema_of_contracts=schema)
+    plans = [
+        TopicPlan(_PROJECT_TOPIC, "team-orders", schema_of_contracts=schema),
+        TopicPlan(PROJECT_RESULT, "team-orders", schema_of_contracts=schema, writer=_PROJECT_FLOW),
+    ]
     return {
         "README.md": _README.format(name=name, topic=_PROJECT_TOPIC),
         "edo.env": _SETTINGS.format(service=service_name(name)),
@@ -187,7 +195,11 @@ def project_files(name: str) -> dict[str, str]:
             flow=_PROJECT_FLOW, topic=_PROJECT_TOPIC, result=PROJECT_RESULT
         ),
         "contract.schema.json": json.dumps(contract_schema(), indent=2) + "\n",
-        **{f"topics/{_PROJECT_TOPIC}/{path}": text for path, text in topic_files(topic).items()},
+        **{
+            f"topics/{plan.name}/{path}": text
+            for plan in plans
+            for path, text in topic_files(plan).items()
+        },
     }
 
 
@@ -221,9 +233,7 @@ on: {topic}
 key: /order/id                   # commands of one order run one after the other
 action:
   kind: record                   # http, program, sql, python … see docs/flows.md of edo_stream
-  topic: {result}
-  partitions: 4
-  value: '{{"order": {{"id": "{{{{ data.order.id }}}}"}}}}'
+  topic: {result}    # with the event's data, unless value: says other
   idempotency_key: command
   replay: safe
 """

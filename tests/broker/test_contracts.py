@@ -137,6 +137,7 @@ def test_new_project_runs_as_it_is(bench: Bench, tmp_path: Path) -> None:
 
     accepted = wait_for(lambda: bench.read(f"{topic}.accepted"), "the event comes out")
     confirmed = wait_for(lambda: bench.read(PROJECT_RESULT), "the flow has run")
-    assert [{"id": "order-1017"}] == [json.loads(one.value)["order"] for one in accepted]
-    assert [{"order": {"id": "order-1017"}}] == [json.loads(one.value) for one in confirmed]
+    data = json.loads(example.read_bytes())["data"]
+    assert [data] == [json.loads(one.value) for one in accepted]
+    assert [data] == [json.loads(one.value) for one in confirmed]
     assert 0 == bench.edo("contracts", "test").returncode

@@ -223,7 +223,7 @@ def test_new_project_passes_the_lint(run: Run, tmp_path: Path) -> None:
     assert 0 == run("init", str(project)).exit_code
 
     result = run("contracts", "lint", str(project / "topics"))
-    assert (0, "1 topic, no findings\n") == (result.exit_code, result.output)
+    assert (0, "2 topics, no findings\n") == (result.exit_code, result.output)
     assert "EDO_SERVICE=my-project\n" in (project / "edo.env").read_text()
 
 
