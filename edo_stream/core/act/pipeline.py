@@ -113,9 +113,7 @@ class ActPipeline:
         self._starting.clear()
         self._begun.clear()
         self._ended.clear()
-        self._switched = {
-            row[1:].decode(): True for row, _ in self._state.scan(_OPEN, _OPEN_END)
-        }
+        self._switched = {row[1:].decode(): True for row, _ in self._state.scan(_OPEN, _OPEN_END)}
         # Nothing is decided here: the next step goes on with them.
         self._resumed = [
             queue for queue, row in self._keys.all().items() if row.blocked is Blocked.DRAINING
