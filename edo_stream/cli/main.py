@@ -11,6 +11,7 @@ import typer
 from edo_stream.cli import (
     audit,
     blocked,
+    breaker,
     compatible,
     dlq,
     doctor,
@@ -36,6 +37,7 @@ from edo_stream.local.errors import LocalError
 # Never a traceback: with locals it would show data.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(events.app, name="events")
+app.add_typer(breaker.app, name="breaker")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(gap.app, name="gap")
 app.add_typer(blocked.key, name="key")

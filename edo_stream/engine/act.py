@@ -104,9 +104,6 @@ class ActTask(Task):
             await self._commit(effects, moved, now_ms)
         for batch in batches:
             self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
-        for flow, is_open in self._act.switched().items():
-            if flow in self._targets:
-                self._targets[flow].operate(is_open)
         for end in self._act.ended():
             self._runs.recorded(end.work)
             self._targets[end.work.command.flow].decided(end.outcome, end.is_given_up)
@@ -148,6 +145,7 @@ class ActTask(Task):
         self._reserved.clear()
 
     async def _wait_for_work(self) -> None:
+        # What the last commit says, or after a restore the state.
         for flow, is_open in self._act.switched().items():
             if flow in self._targets:
                 self._targets[flow].operate(is_open)
