@@ -82,3 +82,32 @@ async def read_blocked(
         for (group, partition), blocked in rows.items()
         for key in blocked.keys(group, partition)
     )
+
+
+class OpenedRows:
+    """The flows that an operator has stopped, in one changelog partition."""
+
+    def __init__(self) -> None:
+        self.flows: set[str] = set()
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Take a record; ``None`` deletes its row."""
+        if key[:1] == b"b":
+            change = self.flows.discard if value is None else self.flows.add
+            change(key[1:].decode())
+
+
+async def read_opened(
+    changelogs: Mapping[str, str], broker: Mapping[str, Any]
+) -> dict[str, list[int]]:
+    """Read which flows an operator has stopped, and in which partitions.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    rows = await read_rows(changelogs, broker, OpenedRows)
+    found: dict[str, list[int]] = {}
+    for (_, partition), opened in rows.items():
+        for flow in opened.flows:
+            found.setdefault(flow, []).append(partition)
+    return found

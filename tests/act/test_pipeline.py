@@ -302,3 +302,17 @@ def test_retries_that_are_on_the_tiers_survive_a_change_of_order() -> None:
     world.now_ms += 1_000
     world.settle()
     assert world.run(DONE) == "a1"
+
+
+def test_an_operator_s_word_about_a_breaker_outlives_a_restart(world: World) -> None:
+    world.ask("breaker.open", "")
+    world.settle()
+    assert world.pipeline.switched() == {"ship": True}
+    assert world.pipeline.switched() == {}
+    world.begin()
+    assert world.pipeline.switched() == {"ship": True}
+    world.ask("breaker.close", "")
+    world.settle()
+    assert world.pipeline.switched() == {"ship": False}
+    world.begin()
+    assert world.pipeline.switched() == {}
