@@ -22,7 +22,6 @@ from edo_stream.engine.process import UnusableError
 _FILE_BYTES = ("rocksdb.total-sst-files-size",)
 _MEMORY_BYTES = (
     "rocksdb.cur-size-all-mem-tables",
-    "rocksdb.block-cache-usage",
     "rocksdb.estimate-table-readers-mem",
 )
 
@@ -34,12 +33,25 @@ _WRITTEN_AT = b"\x00written-at"
 _FORMAT = b"\x00format"
 
 _MIB = 1 << 20
+_MEMTABLE_BYTES = 8 * _MIB
 
 
-def _options(write_buffer_bytes: int, cache: Any) -> Any:
+class DiskMemory:
+    """What the disks of a process share, however many they are: block cache and memtables."""
+
+    def __init__(self, cache_bytes: int = 32 * _MIB, memtables_bytes: int = 48 * _MIB) -> None:
+        self.cache = rocksdict.Cache(cache_bytes)
+        # Beyond it the disk that is written to flushes early; nobody is held up.
+        self.memtables = rocksdict.WriteBufferManager(memtables_bytes, False)
+        self.disks = 0
+        """How many are open."""
+
+
+def _options(memory: DiskMemory) -> Any:
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(write_buffer_bytes)
+    options.set_write_buffer_size(_MEMTABLE_BYTES)
+    options.set_write_buffer_manager(memory.memtables)
     options.set_max_write_buffer_number(2)
     options.set_max_open_files(64)
     options.set_keep_log_file_num(2)
@@ -49,7 +61,7 @@ def _options(write_buffer_bytes: int, cache: Any) -> Any:
     options.set_memtable_prefix_bloom_ratio(0.03)
     options.set_memtable_whole_key_filtering(True)
     table = rocksdict.BlockBasedOptions()
-    table.set_block_cache(cache)
+    table.set_block_cache(memory.cache)
     table.set_bloom_filter(10, False)
     table.set_cache_index_and_filter_blocks(True)
     options.set_block_based_table_factory(table)
@@ -62,14 +74,12 @@ class RocksDisk:
     def __init__(
         self,
         path: Path,
-        write_buffer_bytes: int = 8 * _MIB,
-        cache: Any = None,
+        memory: DiskMemory | None = None,
         format_: int = FORMAT,
     ) -> None:
         self._path = path
         self._format = format_
-        self._write_buffer_bytes = write_buffer_bytes
-        self._cache = cache or rocksdict.Cache(8 * _MIB)
+        self._memory = memory or DiskMemory()
         self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
         try:
             self._db = self._open()
@@ -84,9 +94,8 @@ class RocksDisk:
 
     def _open(self) -> Any:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = rocksdict.Rdict(
-            str(self._path), options=_options(self._write_buffer_bytes, self._cache)
-        )
+        db = rocksdict.Rdict(str(self._path), options=_options(self._memory))
+        self._memory.disks += 1
         if db.get(_OFFSET) is None:
             db.put(_FORMAT, b"%d" % self._format)
         return db
@@ -147,7 +156,9 @@ class RocksDisk:
             raise DiskError(f"{self._path} cannot be written: {error}") from error
 
     def usage(self) -> tuple[int, int]:
-        return self._sum_of(_FILE_BYTES), self._sum_of(_MEMORY_BYTES)
+        # The cache is everybody's; a share each, so that the sum is what it is.
+        cached = self._memory.cache.get_usage() // self._memory.disks
+        return self._sum_of(_FILE_BYTES), self._sum_of(_MEMORY_BYTES) + cached
 
     def _sum_of(self, properties: Sequence[str]) -> int:
         return sum(self._db.property_int_value(name) or 0 for name in properties)
@@ -163,6 +174,7 @@ class RocksDisk:
         for rows in list(self._scans):
             rows.close()
         self._db.close()
+        self._memory.disks -= 1
 
 
 def _is_damaged(error: Exception) -> bool:

@@ -55,6 +55,8 @@ for owner, name in (
 #: How long a fetch waits at the broker for data (Faust has 1,500 ms). A partition that is
 #: resumed waits behind the fetch in flight, so this bounds the latency of a resume.
 FETCH_WAIT_MS = 100
+#: And while there is nothing to resume: with many partitions, asking is what idling costs.
+IDLE_WAIT_MS = 500
 _FETCH_WAIT_S = 1.0
 _NEVER_MS = 2**31 - 1
 _NOTHING_TO_FETCH_S = 0.02
@@ -187,6 +189,7 @@ class TaskConsumer(driver.Consumer):
             self._chain.clear()
             client = self._client()
             client.pause(*client.assignment())
+            self._pace_fetches(client)
 
         self._wanted.clear()
         await self._in_thread(hold)
@@ -301,6 +304,13 @@ class TaskConsumer(driver.Consumer):
         client = self._client()
         if partition in client.assignment():
             (client.pause if partition in self._paused else client.resume)(partition)
+            self._pace_fetches(client)
+
+    def _pace_fetches(self, client: Any) -> None:
+        """Wait longer at the broker while no partition is left out of the fetch in flight."""
+        is_complete = not self._paused and len(self._epochs) == len(client.assignment())
+        assert hasattr(client._fetcher, "_fetch_max_wait_ms")
+        client._fetcher._fetch_max_wait_ms = IDLE_WAIT_MS if is_complete else FETCH_WAIT_MS
 
     # -- port Intake
 
@@ -315,6 +325,7 @@ class TaskConsumer(driver.Consumer):
             self._chain[partition] = offset - 1
             self._epochs[partition] = epoch
             client.resume(partition)
+            self._pace_fetches(client)
 
         # From here on, what is still on its way counts for nothing: neither handed nor credited.
         self._wanted[partition] = epoch

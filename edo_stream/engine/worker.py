@@ -36,7 +36,7 @@ from edo_stream.engine.process import (
 )
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess, reason_of
-from edo_stream.engine.store import RocksDisk
+from edo_stream.engine.store import DiskMemory, RocksDisk
 from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
 from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Ports
@@ -255,10 +255,12 @@ def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
 
 
 def _open_disk(app: EdoApp) -> Any:
+    memory = DiskMemory()
+
     def open_disk(table: str, partition: int) -> Disk:
         path = Path(app.conf.tabledir) / f"{table}-{partition}"
         try:
-            return RocksDisk(path)
+            return RocksDisk(path, memory)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except Exception as error:

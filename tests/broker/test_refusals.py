@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from edo_stream.engine.transport import FETCH_WAIT_MS
+from edo_stream.engine.transport import IDLE_WAIT_MS
 from load.fleet import LocalWorker
 from tests.broker.bench import Bench, events, log_of, wait_for, wait_until_logged
 
@@ -49,7 +49,7 @@ def test_a_range_lost_while_the_worker_runs_stops_the_task_as_well(bench: Bench)
         end = 1 + 2 * (attempt + 1)
         worker.freeze()
         # Nothing shows when the fetch that is under way has ended without a record.
-        time.sleep(5 * FETCH_WAIT_MS / 1_000)
+        time.sleep(2 * IDLE_WAIT_MS / 1_000)
         bench.send(topic, events(f"{end}-a", f"{end}-b"))
         bench.delete_records(topic, before=end)
         worker.thaw()

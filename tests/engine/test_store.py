@@ -12,13 +12,13 @@ import pytest
 from edo_stream.core.state import FORMAT
 from edo_stream.engine.ports import DiskError
 from edo_stream.engine.process import UnusableError
-from edo_stream.engine.store import RocksDisk
+from edo_stream.engine.store import DiskMemory, RocksDisk
 
 #: Writes batches whose rows all carry the batch's offset, and says each that is done.
 WRITER = """
 import sys
 from pathlib import Path
-from edo_stream.engine.store import RocksDisk
+from edo_stream.engine.store import DiskMemory, RocksDisk
 disk = RocksDisk(Path(sys.argv[1]))
 offset = disk.offset() or 0
 while True:
@@ -176,3 +176,17 @@ def test_a_disk_of_a_later_format_is_refused_and_kept(tmp_path: Path) -> None:
     kept = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1)
     assert kept.offset() == 5
     kept.close()
+
+
+def test_disks_that_share_their_memory_stay_within_it(tmp_path: Path) -> None:
+    memory = DiskMemory(cache_bytes=1 << 20, memtables_bytes=4 << 20)
+    disks = [RocksDisk(tmp_path / f"table-{number}", memory) for number in range(4)]
+    for offset in range(200):
+        for disk in disks:
+            disk.write({b"%04d%03d" % (offset, n): bytes(1_000) for n in range(20)}, offset, 0)
+    held = sum(disk.usage()[1] for disk in disks)
+    for disk in disks:
+        disk.close()
+    # 16 MB were written; without a bound all of it would still be in the memtables.
+    assert held < 8 << 20
+    assert 0 == memory.disks

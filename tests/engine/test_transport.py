@@ -25,6 +25,7 @@ class Client:
         self.paused: set[TopicPartition] = set()
         self._max_poll_records = 2_000
         self._fetcher = self
+        self._fetch_max_wait_ms = transport.FETCH_WAIT_MS
         state = SimpleNamespace(position=100, has_valid_position=True)
         assignment = SimpleNamespace(tps={PLACE, OTHER}, state_value=lambda _: state)
         self._subscription = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
@@ -127,6 +128,24 @@ def test_a_batch_that_is_handed_over_during_a_seek_leaves_no_debt(
 
     assert consumer._outstanding[PLACE] == (0, 0)
     assert client.paused == set()
+
+
+def test_a_fetch_waits_longer_only_while_it_leaves_no_partition_out(
+    thread_loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def run() -> None:
+        consumer, client, _ = consumer_on(thread_loop)
+        await consumer.move_to(PLACE, 100, 1)
+        assert client._fetch_max_wait_ms == transport.FETCH_WAIT_MS
+        await consumer.move_to(OTHER, 100, 2)
+        assert client._fetch_max_wait_ms == transport.IDLE_WAIT_MS
+        await consumer._hand_over(batch(1, records=transport.RECORDS_HIGH))
+        assert client._fetch_max_wait_ms == transport.FETCH_WAIT_MS
+        consumer.credit(batch(1, records=transport.RECORDS_HIGH))
+        await asyncio.gather(*consumer._resuming)
+        assert client._fetch_max_wait_ms == transport.IDLE_WAIT_MS
+
+    asyncio.run(run())
 
 
 def test_a_fetch_that_fails_makes_every_task_look_for_a_hole(
