@@ -202,7 +202,13 @@ def test_dead_letters_are_listed_by_owner_sent_again_and_acknowledged(
     (tmp_path / "shipping_handler.py").write_text(BROKEN)
     mended = tmp_path / "mended"
     bench.worker(**shop.environment, MENDED=str(mended)).start()
+    assert bench.edo("breaker", "open", shop.flow).returncode == 0
     bench.send(shop.topic, [order(0, "s"), Sent(b"s", b"{", partition=0)])
+    wait_for(lambda: bench.read(f"edo.commands.{shop.flow}"), "a command")
+    (listed,) = json.loads(bench.edo("breaker", "list", "--json").stdout)
+    assert (listed["flow"], listed["stopped"]) == (shop.flow, [0, 1])
+    assert bench.read(f"edo.dead-letters.{shop.flow}") == [], "nothing runs"
+    assert bench.edo("breaker", "close", shop.flow).returncode == 0
 
     def letters(*arguments: str) -> list[dict[str, Any]]:
         told = bench.edo("dlq", "list", "--json", *arguments)
