@@ -8,6 +8,7 @@ fit each other. A date that has passed is a finding here and never stops a worke
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -76,12 +77,18 @@ def lint(tree: Tree, today: date, before: Before | None, more: Sequence[Rule] = 
     cases = cases_of(tree, surveyed, today)
     rules = (*RULES, *FILE_RULES, *more)
     found = [*surveyed.findings]
-    if len(cases) >= _SHARED_FROM and sys.platform == "linux" and (os.cpu_count() or 1) > 1:
+    if len(cases) >= _SHARED_FROM and _may_fork():
         found += _shared(cases, rules, before)
     else:
         for case in cases:
             found += _reviewed(case, rules, before)
     return Review(surveyed, tuple(sorted(set(found))))
+
+
+def _may_fork() -> bool:
+    """A copy of a process with threads has their locks and not the threads."""
+    is_alone = threading.active_count() == 1
+    return is_alone and sys.platform == "linux" and (os.cpu_count() or 1) > 1
 
 
 def _reviewed(case: Case, rules: Sequence[Rule], before: Before | None) -> list[Finding]:
