@@ -69,3 +69,9 @@ def test_every_field_is_described() -> None:
 
 def test_copy_in_the_documentation_is_current() -> None:
     assert contract_schema() == json.loads((ROOT / "docs/contract.schema.json").read_text())
+
+
+def test_guide_names_every_key() -> None:
+    guide = (ROOT / "docs/contracts.md").read_text()
+
+    assert [] == [name for name in contract_schema()["properties"] if f"`{name}`" not in guide]
