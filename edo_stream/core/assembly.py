@@ -8,8 +8,8 @@ with the last of them all are released in one step, and so in one transaction of
 by their numbers, then the end. A reader that has read the end has read all.
 
 A transaction that cannot become whole is dead-lettered as a whole, and so is what comes of it
-later: when one of its records cannot be read, when there are more events than its end counts,
-when the buffer is full, and when the rest does not come in time.
+later: when one of its records cannot be read, when a number comes twice or there are more events
+than its end counts, when the buffer is full, and when the rest does not come in time.
 
 An event without a position is of no transaction (a row of a snapshot) and goes on at once.
 """
@@ -115,8 +115,10 @@ class Assembler:
             return
         numbers = self._held.numbers(name, row.held)
         if number in numbers:
+            # Not a repetition, which dedupe drops: a connector that counted anew after a crash.
             detail = f"number {number} of its transaction is there already"
             self._outlet.dead_letter(record, Violation("sequence-conflict", detail))
+            self._fail(name, row, f"number {number} came twice, with different events")
             return
         failure = self._refusal(row, record, event)
         if failure is not None:

@@ -79,12 +79,16 @@ def test_event_of_no_transaction_goes_on_at_once() -> None:
     assert [("emit", 1)] == bench.outputs()
 
 
-def test_repeated_event_is_a_duplicate_and_another_of_its_number_a_conflict() -> None:
+def test_repeated_event_is_a_duplicate_and_another_of_its_number_ends_the_transaction() -> None:
     bench = assembly()
 
     bench.feed(numbered(0, 1), numbered(1, 1, id="id-0"), numbered(2, 1), end(3, 1))
 
-    assert [("dead", 2, "sequence-conflict"), ("emit", 0), ("emit", 3)] == bench.outputs()
+    assert [
+        ("dead", 2, "sequence-conflict"),
+        ("dead", 0, INCOMPLETE),
+        ("dead", 3, INCOMPLETE),
+    ] == bench.outputs()
     assert "d" == bench.fates()[1]
 
 
