@@ -60,6 +60,13 @@ def compatible(format: SchemaFormat, mode: Mode, old: Any, new: Any) -> list[Bre
     Raises:
         SchemaError: one of the schemas is none; says which.
     """
+    try:
+        return _compared(format, mode, old, new)
+    except RecursionError:
+        raise SchemaError("nested too deeply") from None
+
+
+def _compared(format: SchemaFormat, mode: Mode, old: Any, new: Any) -> list[Break]:
     versions = _versions(format, mode, old)
     read = _read_json if format is SchemaFormat.JSON else avro_type
     find = json_breaks if format is SchemaFormat.JSON else avro_breaks

@@ -8,6 +8,7 @@ holds on closer look is no break: what is found nowhere, is nowhere.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from edo_stream.schemas.breaks import Break
@@ -31,7 +32,7 @@ _LIMITS: Final = (
     "uniqueItems",
 )
 _BREAKS_MAX: Final = 100
-_DEPTH_MAX: Final = 40
+_DEPTH_MAX: Final = 80
 
 
 def json_breaks(writer: Document, reader: Document) -> list[Break]:
@@ -40,37 +41,35 @@ def json_breaks(writer: Document, reader: Document) -> list[Break]:
         return []
     reader = forgiving(reader)
     search = _Search(Containment(writer, reader), reader)
-    found = list(search.find({"$ref": "w"}, {"$ref": "r"}, "", 0))
+    found = islice(search.find({"$ref": "w"}, {"$ref": "r"}, "", 0), _BREAKS_MAX)
     # A place may be reached twice: through both branches of a union, say.
-    return list(dict.fromkeys(found))[:_BREAKS_MAX]
+    return list(dict.fromkeys(found))
 
 
 class _Search:
     def __init__(self, containment: Containment, reader: Document) -> None:
         self._all = containment
         self._reader = reader
-        self._open: set[str] = set()
+        self._asked: set[str] = set()
 
     def find(self, writer: Schema, reader: Schema, at: str, depth: int) -> Iterator[Break]:
         """Breaks of one reader's schema, at a pointer."""
         if self._all.holds(writer, reader):
             return
         writer, reader = self._followed(writer), self._followed(reader)
-        question = repr((writer, reader))
-        if question in self._open:
-            # Asked within its own answer: the breaks, if any, are those found on the way here.
-            return
         if isinstance(reader, bool):
             yield Break(at, "value-refused", "the writer allows a value, the reader none")
             return
-        if depth > _DEPTH_MAX:
-            yield Break(at, "not-proven", "nested too deeply to be compared")
+        if depth > _DEPTH_MAX or self._all.is_over:
+            yield Break(at, "not-proven", "too large, or nested too deeply, to be compared")
             return
-        self._open.add(question)
-        try:
-            yield from self._find(writer, reader, at, depth + 1)
-        finally:
-            self._open.discard(question)
+        if self._all.is_recursive(reader):
+            question = repr((writer, reader))
+            if question in self._asked:
+                # Its breaks, if any, are those that were found then, or are being found.
+                return
+            self._asked.add(question)
+        yield from self._find(writer, reader, at, depth + 1)
 
     def _find(self, writer: Schema, reader: dict[str, Any], at: str, depth: int) -> Iterator[Break]:
         if "$ref" in reader:
@@ -168,10 +167,13 @@ class _Search:
         self, writer: Schema, reader: dict[str, Any], at: str, depth: int
     ) -> Iterator[Break]:
         for name, part in reader.get("properties", {}).items():
-            if self._all.holds(writer, {"properties": {name: part}}):
+            known = self._property(writer, name)
+            # What is said of the property alone mostly decides, and is a much smaller question.
+            if self._all.holds(known, part) or self._all.holds(
+                writer, {"properties": {name: part}}
+            ):
                 continue
             place = f"{at}/properties/{_escaped(name)}"
-            known = self._property(writer, name)
             if known is True:
                 yield Break(
                     place,
@@ -273,7 +275,7 @@ class _Search:
                 yield from self.find(known, part, place, depth)
         rest = reader.get("items", True)
         before = {"prefixItems": [True] * len(leading)} if leading else {}
-        if not self._all.holds(writer, {**before, "items": rest}):
+        if rest is not True and not self._all.holds(writer, {**before, "items": rest}):
             place = f"{at}/{spelled('items', bool(leading))}"
             yield from self._rest_breaks(writer, rest, len(leading), place, depth)
         if "unevaluatedItems" in reader and not self._all.holds(writer, reader):
@@ -311,15 +313,18 @@ class _Search:
         for name in ("anyOf", "oneOf"):
             if name not in reader or self._all.holds(writer, {name: reader[name]}):
                 continue
-            for case in self._cases(writer):
-                yield from self._case_breaks(case, name, reader[name], f"{at}/{name}", depth)
+            for case, part in self._cases(writer):
+                union: dict[str, Any] = {name: reader[name]}
+                yield from self._case_breaks((case, part), union, f"{at}/{name}", depth)
 
     def _case_breaks(
-        self, case: Schema, name: str, branches: list[Schema], at: str, depth: int
+        self, case_and_part: tuple[Schema, Schema], union: dict[str, Any], at: str, depth: int
     ) -> Iterator[Break]:
-        if self._all.holds(case, {name: branches}):
+        case, own = case_and_part
+        [(name, branches)] = union.items()
+        if self._all.holds(case, union):
             return
-        near = [i for i, part in enumerate(branches) if not self._all.is_disjoint(case, part)]
+        near = [i for i, part in enumerate(branches) if not self._all.is_apart(own, case, part)]
         whole = [i for i in near if self._all.holds(case, branches[i])]
         if len(near) == 1:
             # Any other branch is out of the question, so this one must take all of it.
@@ -365,20 +370,21 @@ class _Search:
             found += self._sources(part)
         return found
 
-    def _cases(self, writer: Schema) -> list[Schema]:
-        """A writer's union as its branches, each with all else that the writer says."""
-        for source in self._sources(writer):
+    def _cases(self, writer: Schema) -> list[tuple[Schema, Schema]]:
+        """A writer's union as its branches: each with all else that the writer says, and alone."""
+        sources = self._sources(writer)
+        for source in sources:
             for name in ("anyOf", "oneOf"):
                 if name in source:
-                    is_all = writer == source and len(source) == 1
-                    cases: list[Schema] = [
-                        part if is_all else {"allOf": [writer, part]} for part in source[name]
-                    ]
-                    return [case for case in cases if not self._all.is_empty(case)]
+                    rest = [_bare(other, name if other is source else "") for other in sources]
+                    said = [other for other in rest if other]
+                    pairs = [(_product([*said, part]), part) for part in source[name]]
+                    return [pair for pair in pairs if not self._all.is_empty(pair[0])]
             if isinstance(source.get("type"), list):
-                cases = [{"allOf": [writer, {"type": name}]} for name in source["type"]]
-                return [case for case in cases if not self._all.is_empty(case)]
-        return [writer]
+                parts: list[Schema] = [{"type": name} for name in source["type"]]
+                pairs = [({"allOf": [writer, part]}, part) for part in parts]
+                return [pair for pair in pairs if not self._all.is_empty(pair[0])]
+        return [(writer, writer)]
 
     def _names(self, writer: Schema) -> list[str]:
         found = [name for source in self._sources(writer) for name in source.get("properties", ())]
@@ -413,6 +419,11 @@ class _Search:
             leading = source.get("prefixItems", [])
             said.append(leading[index] if index < len(leading) else source.get("items", True))
         return _product([part for part in said if part is not True and part != {}])
+
+
+def _bare(schema: dict[str, Any], union: str) -> dict[str, Any]:
+    """A schema without what is looked at elsewhere: its references, products and one union."""
+    return {n: v for n, v in schema.items() if n not in ("$ref", "allOf", "default", union)}
 
 
 def _product(parts: list[Schema]) -> Schema:

@@ -254,6 +254,47 @@ def test_recursion_under_not_is_never_taken_for_growth() -> None:
     assert [] != rules(old, new)
 
 
+def test_many_kinds_told_apart_by_a_constant_may_become_more() -> None:
+    def kinds(count: int) -> dict[str, Any]:
+        each = [{"const": f"kind-{number}"} for number in range(count)]
+        some = {"type": "object", "required": ["k"]}
+        return {"oneOf": [{**some, "properties": {"k": k, "n": INTEGER}} for k in each]}
+
+    assert [] == rules(kinds(150), kinds(151))
+    assert [("/oneOf", "union-narrowed")] == rules(kinds(151), kinds(150))
+
+
+def test_a_constant_tells_objects_apart_and_nothing_else() -> None:
+    def kinds(count: int) -> dict[str, Any]:
+        each = [{"properties": {"k": {"const": n}}, "required": ["k"]} for n in range(count)]
+        return {"oneOf": each}
+
+    # 5 is no object, so it was of the one branch that there was, and is of two.
+    assert [("/oneOf", "branches-overlap")] == rules(kinds(1), kinds(2))
+    assert [] != rules(kinds(1), kinds(150))
+
+
+def test_a_product_of_many_unions_is_compared_in_parts() -> None:
+    def product(count: int) -> dict[str, Any]:
+        pairs = [({"required": [f"a{n}"]}, {"required": [f"b{n}"]}) for n in range(count)]
+        return {"allOf": [{"anyOf": [*pair]} for pair in pairs]}
+
+    assert [] == rules(product(16), product(15))
+    assert [] != rules(product(15), product(16))
+
+
+def test_definitions_that_refer_to_each_other_are_compared_where_they_meet() -> None:
+    def ring(kind: str) -> dict[str, Any]:
+        def one(number: int) -> dict[str, Any]:
+            ahead = {f"r{step}": {"$ref": f"#/$defs/d{(number + step) % 12}"} for step in (1, 2)}
+            return {"properties": {f"v{number}": {"type": kind}, **ahead}}
+
+        return {"$ref": "#/$defs/d0", "$defs": {f"d{number}": one(number) for number in range(12)}}
+
+    assert [] == rules(ring("integer"), ring("number"))
+    assert 12 == len(rules(ring("number"), ring("integer")))
+
+
 def test_dialects_are_compared_with_each_other() -> None:
     old = {"$schema": DRAFT_7, "items": [STRING], "additionalItems": False}
     new = {"$schema": DRAFT_2020, "prefixItems": [STRING, INTEGER], "items": False}
