@@ -5,6 +5,7 @@ on topics of its own, from the first task that runs to the last offset that the 
 """
 
 import asyncio
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from load.bench.machine import Usage, read_machine, usage_between
 from load.bench.peers import BUILD
 from load.bench.programs import CONTRACT
 from load.bench.records import profile_of, records_of
+from load.bench.topics import Topics
 from load.fleet import LocalWorker
 from load.send import SendPolicy, send
 
@@ -33,6 +35,7 @@ PAGE: Final = Path("docs/benchmarks.md")
 BEGIN: Final = "<!-- What follows is written by `python -m load.bench.curves`. -->"
 END: Final = "<!-- So far. -->"
 _LOOK_S: Final = 0.1
+_SETTLE_S: Final = 2.0
 _LIMIT_S: Final = 180.0
 _RUNNING: Final = "task running"
 
@@ -73,6 +76,8 @@ def bench(
     page: Annotated[bool, typer.Option(help=f"Write the table into {PAGE}.")] = False,
 ) -> None:
     """Measure each point and print the table."""
+    # Its warnings are of topics that were created or deleted a moment ago.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console()
     for name in ("kafka", "curves"):
         shutil.rmtree(BUILD / name, ignore_errors=True)
@@ -119,6 +124,7 @@ async def _measure(kafka: LocalKafka, point: Point, records: int, name: str) -> 
     (folder / "contract.yaml").write_text(contract, encoding="utf-8")
     async with Admin(BrokerAccess(kafka.bootstrap)) as admin:
         await admin.create(wanted_topics(load(directory / "topics"), f"{name}-decide", 1))
+    await asyncio.sleep(_SETTLE_S)  # For a broker that does not know of them yet.
     access = {"bootstrap_servers": kafka.bootstrap}
     profile = replace(profile_of(records), keys=point.keys)
     report = await send(records_of(profile), source, access, SendPolicy(), lambda _: None)
@@ -138,6 +144,9 @@ async def _measure(kafka: LocalKafka, point: Point, records: int, name: str) -> 
     finally:
         for worker in workers:
             worker.kill()
+    # The next point has other numbers of partitions under some of the same names.
+    async with Topics(kafka) as topics:
+        await topics.clear()
     return Cost(
         point,
         events_per_s=report.sent / usage.wall_s,
