@@ -41,18 +41,19 @@ def version_of_event(document: Any) -> int | None:
     return named_version(schema) if isinstance(schema, str) else None
 
 
-def data_of(document: Any, codec: str) -> Any:
-    """The part of a document that the schema is about."""
+def data_of(document: Any, codec: str) -> tuple[str, Any]:
+    """Where the part of a document is that the schema is about, and that part."""
     if is_event(document):
-        return (
-            _binary(document["data_base64"]) if "data_base64" in document else document.get("data")
-        )
+        if "data_base64" in document:
+            return "/data_base64", _binary(document["data_base64"])
+        return "/data", document.get("data")
     if codec == "debezium" and isinstance(document, dict):
-        payload = document.get("payload", document)
+        is_wrapped = "payload" in document
+        payload = document["payload"] if is_wrapped else document
         if isinstance(payload, dict) and "op" in payload:
-            after = payload.get("after")
-            return payload.get("before") if after is None else after
-    return document
+            image = "before" if payload.get("after") is None else "after"
+            return f"{'/payload' if is_wrapped else ''}/{image}", payload.get(image)
+    return "", document
 
 
 def _binary(text: Any) -> Any:

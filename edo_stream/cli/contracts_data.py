@@ -116,8 +116,7 @@ class Judges:
             return None, faults
         if version.judge is None:
             return number, [*faults, Fault("", "schema", f"{version.file.name}: {version.error}")]
-        data = data_of(document, entry.declaration.codec)
-        prefix = "" if data is document else "/data"
+        prefix, data = data_of(document, entry.declaration.codec)
         faults += [
             Fault(prefix + fault.pointer, fault.rule, fault.message)
             for fault in version.judge(data)

@@ -115,5 +115,9 @@ def _show(findings: Sequence[Finding], topics: int) -> None:
     console = screen()
     for finding in findings:
         console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
-    count = f"{len(findings):,} findings" if findings else "no findings"
-    console.print(f"{topics:,} topic{'' if topics == 1 else 's'}, {count}", markup=False)
+    found = _counted(len(findings), "finding") if findings else "no findings"
+    console.print(f"{_counted(topics, 'topic')}, {found}", markup=False)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -334,6 +334,25 @@ def test_tree_leaves_hidden_files_out(shelf: Shelf) -> None:
     assert ["contract.yaml"] == list(read_tree(shelf.root).files["shop.order.placed"])
 
 
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"op": "c", "before": None, "after": {"id": "x"}}, "/after/id"),
+        ({"op": "d", "before": {"id": "x"}, "after": None}, "/before/id"),
+        ({"schema": {}, "payload": {"op": "c", "after": {"id": "x"}}}, "/payload/after/id"),
+    ],
+)
+def test_row_change_is_judged_by_its_row(shelf: Shelf, row: dict[str, Any], place: str) -> None:
+    contract = WITH_SCHEMA | {"codec": "debezium", "ordering": {"policy": "monotonic"}}
+    shelf.add(
+        contract,
+        v1_schema_json={"type": "object", "properties": {"id": {"type": "integer"}}},
+        examples__v1_a_json=row,
+    )
+
+    assert only(shelf)[2].startswith(f'{place}: "x" is not of type')
+
+
 def test_step_of_a_cast_that_is_none_is_a_finding(shelf: Shelf) -> None:
     versions = {1: {"note": "First."}, 2: {"note": "Second.", "upcast": [{"turn": "/a"}]}}
     declared = {"format": "json", "compatibility": "NONE", "versions": versions}

@@ -68,7 +68,7 @@ def _shelved(entry: Entry) -> Shelved:
     for example in folder.examples:
         document = _parsed(example.content) if example.is_valid else None
         if document is not None:
-            data = data_of(document, entry.declaration.codec)
+            _, data = data_of(document, entry.declaration.codec)
             name = example.name.rpartition("/")[2].removesuffix(".json")
             examples.setdefault(example.version or newest, []).append((name, data))
     return Shelved(entry, described(entry), schemas, examples)

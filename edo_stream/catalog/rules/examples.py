@@ -41,8 +41,7 @@ def _judge(case: Case, example: Example, version: Version | None) -> None:
         Fault(fault.pointer, fault.rule, fault.message)
         for fault in envelope_faults(document, case.declaration, "")
     ]
-    data = data_of(document, case.declaration.codec)
-    prefix = "/data" if data is not document else ""
+    prefix, data = data_of(document, case.declaration.codec)
     if version is not None and version.judge is not None:
         faults += [
             Fault(prefix + fault.pointer, fault.rule, fault.message)
