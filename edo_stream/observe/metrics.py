@@ -125,6 +125,14 @@ CAST: Final = _counter(
     "contract from_version to_version",
     "Events that were made into another version of their schema",
 )
+SAMPLED: Final = _counter(
+    "edo_sampled_keys_total", "contract", "Keys that were compared with their partitions"
+)
+MISPLACED: Final = _counter(
+    "edo_misplaced_keys_total",
+    "contract",
+    "Sampled keys that came on another partition than Kafka's own partitioner would have chosen",
+)
 READY: Final = _histogram(
     "edo_trigger_to_ready_seconds",
     "group topic",
@@ -258,7 +266,7 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
-    *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, READY, BATCH, TRANSACTION),
+    *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, SAMPLED, MISPLACED, READY, BATCH, TRANSACTION),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
     *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
@@ -273,6 +281,7 @@ class Metrics(Collector):
         if tally is not None:
             # Counted while records are decoded, and read when Prometheus asks.
             self._sums[VIOLATIONS], self._sums[CAST] = tally.violations, tally.cast
+            self._sums[SAMPLED], self._sums[MISPLACED] = tally.sampled, tally.misplaced
         self._ready: dict[tuple[str, str], Histogram] = {}
         self._histograms: dict[tuple[Declared, str], Histogram] = {}
 

@@ -55,6 +55,7 @@ def rules_of(
         sunset_ms=None if deprecation is None else _start_ms(deprecation.sunset),
         sunset_versions=_sunset_versions(declaration),
         warn_until_ms=_warn_until_ms(schema),
+        partitions=declaration.partitions,
     )
 
 

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Final
 
 from edo_stream.core.event import Decoded, Event, Violation
+from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record, StoredRecord
 from edo_stream.schemas.validators import Fault
 from edo_stream.schemas.versions import NO_DATA, Versions, named_version, with_version
@@ -32,6 +33,8 @@ VERSION_HEADERS: Final = ("ce_dataschemaversion", "dataschemaversion")
 _SAYING: Final = frozenset({DATASCHEMA, *VERSION_HEADERS})
 _NOTED: Final = _SAYING | {"ce_expirytime", "ce_producer"}
 _DIGITS_MAX: Final = 9
+_UNSAMPLED: Final = 63
+"""Bits of an offset that are 0 for one record of so many and one."""
 _EXPIRY: Final = "ce_expirytime"
 _PRODUCER: Final = "ce_producer"
 #: What a violation's ``reason`` is; anything else is a rule of the schema itself.
@@ -60,6 +63,8 @@ class ContractRules:
     """When a version is out of use, in epoch ms."""
     warn_until_ms: int | None = None
     """Violations are counted only, before this time; ``None``: never."""
+    partitions: int = 0
+    """Of the topic; 0 samples no keys."""
 
     @property
     def target(self) -> int | None:
@@ -71,6 +76,10 @@ class Tally:
     """What was found since the process began."""
 
     def __init__(self) -> None:
+        self.sampled: Counter[tuple[str, ...]] = Counter()
+        """Keys that were compared with the partition that they came on, by contract."""
+        self.misplaced: Counter[tuple[str, ...]] = Counter()
+        """Those that Kafka's own partitioner would have put on another one."""
         self.violations: Counter[tuple[str, ...]] = Counter()
         """By contract, version, rule, and the policy that decided: ``dead-letter``, ``warn``."""
         self.cast: Counter[tuple[str, ...]] = Counter()
@@ -91,9 +100,12 @@ def enforced(
     """Wrap a decoder; the clock is read only for events and contracts that can expire."""
     judge = _Judge(rules, now_ms, tally)
     is_plain = _plain_check(rules)
+    unsampled = _UNSAMPLED if rules.partitions else -1
 
     def decode_enforced(record: Record) -> Decoded:
         version = None
+        if not record.offset & unsampled:
+            _sample(record, rules, tally)
         if rules.is_framed and record.value is not None:
             try:
                 version, record = judge.unframed(record)
@@ -105,6 +117,14 @@ def enforced(
         return judge.judged(outcome, version)
 
     return decode_enforced
+
+
+def _sample(record: Record, rules: ContractRules, tally: Tally) -> None:
+    """Compare a key with its partition: a producer that hashes otherwise scatters its events."""
+    if record.key is not None and rules.partitions:
+        tally.sampled[(rules.contract,)] += 1
+        if partition_of(record.key, rules.partitions) != record.partition:
+            tally.misplaced[(rules.contract,)] += 1
 
 
 def _plain_check(rules: ContractRules) -> Callable[[Event], bool] | None:

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edo_stream.core.event import Event, Violation
@@ -179,6 +180,20 @@ def test_each_violation_has_its_rule(
 ) -> None:
     found = topic.refused(data, **headers)
     assert rule == found["rule"]
+
+
+def test_keys_are_compared_with_their_partitions_at_samples(tmp_path: Path) -> None:
+    topic = Topic(tmp_path)
+    decode = topic.decode()
+    for offset in range(256):
+        for partition in (0, 1):
+            one = msgspec.structs.replace(record(b"{}"), offset=offset, partition=partition)
+            decode(one)
+    # One key hashes to one partition, so half of the samples were written by somebody else's hash.
+    assert ({("shop.order.placed",): 8}, {("shop.order.placed",): 4}) == (
+        topic.tally.sampled,
+        topic.tally.misplaced,
+    )
 
 
 def test_an_event_that_is_not_over_goes_on(topic: Topic) -> None:
