@@ -86,6 +86,7 @@ class Writer:
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 2,
+            "compression.level": 1,
             "partitioner": "murmur2_random",
             "message.timeout.ms": wait_ms,
             "message.max.bytes": record_bytes_max,

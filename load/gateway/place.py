@@ -21,7 +21,7 @@ PARTITIONS: Final = 4
 _FILE: Final = """\
 listen: 127.0.0.1:{port}
 access_log: refused
-limits: {{header_time: {header_time}}}
+produce_time: {produce_time}
 sources:
   load:
     topic: {topic}
@@ -37,11 +37,11 @@ class LocalGateway(LocalService):
     title = "gateway"
 
     def __init__(
-        self, data_dir: Path, environment: Mapping[str, str], topic: str, header_time: str = "10s"
+        self, data_dir: Path, environment: Mapping[str, str], topic: str, produce_time: str = "5s"
     ) -> None:
         super().__init__(data_dir)
         self._environment = dict(environment)
-        self._text = _FILE.format(port=self.port, topic=topic, header_time=header_time)
+        self._text = _FILE.format(port=self.port, topic=topic, produce_time=produce_time)
 
     @property
     def address(self) -> str:

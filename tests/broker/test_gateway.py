@@ -29,7 +29,7 @@ def test_nothing_acknowledged_is_lost_when_gateway_and_broker_are_killed(
 ) -> None:
     asyncio.run(create_topic(kafka.bootstrap, TOPIC))
     with LocalGateway(tmp_path / "gateway", {"EDO_BROKER": kafka.bootstrap}, TOPIC) as gateway:
-        found = asyncio.run(kills(gateway, kafka, rate=150.0, seconds=6.0, topic=TOPIC))
+        found = asyncio.run(kills(gateway, kafka, rate=150.0, seconds=4.5, topic=TOPIC))
         assert found.is_met, found
         wait_for(lambda: status_of(gateway, "/readyz") == 200, "a ready gateway")
 
@@ -45,7 +45,7 @@ def test_without_kafka_requests_are_turned_away_and_taken_again_when_it_is_back(
         async with Load(gateway.port, 2) as load:
             return (await load.open_loop(signed_requests(batch, 20), 100.0, 20.0)).counts
 
-    with LocalGateway(tmp_path / "gateway", environment, topic) as gateway:
+    with LocalGateway(tmp_path / "gateway", environment, topic, "1s") as gateway:
         first, away, again = batch_name(), batch_name(), batch_name()
         assert {202: 20} == asyncio.run(ask(first))
         kafka.kill()
