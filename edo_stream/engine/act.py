@@ -23,7 +23,6 @@ from edo_stream.core.act.work import Work
 from edo_stream.core.record import Batch
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
-from edo_stream.engine.runs import Runs
 from edo_stream.engine.target import Target
 from edo_stream.engine.task import VOID, Decider, MisplacedError, Ports, Task, TaskSpec
 
@@ -46,16 +45,17 @@ class ActTask(Task):
         assert isinstance(pipeline, ActPipeline)
         self._act = pipeline
         self._targets = ports.targets
-        self._runs = Runs(self._on_end)
+        self._runs = ports.runs.of(spec.group, partition)
+        self._runs.attend(self._on_end)
         self._act.is_known = self._runs.knows
         self._reserved: list[Target] = []
         """Targets that were told of runs whose start is not committed yet."""
         self._ask_again_ms: int | None = None
 
     async def stop(self) -> None:
-        """Let what runs end for a moment, then let go of the partition."""
+        """Let go of the partition; what runs goes on, for the case that it comes back."""
         await super().stop()
-        await self._runs.stop(patience_s=0)
+        self._runs.let_go()
         self._leave_reserved()
 
     @property

@@ -126,6 +126,7 @@ class Assignment:
         # Before the tasks begin: from here on only they write to the disks of what was warm.
         self.standbys.keep({place: self._standby_plan(*place) for place in sorted(warm)})
         self._close_disks(keep=wanted | warm)
+        self._ports.runs.keep(wanted)
         for group, partition in sorted(wanted):
             task = self._make(group, partition)
             self.tasks[group, partition] = task
@@ -143,6 +144,7 @@ class Assignment:
                 await self._watcher
             self._watcher = None
         await self.revoke()
+        await self._ports.runs.close()
         await self.standbys.close()
         self._close_disks(keep=set())
 

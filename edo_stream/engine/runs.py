@@ -7,7 +7,7 @@ runs it again; the idempotency key is the same then.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from edo_stream.core.act.command import Command
 from edo_stream.core.act.outcome import Failed, FailureClass, Outcome
@@ -26,10 +26,10 @@ def _name_of(command: Command) -> _Name:
 
 
 class Runs:
-    """``on_end`` is told of each end of a run whose command is in hand."""
+    """Of one group and partition; they outlive their task, as long as the next one is here too."""
 
-    def __init__(self, on_end: Callable[[Work, Outcome], None]) -> None:
-        self._on_end = on_end
+    def __init__(self) -> None:
+        self._on_end: Callable[[Work, Outcome], None] = _nobody
         self._running: dict[_Name, asyncio.Task[None]] = {}
         self._ended: dict[_Name, Outcome] = {}
         self._in_hand: dict[_Name, Work] = {}
@@ -43,6 +43,11 @@ class Runs:
         """Whether the command runs, or has run, at this attempt."""
         name = _name_of(command)
         return name in self._running or name in self._ended
+
+    def attend(self, on_end: Callable[[Work, Outcome], None]) -> None:
+        """Tell a task, from now on, of each end of a run whose command it has in hand."""
+        self.let_go()
+        self._on_end = on_end
 
     def adopt(self, work: Work) -> None:
         """Take the end of a run that is known for that of a command that came again."""
@@ -85,14 +90,46 @@ class Runs:
         """The core has forgotten what it had in hand."""
         self._in_hand.clear()
 
-    async def stop(self, patience_s: float) -> None:
-        """Wait for what runs, then cancel it; for good."""
+    async def stop(self) -> None:
+        """Cancel what runs, for good: its commands are another worker's now."""
+        self._on_end = _nobody
         running = list(self._running.values())
-        if running:
-            await asyncio.wait(running, timeout=patience_s)
         for run in running:
             run.cancel()
         if running:
             await asyncio.wait(running)
         self._ended.clear()
         self._in_hand.clear()
+
+
+def _nobody(work: Work, outcome: Outcome) -> None:
+    pass
+
+
+class WorkerRuns:
+    """The runs of a worker, by group and partition.
+
+    A rebalance stops every task, and begins most of them anew on the same worker: what runs
+    meanwhile goes on, and is found again, instead of being cut off and repeated.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, int], Runs] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def of(self, group: str, partition: int) -> Runs:
+        """Those of a task."""
+        return self._runs.setdefault((group, partition), Runs())
+
+    def keep(self, places: Container[tuple[str, int]]) -> None:
+        """Stop the runs of all others; a program may take its time to end, nobody waits for it."""
+        for place in [place for place in self._runs if place not in places]:
+            stopping = asyncio.create_task(self._runs.pop(place).stop())
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
+
+    async def close(self) -> None:
+        """Stop all, and wait for it."""
+        self.keep(())
+        if self._stopping:
+            await asyncio.wait(self._stopping)

@@ -61,6 +61,8 @@ class Target:
         self._now_ms = now_ms
         self._bucket = None if protection.rate is None else TokenBucket(protection.rate)
         self._waiting: set[Callable[[], None]] = set()
+        self._probes = 0
+        """Probes that were begun and have not run yet."""
 
     def wait_ms(self, call_back: Callable[[], None]) -> int:
         """0 when a run may begin now, else in how many ms to ask again.
@@ -87,6 +89,7 @@ class Target:
         if self._bucket is not None:
             self._bucket.take(now_ms)
         if self.breaker.admits(now_ms):
+            self._probes += self.breaker.state is BreakerState.HALF_OPEN
             self.breaker.begin()
 
     def leave(self) -> None:
@@ -96,8 +99,9 @@ class Target:
 
     async def run(self, command: Command) -> Outcome:
         """Run a command within the time limit; whatever the executor does, an outcome comes."""
-        is_open = self.breaker.state is BreakerState.OPEN
-        executor = self._fallback if is_open and self._fallback is not None else self._executor
+        executor = self._executor
+        if self._fallback is not None and not self._may_try():
+            executor = self._fallback
         try:
             outcome = await self._run(executor, command)
         except asyncio.CancelledError:
@@ -110,6 +114,18 @@ class Target:
             return outcome
         finally:
             self._free()
+
+    def _may_try(self) -> bool:
+        """Whether the receiver itself is called; while it is probed, by one run at a time."""
+        match self.breaker.state:
+            case BreakerState.CLOSED:
+                return True
+            case BreakerState.OPEN:
+                return False
+            case BreakerState.HALF_OPEN:
+                is_probe = self._probes > 0
+                self._probes -= is_probe
+                return is_probe
 
     async def _run(self, executor: Executor, command: Command) -> Outcome:
         limit_s = self.protection.timeout_s

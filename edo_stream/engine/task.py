@@ -42,6 +42,7 @@ from edo_stream.engine.ports import (
     ProducerFactory,
 )
 from edo_stream.engine.restore import TaskTable, restore
+from edo_stream.engine.runs import WorkerRuns
 from edo_stream.engine.target import Targets
 from edo_stream.engine.transaction import (
     Change,
@@ -129,6 +130,7 @@ class Ports:
     hooks: Hooks = field(default_factory=Hooks)
     targets: Targets = field(default_factory=dict)
     """What the worker's act tasks run commands by."""
+    runs: WorkerRuns = field(default_factory=WorkerRuns)
 
 
 @dataclass(frozen=True, slots=True)
