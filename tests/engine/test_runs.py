@@ -1,0 +1,200 @@
+"""Runs of commands, and what stands before a receiver."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from edo_stream.core.act.breaker import BreakerPolicy, BreakerState
+from edo_stream.core.act.command import Command
+from edo_stream.core.act.limits import RateLimit
+from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
+from edo_stream.core.act.work import Work
+from edo_stream.core.record import StoredRecord
+from edo_stream.engine.runs import WorkerRuns
+from edo_stream.engine.target import Protection, Target
+
+RECORD = StoredRecord("edo.commands.ship", 0, 0, 0, b"k", b"{}")
+DOWN = Failed(FailureClass.TRANSIENT, "http-503")
+QUICK = BreakerPolicy(consecutive=2, open_ms=100, open_max_ms=100, probes=1)
+
+
+def work(command_id: str, **more: Any) -> Work:
+    parts: dict[str, Any] = {"attempt": 1, "due_ms": 0, **more}
+    return Work(
+        Command(command_id, "ship", "t", b"k", b"{}", (), 0, "edo.commands.ship/0/0", **parts),
+        RECORD,
+    )
+
+
+class Receiver:
+    """An executor that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.ends: dict[str, asyncio.Future[Outcome]] = {}
+
+    async def __call__(self, command: Command) -> Outcome:
+        self.calls.append(command.id)
+        end = self.ends[command.id] = asyncio.get_running_loop().create_future()
+        return await end
+
+
+def target(executor: Callable[[Command], Awaitable[Outcome]], **more: Any) -> Target:
+    protection = Protection(**{"breaker": QUICK, **more.pop("protection", {})})
+    return Target("ship", executor, protection, more.pop("now_ms", lambda: 0), **more)
+
+
+def run(coroutine: Awaitable[None]) -> None:
+    async def go() -> None:
+        await coroutine
+
+    asyncio.run(go())
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_run_outlives_its_task_and_is_found_by_the_next_one() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim, told = target(receiver), []
+        runs = worker.of("act", 3)
+        runs.attend(lambda *_: told.append("the task that has gone"))
+        aim.begin()
+        runs.start(work("c1"), aim)
+        await settle()
+        runs.let_go()
+        again, same = work("c1"), worker.of("act", 3)
+        same.attend(lambda *end: told.append(end))
+        worker.keep({("act", 3)})
+        assert same.knows(again.command)
+        same.adopt(again)
+        receiver.ends["c1"].set_result(Done(b"x"))
+        await settle()
+        assert told == [(again, Done(b"x"))]
+        assert (receiver.calls, aim.running) == (["c1"], 0)
+        same.recorded(again)
+        assert not same.knows(again.command)
+
+    run(go())
+
+
+def test_an_end_that_was_not_recorded_is_not_run_again() -> None:
+    async def go() -> None:
+        receiver, told = Receiver(), []
+        runs = WorkerRuns().of("act", 0)
+        runs.attend(lambda *end: told.append(end))
+        aim = target(receiver)
+        aim.begin()
+        runs.start(work("c1"), aim)
+        await settle()
+        runs.let_go()
+        receiver.ends["c1"].set_result(Done())
+        await settle()
+        assert told == []
+        again = work("c1")
+        runs.adopt(again)
+        assert told == [(again, Done())]
+        assert not runs.knows(work("c1", due_ms=5).command), "throttled, it is another run"
+        assert not runs.knows(work("c1", attempt=2).command)
+
+    run(go())
+
+
+def test_runs_of_a_partition_that_is_gone_are_cancelled() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim = target(receiver)
+        aim.begin()
+        worker.of("act", 1).start(work("c1"), aim)
+        await settle()
+        worker.keep({("act", 2)})
+        await worker.close()
+        assert receiver.ends["c1"].cancelled()
+        assert aim.running == 0
+
+    run(go())
+
+
+def test_slots_rate_and_a_stopped_flow_make_wait_and_an_end_calls_back() -> None:
+    async def go() -> None:
+        receiver, called = Receiver(), []
+        aim = target(receiver, protection={"concurrency": 1, "letters_max": 1})
+        assert aim.wait_ms(lambda: called.append("x")) == 0
+        aim.begin()
+        running = asyncio.create_task(aim.run(work("c1").command))
+        await settle()
+        assert aim.wait_ms(lambda: called.append("end")) > 0
+        receiver.ends["c1"].set_result(Done())
+        await running
+        assert called == ["end"]
+        aim.decided(DOWN, gave_up=True)
+        assert aim.wait_ms(lambda: called.append("mended")) > 0
+        aim.operate(is_open=False)
+        assert called == ["end", "mended"]
+        assert aim.wait_ms(lambda: None) == 0
+
+    run(go())
+    limited = target(Receiver(), protection={"rate": RateLimit(10)})
+    limited.begin()
+    assert 100 <= limited.wait_ms(lambda: None) <= 101
+
+
+@pytest.mark.parametrize("has_fallback", [False, True])
+def test_a_broken_receiver_is_probed_by_one_run_at_a_time(has_fallback: bool) -> None:
+    async def go() -> None:
+        receiver, now, used = Receiver(), [0], []
+
+        async def fall_back(command: Command) -> Outcome:
+            used.append(command.id)
+            return Done()
+
+        aim = target(receiver, now_ms=lambda: now[0], fallback=fall_back if has_fallback else None)
+        for name in ("c1", "c2"):
+            aim.begin()
+            ending = asyncio.create_task(aim.run(work(name).command))
+            await settle()
+            receiver.ends[name].set_result(DOWN)
+            assert await ending == DOWN
+        assert aim.breaker.state is BreakerState.OPEN
+        assert (aim.wait_ms(lambda: None) == 0) == has_fallback
+        now[0] = 100
+        aim.begin()
+        probe = asyncio.create_task(aim.run(work("probe").command))
+        await settle()
+        assert receiver.calls == ["c1", "c2", "probe"]
+        if has_fallback:
+            aim.begin()
+            assert await aim.run(work("other").command) == Done()
+            assert used == ["other"]
+        else:
+            assert aim.wait_ms(lambda: None) > 0
+        receiver.ends["probe"].set_result(Done())
+        await probe
+        assert aim.breaker.state is BreakerState.CLOSED
+
+    run(go())
+
+
+def test_whatever_an_executor_does_an_outcome_comes() -> None:
+    async def raises(command: Command) -> Outcome:
+        raise KeyError("an executor's bug")
+
+    async def hangs(command: Command) -> Outcome:
+        await asyncio.sleep(60)
+        return Done()
+
+    async def go() -> None:
+        for executor, reason in ((raises, "executor-failed"), (hangs, "timeout")):
+            aim = target(executor, protection={"timeout_s": 0.01})
+            aim.begin()
+            outcome = await aim.run(work("c1").command)
+            assert isinstance(outcome, Failed)
+            assert (outcome.failure, outcome.reason) == (FailureClass.TRANSIENT, reason)
+            assert aim.running == 0
+
+    run(go())
