@@ -24,7 +24,9 @@ create schema thing;
 create table thing.orders (
     id int primary key, turn int, price numeric(10,2), day date, at timestamp, note text
 );
-alter table thing.orders alter column note set storage external
+alter table thing.orders alter column note set storage external;
+create table thing.lines (turn int, line int, primary key (turn, line));
+create table thing.bills (turn int primary key)
 """
 
 
@@ -53,10 +55,52 @@ def order(postgres: LocalPostgres, turn: int) -> None:
             " on conflict (id) do update set turn = excluded.turn",
             (key, turn, "19.90", secrets.token_hex(4_000)),
         )
+        connection.execute("insert into thing.lines values (%s, 1)", (turn,))
+        connection.execute("insert into thing.bills values (%s)", (turn,))
+        connection.execute("insert into thing.lines values (%s, 2)", (turn,))
         event = OutboxEvent("order.taken", "/shop", f"order-{key}", {"turn": turn}, id=f"e{turn}")
         write(connection, event, "thing.outbox")
         if turn % 5 == 0:
             connection.rollback()
+
+
+def declare_transactions(bench: Bench) -> str:
+    """Lines, bills and ends of transactions go to one topic, whose contract puts them together."""
+    parts = bench.declare("parts", "ordering: {policy: transaction, gap_timeout: 5s}", partitions=2)
+    mapping = "mapping: {collections: [thing.lines, thing.bills]}"
+    for last, *more in (["lines"], ["bills"], ["transaction", mapping]):
+        name = bench.declare(last, "key: transaction", *more, codec="debezium", partitions=2)
+        file = bench.contracts / name / "contract.yaml"
+        file.write_text(file.read_text().replace(f"topic: {name}.out", f"topic: {parts}"))
+    return parts
+
+
+def assert_transactions_are_whole(bench: Bench, parts: str, committed: list[int]) -> None:
+    """Each row is there once, with its transaction and in order; of one that a kill cut, no row."""
+
+    def all_rows() -> tuple[list[Any], list[Any]] | None:
+        found, letters = bench.read(f"{parts}.out"), bench.read(f"edo.dead-letters.{parts}")
+        count = len([one for one in found + letters if "ended" not in headers(one)["ce_type"]])
+        return (found, letters) if count >= 3 * len(committed) else None
+
+    found, letters = wait_for(all_rows, f"3 rows of each of {len(committed)} transactions")
+    rows = [json.loads(one.value).get("after") for one in found + letters]
+    names = sorted((row["turn"], row.get("line", 0)) for row in rows if row)
+    assert [(turn, line) for turn in committed for line in (0, 1, 2)] == names
+    blocks = [
+        (one.partition, headers(one)["ce_transactionid"], headers(one)["ce_type"].split(".")[-2])
+        for one in found
+        if "ce_transactionid" in headers(one)
+    ]
+    for at in range(0, len(blocks), 4):
+        assert 1 == len({block[:2] for block in blocks[at : at + 4]})
+        assert ["lines", "bills", "lines", "transaction"] == [
+            block[2] for block in blocks[at : at + 4]
+        ]
+    cut = {headers(one)["ce_transactionid"] for one in letters}
+    assert not cut & {block[1] for block in blocks}
+    # One for each kill, at most.
+    assert len(cut) <= 2
 
 
 def row_of(record: Any) -> dict[str, Any]:
@@ -75,6 +119,7 @@ def test_real_transactions_reach_results_exactly_once_while_all_is_killed(
         "orders", "ordering: {policy: monotonic}", codec="debezium", partitions=2
     )
     outbox = bench.declare("outbox", "ordering: {policy: key}", codec="outbox", partitions=2)
+    parts = declare_transactions(bench)
     bench.apply()
     bench.worker().start()
     with psycopg.connect(postgres.dsn) as connection:
@@ -87,11 +132,13 @@ def test_real_transactions_reach_results_exactly_once_while_all_is_killed(
         connect.url,
         postgres.dsn,
         name=bench.name,
-        tables=["thing.orders", "thing.outbox"],
+        tables=[f"thing.{table}" for table in ("orders", "outbox", "lines", "bills")],
         topic_prefix=bench.name,
         settings={
             **connector_settings("thing.outbox"),
             "value.converter.schemas.enable": "true",
+            "provide.transaction.metadata": "true",
+            "topic.transaction": "thing.transaction",
             "retriable.restart.connector.wait.ms": "500",
         },
     )
@@ -141,3 +188,5 @@ def test_real_transactions_reach_results_exactly_once_while_all_is_killed(
             is_whole = "note" in row
             assert is_whole != ("/after/note" in json.loads(record.value).get("unavailable", []))
             assert is_whole == headers(record)["ce_type"].endswith(("read", "created"))
+
+    assert_transactions_are_whole(bench, parts, committed)
