@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from edo_stream.core.accounts import SKIPPED, Account, Fate, Run
+from edo_stream.core.accounts import ACTED, SKIPPED, Account, Fate, Run
 from edo_stream.observe.audit.report import Finding, Findings, Problem, Tally
 
 
@@ -302,7 +302,7 @@ def _tally_up(tally: Tally, evidence: Evidence, count: int) -> None:
         case Fate.APPLIED:
             tally.applied += count
         case fate:
-            assert fate in SKIPPED, f"no column for {fate}"
+            assert fate in SKIPPED | ACTED, f"no column for {fate}"
             tally.skipped += count
 
 
