@@ -10,6 +10,7 @@ from rich.table import Table
 
 from edo_stream.cli.environment import CommandError, Environment
 from edo_stream.cli.screen import screen
+from edo_stream.core.lines import id_of
 from edo_stream.engine.clock import now_ms
 from edo_stream.schedules.errors import ScheduleError
 from edo_stream.schedules.folder import Schedule
@@ -122,5 +123,11 @@ def _answer_lines(now: datetime) -> None:
         try:
             question = json.loads(line)
         except (ValueError, RecursionError):
-            question = None
-        print(json.dumps(answer(question, now)), flush=True)
+            answered = answer(None, now) | {"id": id_of(line)}
+        else:
+            answered = answer(question, now)
+        try:
+            text = json.dumps(answered, allow_nan=False)
+        except (ValueError, RecursionError):
+            text = json.dumps({"id": None, "error": "id is neither a text nor a number"})
+        print(text, flush=True)

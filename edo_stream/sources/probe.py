@@ -16,6 +16,7 @@ import msgspec
 from edo_stream.core.contract import Codec, Contract, NoOrder
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.headers import time_text
+from edo_stream.core.lines import id_of
 from edo_stream.core.record import Headers, StoredRecord
 from edo_stream.sources.kinds import Read
 
@@ -55,7 +56,7 @@ def answer(line: bytes, read: Read) -> bytes:
         found = _parsed(line)
         record = record_of(found)
     except UnreadableError as unreadable:
-        name = found.get("id") if isinstance(found, dict) else None
+        name = id_of(line) if found is None else found.get("id")
         return _line({"id": name, "error": str(unreadable)})
     return _line({"id": found.get("id"), **_told(read(record))})
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from edo_stream.core.lines import id_of
 from edo_stream.webhooks.options import Options
 from edo_stream.webhooks.request import Headers, Request
 from edo_stream.webhooks.schemes import verifier
@@ -53,10 +54,14 @@ def answer(line: bytes, scheme: str, options: Options, now_ms: int, fetch: Fetch
     try:
         asked = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        return {"id": None, "error": f"not JSON: {error.msg} at byte {error.pos}"}
+        return {"id": id_of(line), "error": f"not JSON: {error.msg} at byte {error.pos}"}
     if not isinstance(asked, dict):
         return {"id": None, "error": "not a JSON object"}
     told = {"id": asked.get("id")}
+    try:
+        orjson.dumps(told)
+    except orjson.JSONEncodeError:
+        return {"id": None, "error": "id cannot be repeated: write a text or a number"}
     try:
         return told | shown(_judge(asked, scheme, options, now_ms, fetch))
     except ValueError as error:
@@ -106,7 +111,7 @@ def _judge(
     asked: dict[str, Any], scheme: str, options: Options, now_ms: int, fetch: Fetch
 ) -> Verdict:
     options = _options(asked, options)
-    check = verifier(asked.get("scheme", scheme), options)
+    check = verifier(_text(asked, "scheme", scheme), options)
     secrets = _secrets(asked.get("secrets", asked.get("secret", [])))
     headers, body = Headers(_headers(asked.get("headers"))), _body(asked)
     query = _text(asked, "query").encode()
@@ -140,8 +145,8 @@ def _options(asked: dict[str, Any], options: Options) -> Options:
         raise LineError(f"options: {error}") from None
 
 
-def _text(asked: dict[str, Any], name: str) -> str:
-    value = asked.get(name, "")
+def _text(asked: dict[str, Any], name: str, default: str = "") -> str:
+    value = asked.get(name, default)
     if not isinstance(value, str):
         raise LineError(f"{name} is no text")
     return value
@@ -167,12 +172,10 @@ def _headers(given: object) -> Iterator[tuple[bytes, bytes]]:
     else:
         raise LineError("headers is neither an object nor a list of pairs")
     for name, value in pairs:
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield name.encode(), b"%d" % value
-        elif isinstance(name, str) and isinstance(value, str):
-            yield name.encode(), value.encode()
-        else:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(name, str) or not (number or isinstance(value, str)):
             raise LineError("a header's name or value is no text")
+        yield name.encode(), str(value).encode()
 
 
 def _body(asked: dict[str, Any]) -> bytes:

@@ -73,6 +73,7 @@ def test_every_question_is_answered(question: object) -> None:
 
 def test_lines_are_answered_one_by_one() -> None:
     lines = b'{"id":1,"expr":"@daily","from":"2026-01-01T00:00:00Z","count":1}\n\n[\xff\n{"id":2}\n'
+    lines += b'{"id":"a","expr":"\xff"}\n{"id":NaN,"expr":"@daily"}\n'
     done = subprocess.run(
         [sys.executable, "-m", "edo_stream", "schedule", "next", "--jsonl"],
         input=lines,
@@ -80,5 +81,5 @@ def test_lines_are_answered_one_by_one() -> None:
         check=True,
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [1, None, 2] == [line["id"] for line in found]
+    assert [1, None, 2, "a", None] == [line["id"] for line in found]
     assert ["2026-01-02T00:00:00+00:00"] == found[0]["times"]

@@ -34,10 +34,16 @@ def test_every_codec_has_its_kind_and_every_kind_its_codec() -> None:
 def test_each_line_has_its_answer_in_order() -> None:
     change = {"id": "a", "topic": "t", "key": '{"id":1}', "value": json.dumps(envelope())}
     answers = asked(
-        "debezium", change, {"id": 2, "value": None}, {"id": 3, "value": "{"}, "\n", "x\n"
+        "debezium",
+        change,
+        {"id": 2, "value": None},
+        {"id": 3, "value": "{"},
+        "\n",
+        "x\n",
+        '{"id": 4,\n',
     )
 
-    assert ["a", 2, 3, None] == [one["id"] for one in answers]
+    assert ["a", 2, 3, None, 4] == [one["id"] for one in answers]
     assert "shop.public.customers.updated" == answers[0]["events"][0]["type"]
     assert {"id": 2, "events": [], "ignored": "tombstone"} == answers[1]
     assert "undecodable" == answers[2]["violation"]["reason"]

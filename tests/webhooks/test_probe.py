@@ -82,11 +82,23 @@ def test_a_line_may_say_it_in_other_words(change: dict[str, Any]) -> None:
         {"query": 5},
         {"documents": {"a": 5}},
         {"scheme": "nothing"},
+        {"scheme": []},
+        {"headers": [[1, 5]]},
     ],
 )
 def test_a_line_that_cannot_be_read_is_an_error_with_its_id(change: dict[str, Any]) -> None:
     told = judged(LINE | change)
     assert ("a", {"id", "error"}) == (told["id"], {*told})
+
+
+def test_a_line_that_is_no_json_is_answered_with_its_id_where_that_is_in_front() -> None:
+    told = judged(b'{"id": "a", "secrets": ["s"')
+    assert ("a", {"id", "error"}) == (told["id"], {*told})
+
+
+def test_an_id_that_cannot_be_repeated_is_an_error_of_its_line() -> None:
+    told = judged(b'{"id": ' + b"[" * 300 + b"]" * 300 + b"}")
+    assert ({"id", "error"}, None) == ({*told}, told["id"])
 
 
 def test_a_line_may_repeat_a_header() -> None:
