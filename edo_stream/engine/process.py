@@ -25,7 +25,7 @@ _FILES_OF_A_TASK = 24
 #: cycles among them was the largest cost of an event. So the collector looks by the clock, and by
 #: count only where there is more than records in hand account for.
 _GC_THRESHOLD = 500_000
-GC_EVERY_S = 10.0
+GC_EVERY_S = 2.0
 
 #: Of glibc's ``mallopt``. By default it gives buffers as large as batches back to the system when
 #: they are freed, and the next batch pays for each of their pages again.

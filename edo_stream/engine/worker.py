@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 #: sysexits.h: the process ends for a reason that a restart may or may not mend.
 _EX_TEMPFAIL = 75
 _EX_CONFIG = 78
+#: Of one partition. An answer is copied several times on its way, for all partitions at once: with
+#: 4 MiB each a burst took twice the memory (docs/bounds.md).
+_FETCH_BYTES = 1 << 20
 #: A worker that stops ends its transactions and closes its disks in less.
 _LEAVER_S = 10.0
 
@@ -163,7 +166,7 @@ def make_app(
         broker_rebalance_timeout=settings.rebalance_timeout_s,
         broker_request_timeout=max(30.0, settings.session_timeout_s),
         broker_max_poll_records=settings.batch_records_max,
-        consumer_max_fetch_size=4 << 20,
+        consumer_max_fetch_size=_FETCH_BYTES,
         consumer_auto_offset_reset="none",
         consumer_group_instance_id=settings.instance_id,
         stream_processing_timeout=3_600,
