@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,15 @@ app = typer.Typer(no_args_is_help=True, help="Events, written by hand or by a sc
 
 _STANDARD_INPUT = "-"
 _ENVELOPE = ("id", "source", "type", "subject")
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """A document that breaks its contract; documents count from 1."""
+
+    document: int
+    reason: str
+    detail: str
 
 
 @app.callback()
@@ -47,7 +57,8 @@ def publish(  # noqa: PLR0913 - options
     them. What says no id gets one that follows from its content: publishing it again writes the
     same event again, which dedupe drops.
 
-    Exit codes: 0 all are written, 1 some break their contract, 3 the broker does not answer.
+    Exit codes: 0 all are written, 1 some break their contract, 2 the file or the topic cannot be
+    used, 3 the broker does not answer.
     """
     environment = Environment.read()
     documents = list(_documents(file))
@@ -55,9 +66,12 @@ def publish(  # noqa: PLR0913 - options
         raise CommandError(f"{file}: there is nothing in it", 2)
     try:
         producer = _producer(environment, topic, source)
-        records = _prepared(producer, topic, documents, source, {"key": key, "version": version})
+        given = {"key": key, "version": version}
+        records, broken = _prepared(producer, topic, documents, source, given)
+        broken += _oversized(environment, topic, records)
+        _require_none(broken, as_json=as_json)
         with unreachable(environment.settings.broker):
-            sent = asyncio.run(_deliver(producer, records))
+            sent = asyncio.run(_deliver(producer, list(records.values())))
     except (ValueError, RegistryError) as error:
         raise CommandError(str(error), 2) from error
     if not as_json:
@@ -78,29 +92,58 @@ def _producer(environment: Environment, topic: str, source: str) -> Any:
 
 def _prepared(
     producer: Any, topic: str, documents: list[Any], source: str, given: dict[str, Any]
-) -> list[Any]:
-    """Records of all documents.
-
-    Raises:
-        CommandError: with every document that breaks its contract.
-    """
+) -> tuple[dict[int, Any], list[_Broken]]:
+    """Records of the documents by number, and every document that breaks its contract."""
     outgoing = import_module("edo_stream.outgoing")
-    records, broken = [], []
+    records: dict[int, Any] = {}
+    broken: list[_Broken] = []
     twins: Counter[str] = Counter()
     for number, document in enumerate(documents, 1):
         data, told = _split(document)
         content = json.dumps(data, sort_keys=True, default=str)
         twins[content] += 1
-        if "id" not in told:
-            own = told.get("source", source)
-            told["id"] = outgoing.repeatable_id(topic, own, data, twins[content])
         try:
-            records.append(producer.prepare(topic, data, outgoing.Envelope(**given | told)))
+            if "id" not in told:
+                own = told.get("source", source)
+                told["id"] = outgoing.repeatable_id(topic, own, data, twins[content])
+            records[number] = producer.prepare(topic, data, outgoing.Envelope(**given | told))
         except outgoing.ContractError as error:
-            broken.append(f"document {number}: {error}")
-    if broken:
-        raise CommandError("\nedo: ".join([*broken, "nothing was written"]), 1)
-    return records
+            broken.append(_Broken(number, error.violation.reason, str(error)))
+        except UnicodeEncodeError:
+            detail = f"{topic}: half of a surrogate pair is no text, UTF-8 has no bytes for it"
+            broken.append(_Broken(number, "undecodable", detail))
+    return records, broken
+
+
+def _oversized(environment: Environment, topic: str, records: dict[int, Any]) -> list[_Broken]:
+    """Records that the topic does not take: the others are not written without them."""
+    if not records:
+        return []
+    most = environment.registry.entries[topic].declaration.record_bytes_max
+    broken = []
+    for number, record in records.items():
+        parts = [record.key, record.value, *(part for pair in record.headers for part in pair)]
+        size = sum(len(part) for part in parts if part is not None)
+        if size > most:
+            detail = f"{topic}: {size:,} bytes, and record_bytes_max is {most:,}"
+            broken.append(_Broken(number, "too-large", detail))
+    return broken
+
+
+def _require_none(broken: list[_Broken], *, as_json: bool) -> None:
+    """Nothing may be wrong with any document.
+
+    Raises:
+        CommandError: with every document that breaks its contract.
+    """
+    if not broken:
+        return
+    broken.sort(key=lambda one: one.document)
+    if as_json:
+        for one in broken:
+            print(json.dumps(asdict(one)))
+    told = [f"document {one.document}: {one.detail}" for one in broken]
+    raise CommandError("\nedo: ".join([*told, "nothing was written"]), 1)
 
 
 async def _deliver(producer: Any, records: list[Any]) -> list[Any]:

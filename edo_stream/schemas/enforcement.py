@@ -220,7 +220,9 @@ class _Judge:
             if name == _PRODUCER and not self._is_producer(value):
                 return _Broken(Fault("", "producer", "its producer is none of the contract's"))
         if rules.sources and event.source not in rules.sources:
-            return _Broken(Fault("", "producer", "its source is of none of the producers"))
+            known = ", ".join(sorted(rules.sources))
+            said = f"its source is of none of the producers, whose sources are {known}"
+            return _Broken(Fault("", "producer", said))
         return None
 
     def _is_over(self, expiry: bytes | None) -> bool:
