@@ -240,7 +240,11 @@ emit: shop.payment.accepted
         ("dedupe:\n  ttl: 1d\n  key: []\n", 10, "dedupe.key"),
         ("ordering: {}\n", 8, "policy is missing in ordering: write for instance policy: key"),
         ("ordering: key\n", 8, "ordering has no keys: write {…} with policy, field"),
-        ("ordering:\n  policy: fifo\n", 9, "write 'none', 'key', 'monotonic', 'sequence' or 'transaction'"),
+        (
+            "ordering:\n  policy: fifo\n",
+            9,
+            "write 'none', 'key', 'monotonic', 'sequence' or 'transaction'",
+        ),
         (
             "ordering: {policy: sequence,\n  start: -1}\n",
             9,

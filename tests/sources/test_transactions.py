@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edo_stream.core.contract import Codec, Contract, KeyOrder, TransactionOrder
+from edo_stream.core.contract import Codec, Contract, DedupePolicy, KeyOrder, TransactionOrder
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.partitioner import partition_of
@@ -107,14 +107,14 @@ def test_end_without_its_count_is_a_violation(broken: dict[str, Any]) -> None:
 
 def test_transaction_over_two_tables_is_put_together_by_two_steps() -> None:
     tables = [
-        replace(BY_TRANSACTION, topic=topic, emit=PARTS)
+        replace(BY_TRANSACTION, topic=topic, emit=PARTS, dedupe=DedupePolicy())
         for topic in ("shop.public.orders", "shop.public.items", "shop.public.transaction")
     ]
     first, second = bench(*tables), bench(ASSEMBLY)
     # The end overtakes a table's changes, and one change comes twice.
     first.feed(sent("shop.public.items", 0, change(2)), sent("shop.public.items", 1, change(3)))
     first.feed(sent("shop.public.transaction", 0, end(orders=2, items=2)))
-    first.feed(sent("shop.public.items", 2, change(3)))
+    first.feed(sent("shop.public.items", 2, change(3), row=1))
     second.feed(*[again(number, one) for number, one in enumerate(on(first, PARTS))])
     assert [] == on(second, "shop.transaction.whole")
 
@@ -146,8 +146,8 @@ def bench(*contracts: Contract) -> Bench:
     return Bench(list(contracts), decode_by_topic)
 
 
-def sent(topic: str, offset: int, value: dict[str, Any]) -> StoredRecord:
-    made = record(value, b'{"id":%d}' % offset, topic=topic)
+def sent(topic: str, offset: int, value: dict[str, Any], row: int | None = None) -> StoredRecord:
+    made = record(value, b'{"id":%d}' % (offset if row is None else row), topic=topic)
     return StoredRecord(topic, IDENTITY.partition, offset, 0, made.key, made.value)
 
 
