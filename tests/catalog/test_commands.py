@@ -237,3 +237,27 @@ def test_project_may_be_in_a_folder_that_is_a_repository(run: Run, tmp_path: Pat
     (tmp_path / "new" / ".git").mkdir(parents=True)
 
     assert 0 == run("contracts", "init", str(tmp_path / "new")).exit_code
+
+
+def test_topics_that_are_not_at_the_broker_are_found_missing(
+    run: Run, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Empty:
+        def __init__(self, access: object) -> None:
+            pass
+
+        async def __aenter__(self) -> "Empty":
+            return self
+
+        async def __aexit__(self, *exc_info: object) -> None:
+            pass
+
+        async def seen(self, topics: object) -> dict[str, Any]:
+            return {}
+
+    monkeypatch.setattr("edo_stream.cli.contracts_live.Broker", Empty)
+    shelf.add(CLEAN)
+
+    result = run("contracts", "test", "--json")
+    [found] = json.loads(result.output)
+    assert (1, "shop.order.placed", False) == (result.exit_code, found["topic"], found["there"])
