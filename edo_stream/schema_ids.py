@@ -64,6 +64,21 @@ def schema_ids(settings: Settings, entries: Iterable[Entry]) -> Ids:
     return found
 
 
+def unregistered(remote: SchemaRegistry, entry: Entry) -> list[int]:
+    """Versions of a topic's schema that the registry does not know under the topic's subject.
+
+    Raises:
+        RemoteError: a question is refused.
+        UnreachableError: nobody answers.
+    """
+    subject = subject_of(entry.name)
+    return [
+        version
+        for version, schema in _versions(entry)
+        if remote.lookup(subject, _format(entry), schema) is None
+    ]
+
+
 def register(remote: SchemaRegistry, entry: Entry) -> dict[int, int]:
     """Register all versions of a topic's schema, oldest first; the id of each.
 

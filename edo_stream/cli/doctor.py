@@ -29,6 +29,8 @@ from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
 from edo_stream.engine.ticks import ticker_topics
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.schedules.folder import load_schedules
+from edo_stream.schema_ids import framed_entries, remote_registry, unregistered
+from edo_stream.schemas.remote import RemoteError
 from edo_stream.settings import Settings, SettingsError, read_settings
 
 _UNREACHABLE: Final = 3
@@ -73,7 +75,7 @@ class Check:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check settings, contracts, disk, broker, topics, clocks and the group of workers.
+    """Check settings, contracts, disk, registry, broker, topics, clocks and the group of workers.
 
     Nothing is changed. Exit codes: 0 no problem, 1 problems, 3 the broker is out of reach.
     """
@@ -141,6 +143,28 @@ def _declared(settings: Settings, wanted: list[Wanted]) -> Iterator[Check]:
         wanted += ticker_topics(app, replication)
     found = f"{len(registry.entries)} topics declared, {len(registry.topics)} read"
     yield Check("contracts", Verdict.OK, f"{found}, {len(schedules)} schedules")
+    yield from _schema_registry(settings, registry)
+
+
+def _schema_registry(settings: Settings, registry: Registry) -> Iterator[Check]:
+    framed = framed_entries(registry.entries.values())
+    remote = remote_registry(settings)
+    if remote is None:
+        for entry in framed:
+            found = f"data of {entry.name} names schemas by id, and there is no registry to ask"
+            yield Check("registry", Verdict.WARNING, found, "set EDO_SCHEMA_REGISTRY")
+        return
+    try:
+        count = len(remote.subjects())
+        missing = [(entry.name, n) for entry in framed for n in unregistered(remote, entry)]
+    except RemoteError as error:
+        advice = "start it, or mend EDO_SCHEMA_REGISTRY: until then ids are those last known"
+        yield Check("registry", Verdict.PROBLEM, str(error), advice)
+        return
+    yield Check("registry", Verdict.OK, f"{settings.schema_registry} has {count} subjects")
+    for name, version in missing:
+        found = f"version {version} of {name} is not registered"
+        yield Check("registry", Verdict.WARNING, found, f"edo contracts register {name}")
 
 
 def _machine(settings: Settings) -> Iterator[Check]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from edo_stream.cli.environment import CommandError, unreachable
 from edo_stream.core.partitioner import partition_of
@@ -77,7 +78,7 @@ class _Watcher:
         producer = AIOKafkaProducer(**access.client(enable_idempotence=True, acks="all"))
         await producer.start()
         try:
-            partitions = len(await producer.partitions_for(self._topic))
+            partitions = await self._partitions(producer)
             while True:
                 files = await asyncio.to_thread(self._scan)
                 complete = self._folder.look(files, now_ms())
@@ -99,6 +100,15 @@ class _Watcher:
                 await asyncio.sleep(self._pause_s)
         finally:
             await producer.stop()
+
+    async def _partitions(self, producer: AIOKafkaProducer) -> int:
+        try:
+            return len(await producer.partitions_for(self._topic))
+        except UnknownTopicOrPartitionError:
+            raise CommandError(
+                f"topic {self._topic} is not at the broker: write its contract, edo topics apply",
+                _USAGE,
+            ) from None
 
     def _scan(self) -> dict[str, Stamp]:
         found = {}

@@ -70,6 +70,18 @@ class SchemaRegistry:
         told = self._ask("POST", f"/subjects/{quote(subject, safe='')}", body)
         return None if told is None else self._remembered(subject, body, told)
 
+    def subjects(self) -> list[str]:
+        """Names of all subjects.
+
+        Raises:
+            RemoteError: it is refused.
+            UnreachableError: nobody answers.
+        """
+        told = self._ask("GET", "/subjects", None)
+        if not isinstance(told, list):
+            raise UnreachableError(f"{self._url} does not answer as a schema registry does")
+        return told
+
     def fetch(self, schema_id: int) -> tuple[SchemaFormat, Any] | None:
         """The schema of an id; ``None`` if there is none.
 

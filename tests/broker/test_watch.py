@@ -35,5 +35,7 @@ def test_files_that_land_become_events_once(bench: Bench, tmp_path: Path) -> Non
     assert ["a b.csv", "a b.csv", "below/ü.csv", "c.csv"] == sorted(keys)
     away = bench.edo("watch", str(folder), "--topic", topic, EDO_BROKER="127.0.0.1:1")
     assert 3 == away.returncode
+    unknown = bench.edo("watch", str(folder), "--topic", "no.such.topic")
+    assert (2, True) == (unknown.returncode, "is not at the broker" in unknown.stderr)
     missing = bench.edo("watch", str(tmp_path / "no"), "--topic", topic)
     assert (2, True) == (missing.returncode, "is not a folder" in missing.stderr)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from edo_stream.cli.main import app
 from edo_stream.registry import load
 from edo_stream.schema_ids import register, remote_registry, schema_ids
 from edo_stream.schemas.compatibility import SchemaFormat
@@ -54,6 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(f"GET {self.path}")
+        if self.path == "/subjects":
+            self._answer(200, [*self.server.subjects])
+            return
         found = self.server.schemas.get(int(self.path.rpartition("/")[2]))
         if found is None:
             self._answer(404, {"error_code": 40403, "message": "Schema not found"})
@@ -86,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"error_code": 40401, "message": f"Subject '{subject}' not found."})
 
-    def _answer(self, status: int, body: dict[str, Any]) -> None:
+    def _answer(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", CONTENT)
@@ -159,6 +164,31 @@ def test_nobody_and_somebody_else_are_told_apart_from_a_refusal(registry: Regist
         SchemaRegistry(registry.url).register("a-value", SchemaFormat.AVRO, "string")
     with pytest.raises(UnreachableError, match="no answer from"):
         SchemaRegistry("http://127.0.0.1:1").fetch(1)
+
+
+def test_doctor_says_whether_the_registry_answers_and_knows_the_versions(
+    registry: Registry, settings: Settings
+) -> None:
+    def found(url: str) -> list[tuple[str, str]]:
+        environment = {
+            "EDO_BROKER": settings.broker,
+            "EDO_TOPICS": str(settings.topics),
+            "EDO_DATA": str(settings.data),
+            "EDO_SCHEMA_REGISTRY": url,
+        }
+        told = CliRunner().invoke(app, ["doctor", "--json"], env=environment)
+        checks = json.loads(told.stdout)["checks"]
+        return [(one["verdict"], one["found"]) for one in checks if one["area"] == "registry"]
+
+    assert [
+        ("ok", f"{registry.url} has 0 subjects"),
+        ("warning", "version 1 of shop.order.placed is not registered"),
+        ("warning", "version 2 of shop.order.placed is not registered"),
+    ] == found(registry.url)
+    register(SchemaRegistry(registry.url), load(settings.topics).entries["shop.order.placed"])
+    assert [("ok", f"{registry.url} has 1 subjects")] == found(registry.url)
+    (verdict, said), *_ = found("http://127.0.0.1:1")
+    assert ("problem", True) == (verdict, said.startswith("no answer from http://127.0.0.1:1"))
 
 
 def test_ids_of_versions_are_asked_for_once_and_kept_in_a_file(
