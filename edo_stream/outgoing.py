@@ -155,7 +155,11 @@ class Writer:
                 raise ContractError(
                     Violation("schema", f"{self.topic} v{version}: {error}")
                 ) from None
-        return _WRITER.encode(data)
+        try:
+            return _WRITER.encode(data)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            # What JSON has no form for: half a surrogate, an object of one's own.
+            raise ContractError(Violation("undecodable", f"data: {error}")) from None
 
     def _avro_codec(self, version: int) -> AvroCodec:
         if version not in self._avro:

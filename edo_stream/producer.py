@@ -37,6 +37,9 @@ from edo_stream.settings import Settings, read_settings
 __all__ = ["ContractError", "Envelope", "NotProducedError", "Producer", "Sent"]
 
 
+_ENVELOPE_BYTES: Final = 64 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """Where an event is written."""
@@ -85,6 +88,7 @@ class Producer:
                 acks="all",
                 linger_ms=2,
                 compression_type=self._compression,
+                max_request_size=self._request_bytes_max(),
             )
         )
         try:
@@ -105,6 +109,12 @@ class Producer:
             NotProducedError: there is no such topic, or it is not ours to write.
         """
         return self._writer(topic).record(data, envelope or Envelope())
+
+    def _request_bytes_max(self) -> int:
+        """What the largest record that a contract allows needs; the client's default is 1 MiB."""
+        entries = self._registry.entries.values()
+        largest = max((entry.declaration.record_bytes_max for entry in entries), default=0)
+        return max(largest, 1 << 20) + _ENVELOPE_BYTES
 
     async def send(
         self, topic: str, data: Any, *, cause: Event | None = None, **envelope: Any
