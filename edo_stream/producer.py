@@ -16,7 +16,7 @@ dedupe makes it one event.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
 
@@ -114,7 +114,7 @@ class Producer:
         """What the largest record that a contract allows needs; the client's default is 1 MiB."""
         entries = self._registry.entries.values()
         largest = max((entry.declaration.record_bytes_max for entry in entries), default=0)
-        return max(largest, 1 << 20) + _ENVELOPE_BYTES
+        return int(max(largest, 1 << 20)) + _ENVELOPE_BYTES
 
     async def send(
         self, topic: str, data: Any, *, cause: Event | None = None, **envelope: Any
