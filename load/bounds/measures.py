@@ -13,6 +13,8 @@ import msgspec
 import psutil
 
 from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.state import Table
+from edo_stream.core.task import load_task
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.store import RocksDisk
 from edo_stream.local.kafka import LocalKafka
@@ -121,7 +123,7 @@ def measure_timers(root: Path, kafka: LocalKafka, scale: Scale) -> list[Bound]:
 
 def measure_state(root: Path, kafka: LocalKafka, scale: Scale) -> list[Bound]:
     """Size of disk and changelogs after three times the time-to-live of steady load."""
-    place = Place(root, kafka, "state", f"{_KEY}\ndedupe: {{ttl: {_TTL_S}s}}", PARTITIONS)
+    place = Place(root, kafka, "ttl", f"{_KEY}\ndedupe: {{ttl: {_TTL_S}s}}", PARTITIONS)
     place.create(_SERVICE, _kept_in_proportion)
     with place.worker(_SERVICE) as worker:
         place.send(_unique(3 * _TTL_S * scale.rate, scale.rate))
@@ -129,7 +131,7 @@ def measure_state(root: Path, kafka: LocalKafka, scale: Scale) -> list[Bound]:
         disk_bytes = _size_of(worker.directory / "state")
         changelogs = sizes_on_disk(
             kafka.directory / "data",
-            [f"{_SERVICE}-decide-bounds-state-{table}-changelog" for table in ("state", "ids")],
+            [f"{_SERVICE}-decide-bounds-ttl-{table}-changelog" for table in ("state", "ids")],
         )
     live = _live_bytes(worker.directory / "state")
     detail = f"{scale.rate:,} events/s for {3 * _TTL_S} s; live rows of {live / 1e6:.1f} MB"
@@ -222,12 +224,23 @@ def _size_of(directory: Path) -> int:
 
 
 def _live_bytes(directory: Path) -> int:
-    """Keys and values of all rows on the disks of a worker that has ended."""
+    """Keys and values of the rows that still count, on the disks of a worker that has ended.
+
+    Ids that have expired by the task's stream time and were not swept yet do not.
+    """
     size = 0
-    for current in directory.rglob("CURRENT"):
-        disk = RocksDisk(current.parent)
+    for state in directory.rglob("*-state-?"):
+        disk = RocksDisk(state)
+        stream_s = load_task(Table(disk)).stream_ms // 1_000
         size += sum(len(key) + len(value) for key, value in disk.scan(b"\x01", b"\xff"))
         disk.close()
+        ids = RocksDisk(state.with_name(state.name.replace("-state-", "-ids-")))
+        size += sum(
+            len(key) + len(value)
+            for key, value in ids.scan(b"\x01", b"\xff")
+            if int.from_bytes(value[:4], "big") > stream_s
+        )
+        ids.close()
     return size
 
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edo_stream.core.task import TASK_KEY, TaskRow
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.store import RocksDisk
 from load.bounds import measures
@@ -49,9 +51,12 @@ def test_only_changelogs_are_kept_in_proportion_to_the_time_to_live() -> None:
     assert measures._kept_in_proportion(other) == other
 
 
-def test_live_bytes_are_those_of_rows_and_not_of_what_was_deleted(tmp_path: Path) -> None:
-    disk = RocksDisk(tmp_path / "tables" / "a-0")
-    disk.write({b"key": b"12345", b"gone": b"1"}, 1, 0)
-    disk.write({b"gone": None}, 2, 0)
-    disk.close()
-    assert measures._live_bytes(tmp_path) == 8
+def test_live_bytes_are_those_of_rows_that_still_count(tmp_path: Path) -> None:
+    state, ids = RocksDisk(tmp_path / "a-state-0"), RocksDisk(tmp_path / "a-ids-0")
+    task = msgspec.msgpack.encode(TaskRow(stream_ms=50_000))
+    state.write({TASK_KEY: task, b"gone": b"1"}, 1, 0)
+    state.write({b"gone": None}, 2, 0)
+    ids.write({b"d-alive": b"\0\0\0\x33", b"d-expired": b"\0\0\0\x32"}, 1, 0)
+    for disk in (state, ids):
+        disk.close()
+    assert len(TASK_KEY) + len(task) + len(b"d-alive") + 4 == measures._live_bytes(tmp_path)
