@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from edo_stream.catalog.scaffold import PROJECT_RESULT
 from edo_stream.cli.main import app
+from edo_stream.local.kafka import LocalKafka
 from tests.broker.bench import Bench, Sent, event, wait_for
 
 Run = Callable[..., Result]
@@ -122,8 +123,17 @@ def test_live_records_are_judged_as_workers_do(bench: Bench, run: Run) -> None:
     assert "undecodable 1" in run("test", source).output
 
 
-def test_new_project_runs_as_it_is(bench: Bench, tmp_path: Path) -> None:
-    project = tmp_path / "project"
+def test_new_project_runs_as_it_is(tmp_path: Path) -> None:
+    # On a broker of its own: its topics have the names that every new project's have.
+    with LocalKafka(tmp_path / "kafka") as kafka:
+        bench = Bench(tmp_path, "project", {"EDO_BROKER": kafka.bootstrap})
+        try:
+            _run_new_project(bench, tmp_path / "project")
+        finally:
+            bench.close()
+
+
+def _run_new_project(bench: Bench, project: Path) -> None:
     assert 0 == bench.edo("init", str(project)).returncode
     bench.environment["EDO_TOPICS"] = str(project / "topics")
     topic = "shop.order.placed"
