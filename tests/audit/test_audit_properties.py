@@ -15,7 +15,7 @@ SILENT = [Fate.DUPLICATE, Fate.LATE, Fate.STALE, Fate.IGNORED, Fate.APPLIED]
 
 
 @st.composite
-def worlds(draw: st.DrawFn, having: Fate | None | str = "anything") -> World:
+def worlds(draw: st.DrawFn, having: Fate | str | None = "anything") -> World:
     """Any consistent world; ``having`` is a fate that a record of it has, ``None`` a marker."""
     fates = draw(st.lists(st.sampled_from([*Fate, None]), min_size=1, max_size=40))
     if not isinstance(having, str):
