@@ -1,5 +1,6 @@
 """What a step wants done: values that the engine carries out in one transaction."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -33,3 +34,31 @@ class Effects:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     settled: dict[tuple[str, str], int] = field(default_factory=dict)
     times_ms: dict[str, list[int]] = field(default_factory=dict)
+
+
+def account_records(
+    accounts: Iterable[Account], topic: str, partitions: int, at_ms: int
+) -> list[Publish]:
+    """Records by which a transaction tells its accounts, on a topic of so many partitions."""
+    return [
+        Publish(
+            topic,
+            account.partition % partitions,
+            f"{account.app}/{account.topic}/{account.partition}".encode(),
+            msgspec.json.encode(account),
+            (),
+            at_ms,
+        )
+        for account in accounts
+    ]
+
+
+def counted(publish: list[Publish], accounts: list[Account]) -> Effects:
+    """Effects whose counts are those of the accounts."""
+    effects = Effects(publish, accounts)
+    for account in accounts:
+        for runs, sums in ((account.runs, effects.counts), (account.settled, effects.settled)):
+            for run in runs:
+                count = (account.topic, run.fate)
+                sums[count] = sums.get(count, 0) + run.length
+    return effects

@@ -46,14 +46,23 @@ class ApplyContract(msgspec.Struct, frozen=True):
 Operation = SkipGap | ReleaseHeld | ApplyContract
 
 
-class _Base64(msgspec.Struct, forbid_unknown_fields=True):
+class Base64(msgspec.Struct, forbid_unknown_fields=True):
+    """A key that is no text."""
+
     base64: str
+
+
+def key_of(written: str | Base64) -> bytes:
+    """A key as requests write it; raises :class:`binascii.Error` where base64 is none."""
+    if isinstance(written, str):
+        return written.encode()
+    return b64decode(written.base64, validate=True)
 
 
 class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     op: str
     topic: str
-    key: str | _Base64
+    key: str | Base64
     to: int | None = None
     revision: str | None = None
     version: int | None = None
@@ -83,11 +92,7 @@ def parse_operation(value: bytes | None) -> tuple[Operation | Violation, Mapping
 
 def _operation(request: _Request) -> Operation | Violation:
     try:
-        key = (
-            request.key.encode()
-            if isinstance(request.key, str)
-            else b64decode(request.key.base64, validate=True)
-        )
+        key = key_of(request.key)
     except Base64Error as error:
         return Violation("invalid", f"key: {error}")
     match request.op, request.to:

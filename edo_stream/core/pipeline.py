@@ -14,7 +14,7 @@ import msgspec
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.assembly import ASSEMBLY, decode_assembly, encode_assembly
 from edo_stream.core.dedupe import Ids
-from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.effects import Effects, account_records, counted
 from edo_stream.core.event import Event, Violation
 from edo_stream.core.held import Held
 from edo_stream.core.idle import REACHED, SEQUENCE, IdleSweep
@@ -302,18 +302,9 @@ class Pipeline:
         save_task(self._state, self._step.row)
 
     def _effects(self, accounts: list[Account]) -> Effects:
-        app, partition = self._identity.app, self._identity.partition
-        publish = self._step.publish
-        counts: dict[tuple[str, str], int] = {}
-        settled: dict[tuple[str, str], int] = {}
-        for account in accounts:
-            key = f"{app}/{account.topic}/{partition}".encode()
-            to = partition % self._internal.accounts_partitions
-            value = msgspec.json.encode(account)
-            publish.append(Publish(self._internal.accounts, to, key, value, (), self._step.now_ms))
-            for runs, sums in ((account.runs, counts), (account.settled, settled)):
-                for run in runs:
-                    count = (account.topic, run.fate)
-                    sums[count] = sums.get(count, 0) + run.length
-        self._step.publish = []
-        return Effects(publish, accounts, counts, settled)
+        internal, now_ms = self._internal, self._step.now_ms
+        publish, self._step.publish = self._step.publish, []
+        publish += account_records(
+            accounts, internal.accounts, internal.accounts_partitions, now_ms
+        )
+        return counted(publish, accounts)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.core.accounts import Account, Fate
-from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.effects import Effects, Publish, account_records
 from edo_stream.core.event import derive_id
 from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text
 from edo_stream.core.ledger import Ledger
@@ -358,11 +358,7 @@ class Ticker:
 
     def _effects(self, publish: list[Publish], accounts: list[Account], now_ms: int) -> Effects:
         topics = self._topics
-        for account in accounts:
-            key = f"{account.app}/{account.topic}/{account.partition}".encode()
-            to = account.partition % topics.accounts_partitions
-            value = msgspec.json.encode(account)
-            publish.append(Publish(topics.accounts, to, key, value, (), now_ms))
+        publish += account_records(accounts, topics.accounts, topics.accounts_partitions, now_ms)
         return Effects(publish, accounts)
 
 

@@ -7,7 +7,6 @@
 partition of the group, it holds on every worker and over restarts.
 """
 
-from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from enum import Enum
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from edo_stream.core.event import Violation
+from edo_stream.core.operations import Base64, key_of
 
 
 class Verb(Enum):
@@ -37,14 +37,10 @@ class ActOperation(msgspec.Struct, frozen=True):
     key: bytes
 
 
-class _Base64(msgspec.Struct, forbid_unknown_fields=True):
-    base64: str
-
-
 class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     op: str
     flow: str
-    key: str | _Base64
+    key: str | Base64
     id: str | None = None
     """Name that the operator's tool gives to the request, to find its outcome."""
 
@@ -60,11 +56,7 @@ def parse_act_operation(value: bytes | None) -> tuple[ActOperation | Violation, 
         repeated = {
             name: part for name, part in msgspec.to_builtins(request).items() if part is not None
         }
-        key = (
-            request.key.encode()
-            if isinstance(request.key, str)
-            else b64decode(request.key.base64, validate=True)
-        )
+        key = key_of(request.key)
     except Base64Error as error:
         return Violation("invalid", f"key: {error}"), {}
     except (ValueError, RecursionError) as error:

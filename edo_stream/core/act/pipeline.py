@@ -20,8 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-import msgspec
-
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.act.command import Command, parse_command, queue_of
 from edo_stream.core.act.keys import Blocked, KeyRow, Keys
@@ -31,7 +29,7 @@ from edo_stream.core.act.outlet import DONE, FAILED, UNKNOWN, ActOutlet, NextRun
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
 from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
-from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.effects import Effects, account_records, counted
 from edo_stream.core.event import Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.notices import Notices
@@ -577,20 +575,12 @@ class ActPipeline:
         return self._effects(told)
 
     def _effects(self, accounts: list[Account]) -> Effects:
-        app, partition = self._identity.app, self._identity.partition
+        internal, now_ms = self._internal, self._step.now_ms
         publish, self._step.publish = self._step.publish, []
-        counts: dict[tuple[str, str], int] = {}
-        settled: dict[tuple[str, str], int] = {}
-        for account in accounts:
-            key = f"{app}/{account.topic}/{partition}".encode()
-            to = partition % self._internal.accounts_partitions
-            value = msgspec.json.encode(account)
-            publish.append(Publish(self._internal.accounts, to, key, value, (), self._step.now_ms))
-            for runs, sums in ((account.runs, counts), (account.settled, settled)):
-                for run in runs:
-                    count = (account.topic, run.fate)
-                    sums[count] = sums.get(count, 0) + run.length
-        return Effects(publish, accounts, counts, settled)
+        publish += account_records(
+            accounts, internal.accounts, internal.accounts_partitions, now_ms
+        )
+        return counted(publish, accounts)
 
 
 def _is_unknown(_: Command) -> bool:
