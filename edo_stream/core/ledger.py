@@ -67,6 +67,22 @@ class Ledger:
         self._read_from = _UNREAD
 
 
+def account_of_start(
+    identity: TaskIdentity, topic: str, offset: int, at_ms: int, lost: tuple[int, int] | None
+) -> Account:
+    """The account of a source that begins at an offset, or goes on behind records that are gone."""
+    assert lost is None or lost[1] == offset, f"{topic}: lost {lost} does not end at {offset}"
+    return Account(
+        app=identity.app,
+        group=identity.group,
+        topic=topic,
+        partition=identity.partition,
+        at_ms=at_ms,
+        start=offset if lost is None else None,
+        lost=lost,
+    )
+
+
 def _offset_of(entry: tuple[int, Fate]) -> int:
     return entry[0]
 

@@ -19,7 +19,7 @@ from edo_stream.core.event import Event, Violation
 from edo_stream.core.held import Held
 from edo_stream.core.idle import REACHED, SEQUENCE, IdleSweep
 from edo_stream.core.lane import Lane, Source
-from edo_stream.core.ledger import Ledger
+from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.monotonic import decode_reached, encode_reached
 from edo_stream.core.notices import Notices
 from edo_stream.core.operations import ApplyContract, Operation, SkipGap, parse_operation
@@ -144,19 +144,10 @@ class Pipeline:
         ``lost`` is a range of offsets, first and next, that the log no longer had; ``offset`` is
         its end then.
         """
-        assert lost is None or lost[1] == offset, f"{topic}: lost {lost} does not end at {offset}"
         self._step.now_ms = now_ms
         self._step.publish = []
         self._source_row(topic).next_offset = offset
-        account = Account(
-            app=self._identity.app,
-            group=self._identity.group,
-            topic=topic,
-            partition=self._identity.partition,
-            at_ms=now_ms,
-            start=offset if lost is None else None,
-            lost=lost,
-        )
+        account = account_of_start(self._identity, topic, offset, now_ms, lost)
         self._flush()
         return self._effects([account])
 

@@ -23,7 +23,7 @@ from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.effects import Effects, Publish, account_records
 from edo_stream.core.event import derive_id
 from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text
-from edo_stream.core.ledger import Ledger
+from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Batch
 from edo_stream.core.state import Table
@@ -239,9 +239,7 @@ class Ticker:
         """Begin to read the control topic at an offset, or go on behind what is gone of it."""
         self._task.sources[topic] = SourceRow(offset)
         save_task(self._state, self._task)
-        app, group, partition = self._identity.app, self._identity.group, self._identity.partition
-        start = offset if lost is None else None
-        account = Account(app, group, topic, partition, now_ms, start=start, lost=lost)
+        account = account_of_start(self._identity, topic, offset, now_ms, lost)
         return self._effects([], [account], now_ms)
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:

@@ -31,7 +31,7 @@ from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
 from edo_stream.core.effects import Effects, account_records, counted
 from edo_stream.core.event import Violation
-from edo_stream.core.ledger import Ledger
+from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.notices import Notices
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.state import Table
@@ -152,21 +152,12 @@ class ActPipeline:
         self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
     ) -> Effects:
         """Begin to read a source at an offset; see the decide plane's pipeline."""
-        assert lost is None or lost[1] == offset, f"{topic}: lost {lost} does not end at {offset}"
         self._step.now_ms = now_ms
         self._step.publish = []
         self._source_row(topic).next_offset = offset
         if topic in self._windows:
             self._windows[topic].restore(offset)
-        account = Account(
-            app=self._identity.app,
-            group=self._identity.group,
-            topic=topic,
-            partition=self._identity.partition,
-            at_ms=now_ms,
-            start=offset if lost is None else None,
-            lost=lost,
-        )
+        account = account_of_start(self._identity, topic, offset, now_ms, lost)
         save_task(self._state, self._step.row)
         return self._effects([account])
 
