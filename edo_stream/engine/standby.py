@@ -170,13 +170,15 @@ class Standbys:
                 self._changed.clear()
                 try:
                     await self._follow()
-                except (KafkaError, TimeoutError) as error:
-                    log.warning("standbys: reading again: %s: %s", type(error).__name__, error)
-                    self._forget_positions()
-                    await asyncio.sleep(_RETRY_S)
-                except Exception:
-                    # They are a convenience: no failure of theirs stops a worker's tasks.
-                    log.exception("standbys: reading again")
+                except Exception as error:
+                    is_expected = isinstance(error, KafkaError | TimeoutError)
+                    log.log(
+                        logging.WARNING if is_expected else logging.ERROR,
+                        "standbys: reading again: %s: %s",
+                        type(error).__name__,
+                        error,
+                        exc_info=None if is_expected else error,
+                    )
                     self._forget_positions()
                     await asyncio.sleep(_RETRY_S)
         finally:
