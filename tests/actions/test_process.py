@@ -2,16 +2,17 @@
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from edo_stream.actions.process import Program, ProgramExecutor
 from edo_stream.actions.rules import CodeRule
 from edo_stream.actions.template import Template
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
+from edo_stream.local.process import wait_gone
 from tests.actions.commands import command
 
 
@@ -72,11 +73,10 @@ def test_a_program_that_does_not_read_its_input_is_well() -> None:
     assert run(python("pass"), "x" * 1_000_000) == Done()
 
 
-_BEATS = """
-import pathlib, sys, time
-while True:
-    pathlib.Path(sys.argv[1]).write_text(str(time.time()))
-    time.sleep(0.02)
+_LIVES_ON = """
+import os, pathlib, signal, sys
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+signal.pause()
 """
 _STARTS_ANOTHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
 
@@ -85,16 +85,14 @@ def test_a_cancelled_run_ends_the_program_and_what_it_started(tmp_path: Path) ->
     marker = tmp_path / "alive"
 
     async def go() -> None:
-        task = asyncio.create_task(python(_STARTS_ANOTHER, _BEATS, str(marker))(command()))
+        task = asyncio.create_task(python(_STARTS_ANOTHER, _LIVES_ON, str(marker))(command()))
         async with asyncio.timeout(20):
-            while not marker.exists():  # noqa: ASYNC110 - another process makes it
+            while not (marker.exists() and marker.read_text()):  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
+        started = psutil.Process(int(marker.read_text()))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert wait_gone([started], 5.0) == [], "nothing of it lives on"
 
     asyncio.run(go())
-    time.sleep(0.1)
-    before = marker.stat().st_mtime_ns
-    time.sleep(0.2)
-    assert before == marker.stat().st_mtime_ns, "nothing of it lives on"
