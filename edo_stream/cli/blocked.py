@@ -52,30 +52,6 @@ def list_retries(flow: OnlyFlow = None, as_json: AsJson = False) -> None:
     _list(flow, "waiting", as_json)
 
 
-@retry.command("run-now")
-def run_now(
-    flow: FlowName,
-    key: Key = None,
-    key_base64: KeyBase64 = None,
-    partition: Partition = None,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Run the waiting command of a key at once."""
-    _operate("retry.run-now", (flow, key_bytes(key, key_base64), partition), timeout)
-
-
-@retry.command()
-def drop(
-    flow: FlowName,
-    key: Key = None,
-    key_base64: KeyBase64 = None,
-    partition: Partition = None,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Forget the waiting command of a key, without a dead letter; the key goes on."""
-    _operate("retry.drop", (flow, key_bytes(key, key_base64), partition), timeout)
-
-
 @key.command("list")
 def list_keys(flow: OnlyFlow = None, state: Class = None, as_json: AsJson = False) -> None:
     """Show the keys that are blocked, by what, and how many commands are parked behind."""
@@ -84,28 +60,33 @@ def list_keys(flow: OnlyFlow = None, state: Class = None, as_json: AsJson = Fals
     _list(flow, state, as_json)
 
 
-@key.command("continue")
-def continue_(
-    flow: FlowName,
-    key: Key = None,
-    key_base64: KeyBase64 = None,
-    partition: Partition = None,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Let a key go on that was stopped after a dead letter."""
-    _operate("key.continue", (flow, key_bytes(key, key_base64), partition), timeout)
+def _add(app: typer.Typer, op: str, help_: str) -> None:
+    """Add the command of a request about one blocked key."""
+
+    def operate(
+        flow: FlowName,
+        key: Key = None,
+        key_base64: KeyBase64 = None,
+        partition: Partition = None,
+        timeout: Timeout = 30.0,
+    ) -> None:
+        _operate(op, (flow, key_bytes(key, key_base64), partition), timeout)
+
+    app.command(op.partition(".")[2], help=help_)(operate)
 
 
-@key.command()
-def skip(
-    flow: FlowName,
-    key: Key = None,
-    key_base64: KeyBase64 = None,
-    partition: Partition = None,
-    timeout: Timeout = 30.0,
-) -> None:
-    """Make the first command of a blocked key a dead letter, and let the key go on."""
-    _operate("key.skip", (flow, key_bytes(key, key_base64), partition), timeout)
+_add(retry, "retry.run-now", "Run the waiting command of a key at once.")
+_add(
+    retry,
+    "retry.drop",
+    "Forget the waiting command of a key, without a dead letter; the key goes on.",
+)
+_add(key, "key.continue", "Let a key go on that was stopped after a dead letter.")
+_add(
+    key,
+    "key.skip",
+    "Make the first command of a blocked key a dead letter, and let the key go on.",
+)
 
 
 async def _blocked(environment: Environment, flow: str | None) -> list[BlockedKey]:
