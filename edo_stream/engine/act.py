@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from aiokafka import TopicPartition
 
+from edo_stream.core.act.outcome import Outcome
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.act.work import Work
 from edo_stream.core.record import Batch
@@ -63,8 +64,8 @@ class ActTask(Task):
         """Whether records, runs or a transaction are in its hands."""
         return self._busy or self._runs.running > 0
 
-    def _on_end(self, work: Work, outcome: object) -> None:
-        self._act.finish(work, outcome)  # type: ignore[arg-type]  # as Runs gives it
+    def _on_end(self, work: Work, outcome: Outcome) -> None:
+        self._act.finish(work, outcome)
         self._wake.set()
 
     async def _reset(self, error: Exception) -> None:
