@@ -11,6 +11,20 @@ Header = tuple[str, bytes | None]
 
 SPECVERSION: Final = ("ce_specversion", b"1.0")
 JSON_CONTENT: Final = ("content-type", b"application/json")
+WRITTEN: Final = frozenset(
+    {
+        "ce_specversion",
+        "ce_id",
+        "ce_source",
+        "ce_type",
+        "ce_subject",
+        "ce_time",
+        "ce_correlationid",
+        "ce_causationid",
+        "content-type",
+    }
+)
+"""What every event of ours says of itself; an event's extensions never override it."""
 LATE: Final = ("ce_edolate", b"true")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,7 +12,15 @@ from edo_stream.core.contract import TRANSACTION_KEY, Contract
 from edo_stream.core.dead_letter import dead_letter
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import NAMESPACE, Event, Violation
-from edo_stream.core.headers import LATE, SPECVERSION, Header, publishable_ms, size_of, time_text
+from edo_stream.core.headers import (
+    LATE,
+    SPECVERSION,
+    WRITTEN,
+    Header,
+    publishable_ms,
+    size_of,
+    time_text,
+)
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record
@@ -23,21 +31,7 @@ _SLACK_BYTES: Final = 63 * 1024
 """Of the 64 KiB that a topic of results allows beyond its source's limit."""
 
 #: Names that an event's extensions never override.
-_RESERVED: Final = frozenset(
-    {
-        "ce_specversion",
-        "ce_id",
-        "ce_source",
-        "ce_type",
-        "ce_subject",
-        "ce_time",
-        "ce_correlationid",
-        "ce_causationid",
-        "ce_edoposition",
-        "ce_edolate",
-        "content-type",
-    }
-)
+_RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate"}
 
 
 class Outlet:

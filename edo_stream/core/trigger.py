@@ -6,27 +6,13 @@ from typing import Final
 from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, derive_id
-from edo_stream.core.headers import SPECVERSION, Header, time_text, utf8
+from edo_stream.core.headers import SPECVERSION, WRITTEN, Header, time_text, utf8
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 
-_OWN: Final = frozenset(
-    {
-        "ce_specversion",
-        "ce_id",
-        "ce_source",
-        "ce_type",
-        "ce_subject",
-        "ce_time",
-        "ce_correlationid",
-        "ce_causationid",
-        "content-type",
-        "edo-flow",
-        "edo-position",
-    }
-)
+_OWN: Final = WRITTEN | {"edo-flow", "edo-position"}
 
 
 @dataclass(frozen=True, slots=True)
