@@ -12,7 +12,8 @@ from edo_stream.core.pointer import parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 
-_OWN: Final = WRITTEN | {"edo-flow", "edo-position"}
+_OURS: Final = "edo-"
+"""How headers begin that say how a command was tried; no event has a say in that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,11 @@ class Trigger:
             headers.append(("ce_time", time))
         if event.content_type is not None:
             headers.append(("content-type", utf8(event.content_type)))
-        headers += [header for header in event.extensions if header[0] not in _OWN]
+        headers += [
+            header
+            for header in event.extensions
+            if header[0] not in WRITTEN and not header[0].startswith(_OURS)
+        ]
         if key is None:
             headers += [
                 ("edo-id", derive_id("dead-letter", command_id).encode()),
