@@ -6,6 +6,7 @@ put together from both. Whatever is wrong with either is said, all of it, before
 
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from edo_stream.actions.build import Outside, targets_of
 from edo_stream.actions.handler import import_from
@@ -79,7 +80,8 @@ def build(settings: Settings) -> EdoApp:
     wanted += act_topics(flows, settings.app_id, settings.replication)
     plans |= act_plans(flows, spec)
     import_from(settings.flows_folder.parent)
-    targets = targets_of(flows, registry, Outside(now_ms))
+    outside = Outside(now_ms)
+    targets = targets_of(flows, registry, outside)
     metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}
 
@@ -90,6 +92,11 @@ def build(settings: Settings) -> EdoApp:
     hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by)
     app = make_app(worker, plans, wanted, hooks, targets)
     _show(app, metrics)
+
+    @app.on_before_shutdown.connect
+    async def close_connections(*_: Any, **__: Any) -> None:
+        await outside.close()
+
     return app
 
 
