@@ -11,6 +11,7 @@ import typer
 from edo_stream.cli import (
     audit,
     blocked,
+    blueprint,
     breaker,
     compatible,
     dlq,
@@ -55,6 +56,7 @@ topics.app.command("register")(register.register)
 app.add_typer(webhook.app, name="webhook")
 app.command("init")(init)
 app.command("audit")(audit.audit)
+app.command("blueprint")(blueprint.blueprint)
 app.command("doctor")(doctor.doctor)
 app.command("gateway")(gateway.gateway)
 app.command("lag")(lag.lag)

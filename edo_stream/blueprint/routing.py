@@ -1,0 +1,96 @@
+"""Which event triggers what, as a diagram and as a table."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from edo_stream.blueprint.actions import target_of
+from edo_stream.blueprint.catalog import declarations
+from edo_stream.blueprint.chart import Chart
+from edo_stream.blueprint.table import code, table
+from edo_stream.flows import Flows
+from edo_stream.registry import Registry
+from edo_stream.schedules.folder import Schedule
+
+#: Keys of a flow that say what it does with an event, not which ones it wants.
+_NO_CONDITION = frozenset(
+    {
+        "name",
+        "owner",
+        "description",
+        "on",
+        "key",
+        "action",
+        "fallback",
+        "group",
+        "partitions",
+        "order",
+        "delivery",
+        "retry",
+        "concurrency",
+        "rate",
+        "breaker",
+        "parked_per_key",
+        "dead_letters",
+        "letters_max",
+    }
+)
+
+
+def routing(registry: Registry, flows: Flows, schedules: Mapping[str, Schedule]) -> list[str]:
+    """The section: from who writes an event to what it leads to."""
+    chart = Chart()
+    for name, declared in declarations(registry):
+        topic = chart.node("topic", name)
+        for producer in declared.producers:
+            chart.arrow(chart.node("service", producer.name), topic)
+        for consumer in declared.consumers:
+            chart.arrow(topic, chart.node("service", consumer.name))
+        if declared.emit is not None:
+            chart.arrow(topic, chart.node("topic", declared.emit.topic), declared.ordering.policy)
+    for name, schedule in sorted(schedules.items()):
+        declared_topic = chart.node("topic", schedule.declaration.topic)
+        chart.arrow(chart.node("schedule", name), declared_topic, schedule.expression)
+    for topic_name, flow_name in triggers(registry, flows):
+        flow = flows.flows[flow_name]
+        node = chart.node("flow", flow_name)
+        chart.arrow(chart.node("topic", topic_name), node, flow.declaration.key or "")
+        action = flow.declaration.action
+        if action.kind == "record":
+            chart.arrow(node, chart.node("topic", action.topic))
+        else:
+            chart.arrow(node, chart.node("action", target_of(action)))
+        chart.arrow(node, chart.node("topic", flow.policy.outcomes), is_dashed=True)
+    rows = [
+        (
+            code(topic),
+            code(name),
+            _condition(flows, name),
+            code(flows.flows[name].policy.commands),
+            code(target_of(flows.flows[name].declaration.action)),
+            code(flows.flows[name].policy.outcomes),
+        )
+        for topic, name in triggers(registry, flows)
+    ]
+    columns = ("Topic", "Flow", "Which events, and how", "Commands", "Action", "Outcomes")
+    return ["## Routing", "", *chart.lines(), *table(columns, rows, "No event triggers a flow.")]
+
+
+def triggers(registry: Registry, flows: Flows) -> list[tuple[str, str]]:
+    """Topics and the flows that their events trigger, sorted."""
+    found = {
+        (topic, trigger.flow) for topic in registry.topics for trigger in flows.triggers(topic)
+    }
+    return sorted(found)
+
+
+def _condition(flows: Flows, name: str) -> str:
+    declared = flows.flows[name].declaration.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True
+    )
+    said = {key: value for key, value in declared.items() if key not in _NO_CONDITION}
+    if not said:
+        return "each that goes on"
+    return "; ".join(
+        f"{key}: {code(msgspec.json.encode(value).decode())}" for key, value in said.items()
+    )
