@@ -9,7 +9,7 @@ FAULTS ?= 50
 CHAOS ?=
 MUTANTS ?=
 BOUNDS ?=
-BENCH ?= --latency --faults --codecs --page
+BENCH ?= --latency --faults --codecs --actions --page
 
 .PHONY: help demo bench test check sim broker chaos mutants bounds format docs clean
 

@@ -14,6 +14,9 @@ from rich.console import Console
 
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
+from load.bench.actions.cli import COMMANDS, KEYS, compare
+from load.bench.actions.contest import PROGRAMS as RUNNERS
+from load.bench.actions.contest import Load
 from load.bench.codecs import try_codecs
 from load.bench.faults import SESSION_TIMEOUT_MS, endure
 from load.bench.latency import latency_place, measure
@@ -71,6 +74,7 @@ def bench(  # noqa: PLR0913 - the options of a command
     latency_s: Annotated[float, typer.Option(help="Seconds that count.")] = 20.0,
     faults: Annotated[bool, typer.Option(help="Kill each program five times.")] = False,
     codecs: Annotated[bool, typer.Option(help="Try each compression.")] = False,
+    actions: Annotated[bool, typer.Option(help="Run commands; see load.bench.actions.")] = False,
     keep: Annotated[
         bool, typer.Option(help=f"Go on with {REPORT}: what it has is not measured again.")
     ] = False,
@@ -108,6 +112,9 @@ def bench(  # noqa: PLR0913 - the options of a command
     console.print(f"Written to {REPORT}.")
     if page and status == 0:
         write_page(PAGE, found)
+    if actions and status == 0:
+        load = Load(COMMANDS, KEYS, is_failing=False)
+        status = _NOT_EXACT if compare(list(RUNNERS), load, 1, patience, console, page) else 0
     if status == 0 and not found.is_ours_exact:
         console.print(f"NOT exact: {OURS}; see {REPORT}.", style="red")
         status = _NOT_EXACT

@@ -113,7 +113,9 @@ def write_json(path: Path, found: Found) -> None:
     """Write the report, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".new")
-    aside.write_text(json.dumps(as_json(found), indent=1))
+    before = json.loads(path.read_text()) if path.exists() else {}
+    # What other commands have put beside it stays.
+    aside.write_text(json.dumps({**before, **as_json(found)}, indent=1))
     aside.replace(path)
 
 
