@@ -12,7 +12,7 @@ from rich.table import Table
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.screen import screen
 from edo_stream.observe.audit.reader import AuditSpec, Progress, UndecidedError, audit_topics
-from edo_stream.observe.audit.report import Report, Tally
+from edo_stream.observe.audit.report import Commands, Report, Tally
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import ACCOUNTS
 
@@ -25,16 +25,19 @@ def audit(
 ) -> None:
     """Prove from the topics that every record that was read has exactly one fate.
 
+    And that every command of a flow has exactly one end, through all of its retries.
+
     Exit codes: 0 all adds up, 1 it does not, 3 the broker or a transaction is stuck.
     """
     environment = Environment.read()
-    registry, settings = environment.registry, environment.settings
+    registry, settings, flows = environment.registry, environment.settings, environment.flows
     spec = AuditSpec(
         app=settings.app_id,
         contracts=tuple(registry.contracts.values()),
-        control_topics=tuple(map(control_topic, registry.groups)),
+        control_topics=tuple(map(control_topic, (*registry.groups, *flows.groups))),
         accounts_topic=ACCOUNTS,
         findings_max=findings_max,
+        groups=tuple(flows.groups.values()),
     )
     with (
         unreachable(settings.broker),
@@ -62,6 +65,8 @@ def _teller(update: Callable[[str], None]) -> Callable[[Progress], None]:
 def _show(report: Report) -> None:
     console = screen()
     console.print(report_table(report))
+    if report.flows:
+        console.print(commands_table(report))
     for finding in report.findings:
         console.print(str(finding), style="red", markup=False)
     for problem, count in report.counts.items():
@@ -91,4 +96,25 @@ def report_table(report: Report) -> Table:
         table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
     for topic, tally in report.tallies.items():
         table.add_row(topic, *(f"{getattr(tally, name):,}" for name in ("records", *names)))
+    return table
+
+
+#: Ends that are there even when no command has them.
+_ALWAYS_ENDS = frozenset({"done", "failed", "dead_lettered", "waiting", "parked", "pending"})
+
+
+def commands_table(report: Report) -> Table:
+    """One row a flow, one column an end."""
+    names = [
+        column.name
+        for column in fields(Commands)
+        if column.name in _ALWAYS_ENDS
+        or any(getattr(flow, column.name) for flow in report.flows.values())
+    ]
+    table = Table(title="what became of every command")
+    table.add_column("flow", overflow="fold")
+    for name in ("commands", *names):
+        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
+    for flow, commands in report.flows.items():
+        table.add_row(flow, *(f"{getattr(commands, name):,}" for name in ("commands", *names)))
     return table

@@ -32,8 +32,6 @@ class Fate(Enum):
 
 
 SKIPPED = frozenset({Fate.LATE, Fate.STALE, Fate.IGNORED})
-ACTED = frozenset({Fate.RETRIED, Fate.FAILED, Fate.UNKNOWN, Fate.DROPPED})
-"""Of commands only; like what is skipped, they leave no result."""
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -7,9 +7,8 @@ import msgspec
 import pytest
 
 from edo_stream.core.accounts import Fate
-from edo_stream.observe.audit.application import Place
 from edo_stream.observe.audit.evidence import Bounds, Closing
-from edo_stream.observe.audit.report import Finding, Problem, Tally
+from edo_stream.observe.audit.report import Finding, Place, Problem, Tally
 from tests.audit.world import (
     EMPTY,
     RESULTS,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from edo_stream.core.accounts import Account, Fate, Run, runs_of
-from edo_stream.observe.audit.application import Audit, Place
+from edo_stream.observe.audit.application import Audit
 from edo_stream.observe.audit.evidence import Bounds, Closing
-from edo_stream.observe.audit.report import Findings, Problem, Report
+from edo_stream.observe.audit.report import Findings, Place, Problem, Report
 
 APP = "app"
 TOPIC = "orders.order.placed"

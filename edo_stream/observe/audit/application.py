@@ -1,31 +1,37 @@
 """Take the records of an application's topics for evidence about its sources."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from edo_stream.core.accounts import Account
+from edo_stream.core.act.command import ORIGIN
 from edo_stream.core.record import Headers
-from edo_stream.observe.audit.evidence import Bounds, Closing, SourceAudit
-from edo_stream.observe.audit.report import Finding, Findings, Problem, Report, Tally
-
-
-class Place(NamedTuple):
-    """Where a record lies, or lay."""
-
-    topic: str
-    partition: int
-    offset: int
-
+from edo_stream.observe.audit.commands import Chains, Trace, commands_of, problems_of_command
+from edo_stream.observe.audit.evidence import Bounds, Closing, SourceAudit, problems_of
+from edo_stream.observe.audit.report import Finding, Findings, Place, Problem, Report, Tally
 
 _decode_account: Final = msgspec.json.Decoder(Account).decode
 
 
 class Audit:
-    """An application's accounts, results and dead letters against its sources."""
+    """An application's accounts, results and dead letters against its sources.
 
-    def __init__(self, app: str, topics: Collection[str], findings: Findings) -> None:
+    ``flows`` are the topics of commands, by flow, and ``tiers`` those of retries.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        topics: Collection[str],
+        findings: Findings,
+        flows: Mapping[str, str] | None = None,
+        tiers: Collection[str] = (),
+    ) -> None:
+        self._flows = flows or {}
+        self._tiers = frozenset(tiers)
+        self._act = self._tiers.union(self._flows.values())
         self._app = app
         self._results_source = f"/edo/{app}".encode()
         self._app_name = app.encode()
@@ -33,10 +39,12 @@ class Audit:
         self._sources: dict[tuple[str, int], SourceAudit] = {}
         self._tallies = {topic: Tally() for topic in topics}
         self._foreign = 0
+        self._chains = Chains(self._sources, findings)
 
     def source(self, topic: str, partition: int, bounds: Bounds) -> SourceAudit:
         """Begin the audit of a source partition; before any evidence."""
-        audit = SourceAudit(topic, partition, bounds, self._findings)
+        judge = problems_of_command if topic in self._act else problems_of
+        audit = SourceAudit(topic, partition, bounds, self._findings, judge)
         self._sources[topic, partition] = audit
         return audit
 
@@ -60,6 +68,39 @@ class Audit:
         record = self._sources[topic, partition].record
         for offset in offsets:
             record(offset)
+
+    def retries(self, at: Place, at_ms: int, headers: Headers) -> None:
+        """Take a record of a tier, besides :meth:`records`."""
+        origin = _place_of(dict(headers).get(ORIGIN))
+        if origin is not None and origin != at:
+            self._chains.retry(origin, at, at_ms)
+
+    def outcome(self, headers: Headers, at: Place) -> None:
+        """Take a record of a topic of outcomes."""
+        named = dict(headers)
+        if named.get("ce_source") != self._results_source:
+            self._foreign += 1
+            return
+        kind = (named.get("ce_type") or b"").rpartition(b".")[2].decode("utf-8", "replace")
+        trace = Trace.__members__.get(kind.upper())
+        cause = _place_of(named.get(ORIGIN))
+        if trace is None or trace is Trace.RETRY:
+            self.find(Problem.UNEXPLAINED, at)
+        elif cause is None or not self._chains.end(cause, trace):
+            self._take(cause, at, lambda source, offset: source.traced(offset, trace))
+
+    def command_letter(self, headers: Headers, at: Place) -> None:
+        """Take a record of a flow's topic of dead letters."""
+        named = dict(headers)
+        if named.get("edo-app") != self._app_name:
+            self._foreign += 1
+            return
+        if ORIGIN not in named and "edo-position" in named:
+            # An event without a key: it never became a command.
+            return
+        cause = _place_of(named.get(ORIGIN))
+        if cause is None or not self._chains.end(cause, None):
+            self._take(cause, at, SourceAudit.dead_letter)
 
     def result(self, headers: Headers, at: Place) -> Place | None:
         """Take a record of a topic of results; where its cause is, if it is one of ours."""
@@ -90,6 +131,14 @@ class Audit:
         if (source := self._sources.get((topic, partition))) is not None:
             source.dead_letters_begin_with(offset)
 
+    def deleted_before(
+        self, topics: Collection[str], partition: int, problem: Problem, at_ms: float
+    ) -> None:
+        """Retention has deleted what tells of a fate, of sources; see ``SourceAudit``."""
+        for topic in topics:
+            if (source := self._sources.get((topic, partition))) is not None:
+                source.deleted_before(problem, at_ms)
+
     def conclude(
         self, closings: Mapping[tuple[str, int], Closing], has_all_accounts: bool
     ) -> Report:
@@ -97,11 +146,15 @@ class Audit:
 
         ``has_all_accounts`` is false when retention has deleted accounts.
         """
+        self._chains.conclude()
         for place, source in self._sources.items():
             self._tallies[source.topic].add(source.conclude(closings[place], has_all_accounts))
-        return Report(
-            self._tallies, tuple(self._findings.kept), self._findings.counts, self._foreign
-        )
+        flows = {
+            flow: commands_of(self._tallies[topic], self._chains.ended(topic))
+            for flow, topic in self._flows.items()
+        }
+        findings = self._findings
+        return Report(self._tallies, tuple(findings.kept), findings.counts, self._foreign, flows)
 
     def _take(
         self, cause: Place | None, at: Place, count: Callable[[SourceAudit, int], bool]

@@ -3,10 +3,11 @@
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from edo_stream.core.accounts import ACTED, SKIPPED, Account, Fate, Run
+from edo_stream.core.accounts import SKIPPED, Account, Fate, Run
+from edo_stream.core.contract import DAY_MS
 from edo_stream.observe.audit.report import Finding, Findings, Problem, Tally
 
 
@@ -37,7 +38,21 @@ class Evidence(NamedTuple):
     account: int
     settled: int
     results: int
+    """Their number; of a command, its traces: see :meth:`SourceAudit.traced`."""
     dead_letters: int
+
+    @property
+    def fate(self) -> Fate | None:
+        """Final fate by the accounts."""
+        return _FATES.get((self.settled & ~_TENTATIVE) or self.account)
+
+    @property
+    def is_firm(self) -> bool:
+        """Whether all that its fate has led to was read."""
+        return not self.settled & _TENTATIVE
+
+
+Judge = Callable[[Evidence], Iterator[Problem]]
 
 
 _CODES: Final = {fate.value: code for code, fate in enumerate(Fate, start=1)}
@@ -46,12 +61,23 @@ _HELD: Final = _CODES[Fate.HELD.value]
 #: Set on a fate settled by an account whose results may not have been read.
 _TENTATIVE: Final = 0x40
 _MANY: Final = 255
+_DIGIT_MAX: Final = 3
+#: A retry is written before its account: by so much at most, or the command was in hand for a day.
+_ACCOUNTED_WITHIN_MS: Final = DAY_MS
 
 
 class SourceAudit:
     """The evidence about one source partition."""
 
-    def __init__(self, topic: str, partition: int, bounds: Bounds, findings: Findings) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        bounds: Bounds,
+        findings: Findings,
+        judge: Judge | None = None,
+    ) -> None:
+        self._judge = judge or problems_of
         self.topic = topic
         self.partition = partition
         self.bounds = bounds
@@ -71,6 +97,7 @@ class SourceAudit:
         self._progress = _Progress()
         self._results_deleted_to = 0
         self._dead_letters_deleted_to = 0
+        self._deleted_before_ms: dict[Problem, float] = {}
 
     def record(self, offset: int) -> None:
         """There is a record."""
@@ -95,11 +122,11 @@ class SourceAudit:
                 self._first_accounted = run.offset
             self._deleted += max(0, min(run.offset + run.length, self.bounds.first) - run.offset)
             self._fill(self._accounts, run, 0, Problem.ACCOUNTED_TWICE)
-        self._progress.advance(account.runs)
+        self._progress.advance(account.runs, account.at_ms)
         for run in account.settled:
             self._check_held(run)
             self._fill(self._settled, run, 0 if is_firm else _TENTATIVE, Problem.SETTLED_TWICE)
-            self._progress.settle(run)
+            self._progress.settle(run, account.at_ms)
 
     def result(self, offset: int) -> bool:
         """A result names the offset; false when no such record can be."""
@@ -108,6 +135,29 @@ class SourceAudit:
     def dead_letter(self, offset: int) -> bool:
         """A dead letter names the offset; false when no such record can be."""
         return self._count(self._dead_letters, offset)
+
+    def traced(self, offset: int, step: int) -> bool:
+        """A command has left one more trace; false when no such command can be.
+
+        ``step`` says which: 1, 4, 16 or 64, a digit to the base of 4 each, that stops at 3.
+        """
+        if self.bounds.first <= offset < self._until:
+            index = offset - self.bounds.first
+            traces = self._results[index]
+            self._results[index] = traces + step * (traces // step % 4 < _DIGIT_MAX)
+        return 0 <= offset < self.bounds.end
+
+    def fate(self, offset: int) -> Fate | None:
+        """Fate of a record, once it is certain; all accounts must have been taken."""
+        if not self.bounds.first <= offset < self._until:
+            return None
+        index = offset - self.bounds.first
+        evidence = Evidence(1, self._accounts[index], self._settled[index], 0, 0)
+        return evidence.fate if evidence.is_firm else None
+
+    def deleted_before(self, problem: Problem, at_ms: float) -> None:
+        """Retention has deleted what was written before; nobody can miss it any more."""
+        self._deleted_before_ms[problem] = max(at_ms, self._deleted_before_ms.get(problem, 0))
 
     def results_begin_with(self, offset: int | None) -> None:
         """Retention has deleted results of this source that lay before the one of ``offset``.
@@ -135,7 +185,7 @@ class SourceAudit:
         for combination, count in Counter(self._evidence(begin)).items():
             evidence = Evidence(*combination)
             _tally_up(tally, evidence, count)
-            problems = list(_problems_of(evidence))
+            problems = list(self._judge(evidence))
             if problems:
                 bad[evidence] = problems
         if bad:
@@ -248,82 +298,91 @@ class SourceAudit:
             Problem.MISSING_RESULT: self._results_deleted_to,
             Problem.MISSING_DEAD_LETTER: self._dead_letters_deleted_to,
         }.get(problem, 0)
-        if deleted_to == 0 or self._progress.of(offset) > deleted_to:
-            return False
-        self._tally.not_auditable += 1
-        return True
+        is_deleted = deleted_to > 0 and self._progress.of(offset) <= deleted_to
+        if not is_deleted and problem in self._deleted_before_ms:
+            written_ms = self._progress.at_ms(offset) - _ACCOUNTED_WITHIN_MS
+            is_deleted = written_ms <= self._deleted_before_ms[problem]
+        self._tally.not_auditable += is_deleted
+        return is_deleted
 
     def _find(self, problem: Problem, offset: int, length: int = 1) -> None:
         self._findings.add(Finding(problem, self.topic, self.partition, offset, length))
 
 
 class _Progress:
-    """How far the accounts were, as the next offset, when a record got its final fate."""
+    """How far the accounts were, and when, when a record got its final fate."""
 
     def __init__(self) -> None:
         self._ends = array("q")
-        self._settled: dict[int, int] = {}
+        self._times_ms = array("q")
+        self._settled: dict[int, tuple[int, int]] = {}
 
-    def advance(self, runs: tuple[Run, ...]) -> None:
+    def advance(self, runs: tuple[Run, ...], at_ms: int) -> None:
         if runs:
             self._ends.append(runs[-1].offset + runs[-1].length)
+            self._times_ms.append(at_ms)
 
-    def settle(self, run: Run) -> None:
+    def settle(self, run: Run, at_ms: int) -> None:
         end = self._ends[-1] if self._ends else 0
-        self._settled.update(dict.fromkeys(range(run.offset, run.offset + run.length), end))
+        offsets = range(run.offset, run.offset + run.length)
+        self._settled.update(dict.fromkeys(offsets, (end, at_ms)))
 
     def of(self, offset: int) -> int:
+        """The next offset of the account that gave it its final fate."""
         settled = self._settled.get(offset)
         if settled is not None:
-            return settled
+            return settled[0]
         index = bisect_right(self._ends, offset)
         return self._ends[index] if index < len(self._ends) else offset + 1
 
-
-def _fate_of(evidence: Evidence) -> Fate | None:
-    """Final fate by the accounts."""
-    return _FATES.get((evidence.settled & ~_TENTATIVE) or evidence.account)
+    def at_ms(self, offset: int) -> int:
+        """When it got its final fate; 0 where no account tells."""
+        settled = self._settled.get(offset)
+        if settled is not None:
+            return settled[1]
+        index = bisect_right(self._ends, offset)
+        return self._times_ms[index] if index < len(self._ends) else 0
 
 
 def _tally_up(tally: Tally, evidence: Evidence, count: int) -> None:
     if not evidence.record:
         return
-    match _fate_of(evidence):
-        case None:
-            tally.unaccounted += count
-        case Fate.EMITTED:
-            tally.emitted += count
-        case Fate.DUPLICATE:
-            tally.duplicate += count
-        case Fate.HELD:
-            tally.held += count
-        case Fate.DEAD_LETTERED:
-            tally.dead_lettered += count
-        case Fate.APPLIED:
-            tally.applied += count
-        case fate:
-            assert fate in SKIPPED | ACTED, f"no column for {fate}"
-            tally.skipped += count
+    fate = evidence.fate
+    if fate is None:
+        tally.unaccounted += count
+        return
+    column = "skipped" if fate in SKIPPED else fate.name.lower()
+    setattr(tally, column, getattr(tally, column) + count)
 
 
-def _problems_of(evidence: Evidence) -> Iterator[Problem]:
+def of_accounts(evidence: Evidence) -> Iterator[Problem]:
+    """What is wrong between a record and its account."""
     if evidence.record and not evidence.account:
         yield Problem.UNACCOUNTED
     if evidence.account and not evidence.record:
         yield Problem.NO_RECORD
-    # A transaction marker, or a number of no record, ends as nothing.
-    fate = _fate_of(evidence) if evidence.record else None
-    is_firm = not evidence.settled & _TENTATIVE
-    is_emitted, is_dead = fate is Fate.EMITTED, fate is Fate.DEAD_LETTERED
-    if evidence.results > 1:
-        yield Problem.REPEATED_RESULT
-    elif evidence.results and not is_emitted:
-        yield Problem.UNEXPECTED_RESULT
-    elif not evidence.results and is_emitted and is_firm:
-        yield Problem.MISSING_RESULT
+
+
+def of_dead_letters(evidence: Evidence) -> Iterator[Problem]:
+    """What is wrong between a record's fate and its dead letters."""
+    is_dead = bool(evidence.record) and evidence.fate is Fate.DEAD_LETTERED
     if evidence.dead_letters > 1:
         yield Problem.REPEATED_DEAD_LETTER
     elif evidence.dead_letters and not is_dead:
         yield Problem.UNEXPECTED_DEAD_LETTER
-    elif not evidence.dead_letters and is_dead and is_firm:
+    elif not evidence.dead_letters and is_dead and evidence.is_firm:
         yield Problem.MISSING_DEAD_LETTER
+
+
+def problems_of(evidence: Evidence) -> Iterator[Problem]:
+    """What is wrong with a record of the decide plane."""
+    yield from of_accounts(evidence)
+    # A transaction marker, or a number of no record, ends as nothing.
+    is_emitted = bool(evidence.record) and evidence.fate is Fate.EMITTED
+    if evidence.results > 1:
+        yield Problem.REPEATED_RESULT
+    elif evidence.results and not is_emitted:
+        yield Problem.UNEXPECTED_RESULT
+    elif not evidence.results and is_emitted and evidence.is_firm:
+        yield Problem.MISSING_RESULT
+    yield from of_dead_letters(evidence)

@@ -13,7 +13,9 @@ no moment shows it everywhere. Three steps make up for it:
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from math import inf
 from typing import Any, Final, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -26,10 +28,13 @@ from aiokafka.errors import (
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.contract import Contract
-from edo_stream.observe.audit.application import Audit, Place
+from edo_stream.flows import ActGroup
+from edo_stream.observe.audit.application import Audit
 from edo_stream.observe.audit.evidence import Bounds, Closing
-from edo_stream.observe.audit.report import Findings, Problem, Report
+from edo_stream.observe.audit.report import Findings, Place, Problem, Report
 
+#: How a tier's topic ends.
+_DELAY: Final = re.compile(r"\d+[a-z]+")
 _FETCH_BYTES: Final = 4 << 20
 #: Unpacked records take ten times the memory of the fetched bytes.
 _RECORDS_AT_A_TIME: Final = 2_000
@@ -68,6 +73,8 @@ class AuditSpec(NamedTuple):
     """Sources as well, of operators' requests; they have neither results nor dead letters."""
     accounts_topic: str
     findings_max: int = 100
+    groups: Sequence[ActGroup] = ()
+    """Groups of flows; their control topics are among ``control_topics``."""
 
 
 async def audit_topics(
@@ -76,7 +83,8 @@ async def audit_topics(
     """Audit the sources of an application up to the offsets that its group has committed.
 
     ``broker`` is what a client needs to connect: ``bootstrap_servers`` and its security.
-    Memory: five bytes an offset that the sources' logs span, and 100 a record that was held.
+    Memory: five bytes an offset that the sources' logs span, 100 a record that was held, and 500 a
+    command that was retried.
 
     Raises:
         UndecidedError: A transaction stays open for two minutes.
@@ -125,28 +133,56 @@ class _Reading:
         self._reader = reader
         self._open_reader = open_reader
         self._on_progress = on_progress
-        self._sources = (*(one.topic for one in spec.contracts), *spec.control_topics)
-        self._audit = Audit(spec.app, self._sources, Findings(spec.findings_max))
 
     async def run(self) -> Report:
-        contracts = self._spec.contracts
-        sources = await self._partitions(self._sources)
+        contracts, groups = self._spec.contracts, self._spec.groups
+        policies = [policy for group in groups for policy in group.spec.flows.values()]
+        flows = {policy.flow: policy.commands for policy in policies}
+        self._tiers = await self._all_tiers()
+        topics = [*(one.topic for one in contracts), *self._spec.control_topics]
+        topics += [*flows.values(), *self._tiers]
+        self._told_of = {policy.outcomes: [policy.commands] for policy in policies}
+        for policy in policies:
+            self._told_of.setdefault(policy.dead_letters, []).append(policy.commands)
+        self._told_of |= {tier: list(flows.values()) for tier in self._tiers}
+        findings = Findings(self._spec.findings_max)
+        self._audit = Audit(self._spec.app, topics, findings, flows, self._tiers)
+        sources = await self._partitions(topics)
         results = await self._partitions([one.emit for one in contracts])
         letters = await self._partitions([one.dead_letters for one in contracts])
+        outcomes = await self._partitions([policy.outcomes for policy in policies])
+        given_up = await self._partitions(
+            {policy.dead_letters for policy in policies}
+            | {group.spec.dead_letters for group in groups}
+        )
         accounts = await self._partitions([self._spec.accounts_topic])
         committed = await self._committed()
         firm_ends = await self._decided_ends(accounts)
-        output_ends = await self._decided_ends({*results, *letters})
+        output_ends = await self._decided_ends({*results, *letters, *outcomes, *given_up})
         account_ends = await self._decided_ends(accounts)
         await self._begin_sources(sources, committed)
         await self._read_accounts(accounts, firm_ends, account_ends)
         await self._read_sources(sources)
         await self._read_results(results, output_ends)
         await self._read_dead_letters(letters, output_ends)
+        await self._read_ends("outcomes", outcomes, output_ends)
+        await self._read_ends("dead letters of flows", given_up, output_ends)
         account_firsts = await self._firsts(accounts)
         return self._audit.conclude(
             await self._closings(sources), has_all_accounts=not any(account_firsts.values())
         )
+
+    async def _all_tiers(self) -> list[str]:
+        """Topics of retries; a ladder of before may have left commands on others than today's."""
+        tiers = [topic for group in self._spec.groups for topic in group.spec.tiers.values()]
+        prefixes = {topic.rpartition(".")[0] for topic in tiers}
+        found = await self._admin.list_topics() if tiers else ()
+        self._abandoned = {
+            topic
+            for topic in set(found) - set(tiers)
+            if topic.rpartition(".")[0] in prefixes and _DELAY.fullmatch(topic.rpartition(".")[2])
+        }
+        return [*tiers, *sorted(self._abandoned)]
 
     async def _closings(
         self, sources: Collection[TopicPartition]
@@ -154,7 +190,10 @@ class _Reading:
         firsts = await self._firsts(sources)
         committed = await self._committed()
         return {
-            place: Closing(firsts[place], _offset(committed, place) is not None)
+            place: Closing(
+                firsts[place],
+                _offset(committed, place) is not None or place.topic in self._abandoned,
+            )
             for place in sources
         }
 
@@ -234,10 +273,44 @@ class _Reading:
                 self._audit.account(record.value, at, record.offset < firm_end)
 
     async def _read_sources(self, partitions: Collection[TopicPartition]) -> None:
-        async for (topic, number), records in self._records(
-            "sources", partitions, self._source_ends
-        ):
+        first_ms: dict[TopicPartition, int] = {}
+        async for place, records in self._records("sources", partitions, self._source_ends):
+            topic, number = place
             self._audit.records(topic, number, [record.offset for record in records])
+            if topic in self._tiers:
+                first_ms.setdefault(place, records[0].timestamp)
+                for record in records:
+                    at = Place(topic, number, record.offset)
+                    self._audit.retries(at, record.timestamp, record.headers)
+        tiers = [place for place in partitions if place.topic in self._tiers]
+        await self._note_deleted(Problem.MISSING_RETRY, tiers, first_ms)
+
+    async def _read_ends(
+        self, what: str, partitions: Collection[TopicPartition], ends: Offsets
+    ) -> None:
+        """Read what tells of commands' ends: outcomes, or dead letters."""
+        is_outcome = what == "outcomes"
+        take = self._audit.outcome if is_outcome else self._audit.command_letter
+        first_ms: dict[TopicPartition, int] = {}
+        async for place, records in self._records(what, partitions, ends):
+            first_ms.setdefault(place, records[0].timestamp)
+            for record in records:
+                take(record.headers, Place(place.topic, place.partition, record.offset))
+        problem = Problem.MISSING_OUTCOME if is_outcome else Problem.MISSING_DEAD_LETTER
+        await self._note_deleted(problem, partitions, first_ms)
+
+    async def _note_deleted(
+        self,
+        problem: Problem,
+        partitions: Collection[TopicPartition],
+        first_ms: Mapping[TopicPartition, int],
+    ) -> None:
+        """Tell the audit where retention has deleted what it would miss else."""
+        for place, first in (await self._firsts(partitions)).items():
+            if first > 0:
+                at_ms = first_ms.get(place, inf)
+                sources = [*self._told_of.get(place.topic, ()), *self._tiers]
+                self._audit.deleted_before(sources, place.partition, problem, at_ms)
 
     async def _read_results(self, partitions: Collection[TopicPartition], ends: Offsets) -> None:
         seen: dict[tuple[TopicPartition, str, int], int] = {}

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,9 +28,22 @@ class Problem(Enum):
     REPEATED_DEAD_LETTER = "more than one dead letter"
     UNEXPECTED_DEAD_LETTER = "a dead letter, although the account says otherwise"
     UNEXPLAINED = "a result or dead letter of this application that names no record of a source"
+    MISSING_OUTCOME = "ended by its account, but there is no outcome"
+    REPEATED_OUTCOME = "more than one outcome"
+    UNEXPECTED_OUTCOME = "an outcome, although the account says otherwise"
+    MISSING_RETRY = "to be run again by its account, but on no tier"
+    UNEXPECTED_RETRY = "on a tier, although the account says otherwise"
     BEYOND_THE_LOG = "the group has committed an offset beyond the end of the log"
     NO_COMMITTED_OFFSET = "accounted for, but the group has no committed offset"
     TOPIC_MISSING = "the topic does not exist"
+
+
+class Place(NamedTuple):
+    """Where a record lies, or lay."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -77,6 +91,10 @@ class Tally:
     skipped: int = 0
     dead_lettered: int = 0
     applied: int = 0
+    retried: int = 0
+    failed: int = 0
+    unknown: int = 0
+    dropped: int = 0
     pending: int = 0
     unaccounted: int = 0
     lost: int = 0
@@ -92,9 +110,33 @@ class Tally:
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
+@dataclass(slots=True)
+class Commands:
+    """Commands of a flow by their one end, through all retries; ``commands`` is the sum."""
+
+    done: int = 0
+    failed: int = 0
+    unknown: int = 0
+    dead_lettered: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    """On a tier, or running again."""
+    parked: int = 0
+    """Behind another of their key."""
+    pending: int = 0
+    """Not accounted for yet: running, or ended while an earlier one runs."""
+    unresolved: int = 0
+    """Without a fate, or retried and on no tier: a finding each, unless retention took it."""
+
+    @property
+    def commands(self) -> int:
+        total: int = sum(getattr(self, one.name) for one in fields(self))
+        return total
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an audit found, per source topic."""
+    """What an audit found, per source topic, and of commands per flow."""
 
     tallies: Mapping[str, Tally]
     findings: tuple[Finding, ...]
@@ -102,6 +144,7 @@ class Report:
     counts: Mapping[Problem, int]
     foreign: int
     """Results and dead letters of other applications, or of sources that were not audited."""
+    flows: Mapping[str, Commands] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
@@ -114,6 +157,9 @@ class Report:
             "topics": {
                 topic: {"records": tally.records, **asdict(tally)}
                 for topic, tally in self.tallies.items()
+            },
+            "flows": {
+                flow: {"commands": one.commands, **asdict(one)} for flow, one in self.flows.items()
             },
             "problems": {problem.value: count for problem, count in self.counts.items()},
             "findings": [
