@@ -1,7 +1,8 @@
 """Timers: rows of state, ordered by when they are due.
 
-A row is ``t``, the due time in epoch ms (8 bytes, big endian), and the name of what waits. What is
-set and cleared within one step leaves no trace, neither on the changelog nor on disk.
+A row is a prefix (``t``), the due time in epoch ms (8 bytes, big endian), and the name of what
+waits. What is set and cleared within one step leaves no trace, neither on the changelog nor on
+disk.
 """
 
 from itertools import islice
@@ -11,20 +12,21 @@ from typing import Final
 from edo_stream.core.state import Table
 
 _PREFIX: Final = b"t"
-_END: Final = b"u"
 _DUE: Final = Struct(">Q")
 _VALUE: Final = b"\x01"
 """Version of the row; all else is in its key."""
 
 
 class Timers:
-    """The timers of one task.
+    """The timers of one task, or those of them whose rows have a prefix of their own.
 
     ``next_due_ms`` is exact between steps, so that nothing is scanned while nothing is due.
     """
 
-    def __init__(self, state: Table) -> None:
+    def __init__(self, state: Table, prefix: bytes = _PREFIX) -> None:
         self._state = state
+        self._prefix = prefix
+        self._end = prefix[:-1] + bytes([prefix[-1] + 1])
         self._set: set[bytes] = set()
         self._cleared: set[bytes] = set()
         self.next_due_ms: int | None = None
@@ -37,7 +39,7 @@ class Timers:
 
     def set(self, due_ms: int, name: bytes) -> None:
         """Wake ``name`` at ``due_ms``."""
-        row = _PREFIX + _DUE.pack(due_ms) + name
+        row = self._prefix + _DUE.pack(due_ms) + name
         if row in self._cleared:
             self._cleared.remove(row)
         else:
@@ -45,7 +47,7 @@ class Timers:
 
     def clear(self, due_ms: int, name: bytes) -> None:
         """Forget a timer that was set."""
-        row = _PREFIX + _DUE.pack(due_ms) + name
+        row = self._prefix + _DUE.pack(due_ms) + name
         if row in self._set:
             self._set.remove(row)
         else:
@@ -56,20 +58,21 @@ class Timers:
         self.flush()
         if self.next_due_ms is None or self.next_due_ms > limit_ms:
             return []
-        start, end = _PREFIX + _DUE.pack(self.next_due_ms), _PREFIX + _DUE.pack(limit_ms + 1)
-        return [_parse(row) for row, _ in islice(self._state.scan(start, end), count_max)]
+        start = self._prefix + _DUE.pack(self.next_due_ms)
+        end = self._prefix + _DUE.pack(limit_ms + 1)
+        return [self._parse(row) for row, _ in islice(self._state.scan(start, end), count_max)]
 
     def flush(self) -> None:
         """Write what has changed to the state."""
         if self._set:
-            earliest = _parse(min(self._set))[0]
+            earliest = self._parse(min(self._set))[0]
             if self.next_due_ms is None or earliest < self.next_due_ms:
                 self.next_due_ms = earliest
         for row in sorted(self._set):
             self._state.write(row, _VALUE)
         for row in sorted(self._cleared):
             self._state.write(row, None)
-        is_next_gone = any(_parse(row)[0] == self.next_due_ms for row in self._cleared)
+        is_next_gone = any(self._parse(row)[0] == self.next_due_ms for row in self._cleared)
         self._set.clear()
         self._cleared.clear()
         if is_next_gone:
@@ -77,9 +80,9 @@ class Timers:
             self._find_next(self.next_due_ms)
 
     def _find_next(self, from_ms: int) -> None:
-        first = next(self._state.scan(_PREFIX + _DUE.pack(from_ms), _END), None)
-        self.next_due_ms = None if first is None else _parse(first[0])[0]
+        first = next(self._state.scan(self._prefix + _DUE.pack(from_ms), self._end), None)
+        self.next_due_ms = None if first is None else self._parse(first[0])[0]
 
-
-def _parse(row: bytes) -> tuple[int, bytes]:
-    return _DUE.unpack_from(row, 1)[0], row[9:]
+    def _parse(self, row: bytes) -> tuple[int, bytes]:
+        at = len(self._prefix)
+        return _DUE.unpack_from(row, at)[0], row[at + _DUE.size :]
