@@ -15,10 +15,16 @@ from struct import Struct
 from typing import Any, Final
 
 from edo_stream.core.contract import DedupePolicy
-from edo_stream.core.event import Event, Violation
+from edo_stream.core.event import Decoded, Event, Violation
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
 from edo_stream.core.state import Rows, Table
 
+if IS_COMPILED:
+    from edo_stream.core._native import SourceIdDigest
+
+NO_DIGEST: Final = b""
+"""Of what is no event."""
 _DIGEST_BYTES: Final = 16
 _DIGEST_ROW: Final = b"d"
 _INDEX_ROW: Final = b"b"
@@ -31,6 +37,8 @@ _DIGESTS_MAX: Final = 16_384
 _NEVER_S: Final = _EXPIRY_MAX_S + 1
 
 Digest = Callable[[Event], bytes | Violation]
+Digests = Callable[[list[Decoded]], list[bytes]]
+"""Digests of a batch; an event without a key value becomes a violation in its list."""
 
 
 def expand_ids(key: bytes, value: bytes | None) -> Rows:
@@ -65,7 +73,27 @@ def digest_of(topic: str, fields: tuple[str, ...]) -> Digest:
     return digest
 
 
-def _digest_of_source_and_id(start: Any) -> Digest:
+def digests_of(topic: str, fields: tuple[str, ...]) -> Digests:
+    """Compile the function that digests the events of a batch."""
+    digest = digest_of(topic, fields)
+    if IS_COMPILED and fields == ("source", "id"):
+        name = topic.encode()
+        return SourceIdDigest(b"%d:%b" % (len(name), name), digest).of_all
+
+    def digests(judged: list[Decoded]) -> list[bytes]:
+        found: list[bytes] = []
+        for index, outcome in enumerate(judged):
+            of_one = digest(outcome) if isinstance(outcome, Event) else NO_DIGEST
+            if isinstance(of_one, Violation):
+                judged[index] = of_one
+                of_one = NO_DIGEST
+            found.append(of_one)
+        return found
+
+    return digests
+
+
+def _digest_of_source_and_id(start: Any) -> Callable[[Event], bytes]:
     """Digest what CloudEvents calls a duplicate: the way of nearly every event."""
 
     @lru_cache(maxsize=4_096)

@@ -5,7 +5,11 @@ from functools import lru_cache
 from itertools import chain
 from typing import Final
 
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.record import Headers
+
+if IS_COMPILED:
+    from edo_stream.core._native import WireHeaders
 
 Header = tuple[str, bytes | None]
 
@@ -52,6 +56,8 @@ def _second_text(seconds: int) -> bytes:
 
 def size_of(headers: Headers) -> int:
     """Bytes of headers on the wire, rounded up."""
+    if IS_COMPILED and type(headers) is WireHeaders:
+        return headers.size_bytes
     try:
         return sum(map(len, chain.from_iterable(headers))) + 8 * len(headers)  # type: ignore[arg-type]
     except TypeError:  # A null among the values.

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
 
 from edo_stream.core.assembly import Assembler, AssemblyRow, AssemblyState
 from edo_stream.core.contract import Contract, MonotonicOrder, SequenceOrder, TransactionOrder
-from edo_stream.core.dedupe import Expiry, digest_of
+from edo_stream.core.dedupe import NO_DIGEST, Expiry, digests_of
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.monotonic import Monotonic, ReachedRow
@@ -17,8 +17,6 @@ from edo_stream.core.resequencer import Resequencer, SequenceState
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import FlowTrigger, Trigger
-
-NO_DIGEST: Final = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Lane:
             self.place = self.monotonic.place
         dedupe = contract.dedupe
         self.expiry = None if dedupe is None else Expiry(dedupe)
-        self._digest = None if dedupe is None else digest_of(contract.topic, dedupe.fields)
+        self._digests = None if dedupe is None else digests_of(contract.topic, dedupe.fields)
         self._source = source
         self._decode = source.decode
         self.published: Published | None = None
@@ -122,22 +120,21 @@ class Lane:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # any bug of a codec is about this record only
-            return Violation("undecodable", f"codec failed: {type(error).__name__}")
+            return _bug_of_codec(error)
 
     def judge_all(self, records: Sequence[Record]) -> tuple[list[Decoded], list[bytes]]:
-        """Decode a batch; the digest of what is no event is :data:`NO_DIGEST`."""
-        judged = [self.judge(record) for record in records]
-        digest_of_event = self._digest
-        if digest_of_event is None:
-            return judged, [NO_DIGEST] * len(judged)
-        digests: list[bytes] = []
-        for index, outcome in enumerate(judged):
-            digest = digest_of_event(outcome) if isinstance(outcome, Event) else NO_DIGEST
-            if isinstance(digest, Violation):
-                judged[index] = digest
-                digest = NO_DIGEST
-            digests.append(digest)
-        return judged, digests
+        """Decode a batch; the digest of what is no event is ``NO_DIGEST``."""
+        judged: list[Decoded] = []
+        decode, judge = self._decode, judged.append
+        while len(judged) < len(records):
+            try:
+                for record in islice(records, len(judged), None):
+                    judge(decode(record))
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  # any bug of a codec is about one record
+                judge(_bug_of_codec(error))
+        return judged, [NO_DIGEST] * len(judged) if self._digests is None else self._digests(judged)
 
     def reject(self, record: Record, violation: Violation) -> None:
         """Dead-letter a record; its number is used up if it can be read."""
@@ -158,3 +155,7 @@ class Lane:
         """Skip or release what a key holds; why not, if refused."""
         by = self.assembler if self.is_assembled else self.resequencer
         return by.operate(key, to)
+
+
+def _bug_of_codec(error: Exception) -> Violation:
+    return Violation("undecodable", f"codec failed: {type(error).__name__}")

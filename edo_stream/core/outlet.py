@@ -22,10 +22,14 @@ from edo_stream.core.headers import (
     time_text,
 )
 from edo_stream.core.ledger import Ledger
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.record import Record
+from edo_stream.core.record import Headers, Record
 from edo_stream.core.task import Step, TaskIdentity
 from edo_stream.core.trigger import Trigger
+
+if IS_COMPILED:
+    from edo_stream.core._native import ResultHeaders
 
 _SLACK_BYTES: Final = 63 * 1024
 """Of the 64 KiB that a topic of results allows beyond its source's limit."""
@@ -52,18 +56,22 @@ class Outlet:
         self._write_metadata = contract.write_metadata
         self._bytes_max = contract.record_bytes_max + _SLACK_BYTES
         topic, partition = contract.topic, identity.partition
-        self._id_of = _id_of("result", identity.app, topic, str(partition))
+        cause = ("result", identity.app, topic, str(partition))
+        self._id_of = _id_of(*cause)
         self._source = ("ce_source", f"/edo/{identity.app}".encode())
         self._place = f"{topic}/{partition}/".encode()
+        self._headers_of = self._headers_in_python
+        if IS_COMPILED:
+            plain = ResultHeaders(_id_start(*cause), self._source[1], self._place, _RESERVED).of
+            in_python = self._headers_in_python
+            self._headers_of = lambda *result: plain(*result) or in_python(*result)
         self.triggers: Sequence[Trigger] = ()
         """What each event that goes on triggers besides."""
 
     def emit(self, record: Record, event: Event, is_late: bool = False) -> None:
         """Publish the event to the contract's topic of results."""
         offset, key, data = record.offset, event.key, event.data
-        headers = self._headers(offset, event)
-        if is_late:
-            headers.append(LATE)
+        headers = self._headers_of(offset, event, is_late)
         if self._write_metadata and data is not None:
             data = _with_metadata(data, event.correlation_id or event.id, event.id)
         size_bytes = len(key) + len(data or b"") + size_of(headers)
@@ -83,7 +91,7 @@ class Outlet:
         for trigger in self.triggers:
             self._step.publish.append(trigger.command(record, event, self._step.now_ms))
 
-    def _headers(self, offset: int, event: Event) -> list[Header]:
+    def _headers_in_python(self, offset: int, event: Event, is_late: bool) -> Headers:
         causation = event.id.encode("utf-8", "replace")
         correlation = event.correlation_id
         headers: list[Header] = [
@@ -109,6 +117,8 @@ class Outlet:
             headers.append(_header("content-type", event.content_type))
         if event.extensions:
             headers += [header for header in event.extensions if header[0] not in _RESERVED]
+        if is_late:
+            headers.append(LATE)
         return headers
 
     def dead_letter(self, record: Record, violation: Violation) -> None:
@@ -132,9 +142,14 @@ def _header(name: str, value: str) -> Header:
 _VARIANTS: Final = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
 
 
+def _id_start(*parts: str) -> bytes:
+    """What is hashed before the offset of an id."""
+    return NAMESPACE + "\x1f".join(parts).encode() + b"\x1f"
+
+
 def _id_of(*parts: str) -> Callable[[int], bytes]:
     """Fast form of :func:`edo_stream.core.event.derive_id` for ids that end in an offset."""
-    start = sha1(NAMESPACE + "\x1f".join(parts).encode() + b"\x1f", usedforsecurity=False)
+    start = sha1(_id_start(*parts), usedforsecurity=False)
 
     def derive(offset: int) -> bytes:
         hashed = start.copy()

@@ -1,24 +1,99 @@
 """Records as they are fetched, made into what their reader needs and nothing else.
 
 aiokafka makes a record of eleven fields of each, half of them for nobody here: that took as long
-as all the rest of reading. What turns the bytes of a batch into fields is its own, and stays.
+as all the rest of reading. Where the compiled half is in use it reads the bytes of a batch; what
+is left of aiokafka's is which batches there are, and which of them count.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from inspect import GEN_CREATED, getgeneratorstate
+from struct import Struct
+from typing import Any, Final
 
-from aiokafka import TopicPartition
+from aiokafka import TopicPartition, codec
+from aiokafka.consumer import fetcher as fetching
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
 
-from edo_stream.core.record import PlainRecord
+from edo_stream.core.native import IS_COMPILED
+from edo_stream.core.record import PlainRecord, Record
 from edo_stream.engine.ports import ChangelogRecord
+
+if IS_COMPILED:
+    from edo_stream.core._native import Corrupt, read_records
 
 for owner, name in (
     (Fetcher, "_proc_fetch_request"),
     (PartitionRecords, "_consumer_record"),
     (PartitionRecords, "_unpack_records"),
+    (fetching, "MemoryRecords"),
 ):
     assert hasattr(owner, name), f"{owner.__name__}.{name} is gone: pin the versions we know"
+
+_HEADER: Final = Struct(">qiibIhiqqqhii")
+"""A batch's: base offset, length, leader's epoch, magic, CRC, attributes, last offset's delta,
+first and last time, producer's id, epoch and sequence, number of records."""
+_BEFORE_LENGTH: Final = 12
+_MAGIC: Final = 2
+_CODECS: Final = {
+    1: codec.gzip_decode,
+    2: codec.snappy_decode,
+    3: codec.lz4_decode,
+    4: codec.zstd_decode,
+}
+_CODEC_MASK: Final = 0x07
+_APPENDED: Final = 0x08
+
+
+class FetchedBytes:
+    """The client's batches of a fetch, and their bytes; the next of both is the same batch."""
+
+    def __init__(self, data: bytes) -> None:
+        self._records: Any = MemoryRecords(data)
+        self._data = data
+        self._at = self._next = 0
+
+    def size_in_bytes(self) -> int:
+        """As the client has it."""
+        return int(self._records.size_in_bytes())
+
+    def has_next(self) -> bool:
+        """Whether there is another whole batch."""
+        return bool(self._records.has_next())
+
+    def next_batch(self) -> Any:
+        """The client's next batch."""
+        self._at = self._next
+        self._next += _BEFORE_LENGTH + int.from_bytes(self._data[self._at + 8 : self._at + 12])
+        return self._records.next_batch()
+
+    def read(self, partition: TopicPartition, from_offset: int) -> Sequence[Record] | None:
+        """Records of the batch that :meth:`next_batch` gave; ``None`` for one of an old format.
+
+        Raises:
+            CorruptRecordException: its bytes are not what the format says.
+        """
+        header = _HEADER.unpack_from(self._data, self._at)
+        base, _, _, magic, _, attributes, _, first_ms, max_ms, _, _, _, count = header
+        if magic != _MAGIC:
+            return None
+        data: Any = memoryview(self._data)[self._at + _HEADER.size : self._next]
+        if attributes & _CODEC_MASK:
+            data = _CODECS[attributes & _CODEC_MASK](data.tobytes())
+        appended_ms = max_ms if attributes & _APPENDED else -1
+        try:
+            return read_records(
+                partition.topic, partition.partition, data, count, base, first_ms, appended_ms,
+                from_offset,
+            )  # fmt: skip
+        except Corrupt as error:
+            place = f"{partition.topic}-{partition.partition} at {base}"
+            raise CorruptRecordException(f"{place}: {error}") from None
+
+
+if IS_COMPILED:
+    setattr(fetching, "MemoryRecords", FetchedBytes)  # noqa: B010 - the client's own name
 
 
 class PlainRecords(PartitionRecords):  # type: ignore[misc]
@@ -27,6 +102,47 @@ class PlainRecords(PartitionRecords):  # type: ignore[misc]
     def __iter__(self) -> Iterator[Any]:
         records: Iterator[Any] = self._records_iterator
         return records
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Any]:
+        fetched = self._records
+        if type(fetched) is not FetchedBytes:
+            yield from super()._unpack_records()
+            return
+        while (batch := self._next_batch(fetched)) is not None:
+            records = fetched.read(self._tp, self.next_fetch_offset)
+            yield from self._given(self._read_slowly(batch) if records is None else records)
+            # The last offset stays in a batch whose last record was compacted away.
+            self.next_fetch_offset = batch.next_offset
+
+    def _given(self, records: Any) -> Iterator[Any]:
+        for record in records:
+            self.next_fetch_offset = record.offset + 1
+            yield record
+
+    def _next_batch(self, fetched: FetchedBytes) -> Any:
+        """The next batch with records that count, as the client sees it; ``None`` at the end."""
+        while fetched.has_next():
+            batch = fetched.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                place = f"{self._tp.topic}-{self._tp.partition}"
+                raise CorruptRecordException(f"{place} at {batch.base_offset}: wrong checksum")
+            is_aborted = False
+            if self._isolation_level == fetching.READ_COMMITTED and batch.producer_id is not None:
+                self._consume_aborted_up_to(batch.base_offset)
+                if batch.is_control_batch and self._contains_abort_marker(batch):
+                    self._aborted_producers.discard(batch.producer_id)
+                is_aborted = batch.is_transactional and batch.producer_id in self._aborted_producers
+            if not (is_aborted or batch.is_control_batch):
+                return batch
+            self.next_fetch_offset = batch.next_offset
+        return None
+
+    def _read_slowly(self, batch: Any) -> Iterator[Any]:
+        for record in batch:
+            if record.offset >= self.next_fetch_offset:
+                yield self._consumer_record(self._tp, record)
 
     def _consumer_record(self, partition: TopicPartition, record: Any) -> PlainRecord:
         return PlainRecord(
@@ -43,8 +159,10 @@ class PlainRecords(PartitionRecords):  # type: ignore[misc]
 class ChangelogRecords(PlainRecords):
     """What a fetch has brought of a changelog's partition."""
 
-    def _consumer_record(self, partition: TopicPartition, record: Any) -> Any:
-        return ChangelogRecord(record.offset, record.key, record.value)
+    def _given(self, records: Any) -> Iterator[Any]:
+        for record in records:
+            self.next_fetch_offset = record.offset + 1
+            yield ChangelogRecord(record.offset, record.key, record.value)
 
 
 def read_as(kind: type[PlainRecords], fetcher: Any) -> None:
@@ -55,9 +173,15 @@ def read_as(kind: type[PlainRecords], fetcher: Any) -> None:
         needs_wakeup = await process(*args)
         # Before anybody is woken for it. What was there already is of the kind already.
         for result in fetcher._records.values():
-            records = getattr(result, "_partition_records", None)
-            if type(records) is PartitionRecords:
+            records: Any = getattr(result, "_partition_records", None)
+            if type(records) is PartitionRecords and _is_unread(records):
                 records.__class__ = kind
+                records._records_iterator = records._unpack_records()
         return needs_wakeup
 
     fetcher._proc_fetch_request = process_so
+
+
+def _is_unread(records: PartitionRecords) -> bool:
+    iterator = records._records_iterator
+    return iterator is not None and getgeneratorstate(iterator) == GEN_CREATED

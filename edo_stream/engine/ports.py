@@ -9,21 +9,19 @@ from typing import NamedTuple, Protocol
 
 from aiokafka import TopicPartition
 
+from edo_stream.core.effects import Publish
 from edo_stream.core.record import Headers
 
 
 class BatchBuilder(Protocol):
     """A producer batch that is being filled."""
 
-    def append(
-        self,
-        *,
-        timestamp: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: list[tuple[str, bytes | None]],
-    ) -> object | None:
-        """Add a record; ``None`` when the batch is full. The first record always fits."""
+    def fill(self, items: Sequence[Publish], start: int, bytes_max: int | None = None) -> int:
+        """Add records from ``start`` on while they fit; the index of the first that did not.
+
+        The first record of a batch always fits. ``bytes_max`` is given where the topic allows
+        less than the producer's own batches have.
+        """
 
     def size(self) -> int:
         """Encoded size so far, in bytes."""

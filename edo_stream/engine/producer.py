@@ -10,9 +10,10 @@ from typing import Any, cast
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import zstd_encode
 from aiokafka.producer import sender
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from edo_stream.core.native import IS_COMPILED
+from edo_stream.engine.batches import ZSTD_LEVEL, AppendedBatch, WrittenBatch
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import Producer
 from edo_stream.engine.security import BrokerAccess
@@ -22,50 +23,27 @@ from edo_stream.engine.transaction import BATCH_BYTES_MAX
 #: that one's markers, and is told to try again. They are written within milliseconds; the
 #: client's own pause of 20 would be the longest part of a small transaction.
 _MARKERS_PAUSE_S = 0.003
-assert hasattr(BatchBuilder, "_serialize"), "the client fills batches in another way now"
 assert sender.BACKOFF_OVERRIDE == 0.02, "the client's pause has changed: measure ours again"
 sender.BACKOFF_OVERRIDE = _MARKERS_PAUSE_S
 
-#: Half the time of level 3, which the client has fixed, and as small (docs/benchmarks.md).
-_ZSTD_LEVEL = 1
 _builders = sys.modules[DefaultRecordBatchBuilder.__module__]
 assert hasattr(_builders, "zstd_encode"), "the client compresses elsewhere now"
-setattr(_builders, "zstd_encode", partial(zstd_encode, level=_ZSTD_LEVEL))  # noqa: B010 - compiled
+setattr(_builders, "zstd_encode", partial(zstd_encode, level=ZSTD_LEVEL))  # noqa: B010 - compiled
 
 #: A healthy broker has answered by then; an unhealthy one would hold up a rebalance.
 _FLUSH_S = 1.0
 
 
-class _TaskBatch(BatchBuilder):  # type: ignore[misc]
-    """A batch of what is bytes already: without a thought of serializers for each record."""
-
-    def append(
-        self,
-        *,
-        timestamp: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: list[tuple[str, bytes | None]],
-    ) -> object | None:
-        """Add a record; ``None`` when the batch is full, or closed."""
-        if self._closed:
-            return None
-        added = self._builder.append(self._relative_offset, timestamp, key, value, headers)
-        if added is None:
-            self.close()
-            return None
-        self._relative_offset += 1
-        return cast(object, added)
-
-
 class TaskProducer(AIOKafkaProducer):  # type: ignore[misc]
     """A producer that may be dropped in the middle of a failed transaction."""
 
-    def create_batch(self) -> _TaskBatch:
+    def create_batch(self) -> AppendedBatch | WrittenBatch:
         """Give an empty batch to fill."""
+        if IS_COMPILED:
+            return WrittenBatch(BATCH_BYTES_MAX, self._message_accumulator._compression_type)
         batch = super().create_batch()
-        batch.__class__ = _TaskBatch
-        return cast(_TaskBatch, batch)
+        batch.__class__ = AppendedBatch
+        return cast(AppendedBatch, batch)
 
     async def stop(self) -> None:
         """Flush if that is quick, and close the connections whatever is unfinished.

@@ -13,7 +13,7 @@ transactional id anew and reads back what was really committed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -25,11 +25,6 @@ from edo_stream.engine.ports import BatchBuilder, Delivered, Producer
 
 #: A batch larger than its topic's ``max.message.bytes`` is refused as a whole.
 BATCH_BYTES_MAX = 900_000
-_RECORD_OVERHEAD_BYTES = 128
-_NO_HEADERS: list[tuple[str, bytes | None]] = []
-
-Item = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int]
-"""Key, value, headers, timestamp in epoch ms."""
 
 
 class TransactionError(Exception):
@@ -54,6 +49,13 @@ class Change(msgspec.Struct, frozen=True):
     topic: str
     partition: int
     rows: Mapping[bytes, bytes | None]
+
+    def records(self, now_ms: int) -> list[Publish]:
+        """The records that its rows are on the changelog."""
+        return [
+            Publish(self.topic, self.partition, key, value, (), now_ms)
+            for key, value in self.rows.items()
+        ]
 
 
 class Transaction:
@@ -111,8 +113,7 @@ class Transaction:
         for partition, items in _grouped(publish).items():
             await self._send(partition, items)
         for change in changes:
-            rows = ((key, value, _NO_HEADERS, now_ms) for key, value in change.rows.items())
-            await self._send(TopicPartition(change.topic, change.partition), rows)
+            await self._send(TopicPartition(change.topic, change.partition), change.records(now_ms))
         # Every delivery, before anything else: aiokafka would commit over a failed one.
         outcomes = await asyncio.gather(
             *(future for _, _, future in self._deliveries), return_exceptions=True
@@ -128,25 +129,12 @@ class Transaction:
             if partition in last
         }
 
-    async def _send(self, partition: TopicPartition, items: Iterable[Item]) -> None:
-        # The producer's batches end at the default by themselves; sizes are only counted where
-        # the topic allows less.
-        size_max = self._batch_bytes_max.get(partition.topic)
-        batch = self._producer.create_batch()
-        size = item_size = 0
-        for item in items:
-            key, value, headers, timestamp = item
-            if size_max is not None:
-                item_size = _size_of(item)
-                size += item_size
-            is_over = size_max is not None and size > size_max and batch.record_count() > 0
-            if is_over or (
-                batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is None
-            ):
-                await self._hand_over(batch, partition)
-                batch, size = self._producer.create_batch(), item_size
-                batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
-        if batch.record_count():
+    async def _send(self, partition: TopicPartition, items: Sequence[Publish]) -> None:
+        bytes_max = self._batch_bytes_max.get(partition.topic)
+        taken = 0
+        while taken < len(items):
+            batch = self._producer.create_batch()
+            taken = batch.fill(items, taken, bytes_max)
             await self._hand_over(batch, partition)
 
     async def _hand_over(self, batch: BatchBuilder, partition: TopicPartition) -> None:
@@ -173,16 +161,10 @@ class Transaction:
                 await self._producer.abort_transaction()
 
 
-def _size_of(item: Item) -> int:
-    key, value, headers, _ = item
-    size = _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-    return size + sum(len(name) + len(content or b"") for name, content in headers)
-
-
-def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Item]]:
-    grouped: dict[TopicPartition, list[Item]] = {}
-    by_name: dict[tuple[str, int], list[Item]] = {}
-    items: list[Item] = []
+def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Publish]]:
+    grouped: dict[TopicPartition, list[Publish]] = {}
+    by_name: dict[tuple[str, int], list[Publish]] = {}
+    items: list[Publish] = []
     topic, partition = "", -1
     for record in publish:
         if record.partition != partition or record.topic != topic:
@@ -190,7 +172,5 @@ def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Item]]:
             if place not in by_name:
                 by_name[place] = grouped[TopicPartition(*place)] = []
             items = by_name[place]
-        # The client's record builder takes lists only.
-        headers = record.headers if type(record.headers) is list else list(record.headers)
-        items.append((record.key, record.value, headers, record.timestamp_ms))
+        items.append(record)
     return grouped

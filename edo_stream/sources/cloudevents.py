@@ -14,14 +14,26 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from edo_stream.core.contract import Contract
+from edo_stream.core.contract import Contract, NoOrder
 from edo_stream.core.event import Decoded, Event, Violation
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.pointer import parse_pointer, resolve
 from edo_stream.core.record import Headers, Record
 from edo_stream.sources.attributes import known_text, text, time_and_text, time_ms, whole_number
 from edo_stream.sources.json_data import check, metadata_ids, parse
 from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
 from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
+
+if IS_COMPILED:
+    from edo_stream.core._native import (
+        KEY_IS_RECORD,
+        KEY_IS_SUBJECT,
+        POSITION_IS_HEADER,
+        POSITION_IS_NONE,
+        POSITION_IS_TIME,
+        FetchedRecord,
+        PlainDecoder,
+    )
 
 CORE_HEADERS: Final = frozenset(
     {
@@ -72,8 +84,13 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
     """Compile the decoder of a topic whose contract says ``codec: cloudevents``."""
     event_of = _event_reader(contract)
     violation_of = _violation_reader(contract)
+    plain = _plain_decoder(contract) if IS_COMPILED else None
 
     def decode(record: Record) -> Decoded:
+        if plain is not None and type(record) is FetchedRecord:
+            plain_event = plain(record)
+            if plain_event is not None:
+                return plain_event
         try:
             headers = record.headers
             attributes = dict(headers)
@@ -92,6 +109,44 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
         return event
 
     return decode
+
+
+def _plain_decoder(contract: Contract) -> Callable[["FetchedRecord"], Event | None] | None:
+    """The compiled way of events that are plain; ``None`` where the data says key or position."""
+    if key_is_in_data(contract) or isinstance(contract.ordering, NoOrder):
+        return None
+    is_needed = needs_position(contract)
+    if contract.position == "time":
+        position = POSITION_IS_TIME
+    elif not contract.position.startswith("/"):
+        position = POSITION_IS_HEADER
+    elif is_needed:
+        return None
+    else:
+        position = POSITION_IS_NONE
+    return PlainDecoder(
+        KEY_IS_RECORD if contract.order_key is None else KEY_IS_SUBJECT,
+        position,
+        is_needed,
+        b"ce_" + contract.position.encode(),
+        _plain_media,
+        _plain_time,
+    ).decode
+
+
+def _plain_media(content_type: bytes | None) -> tuple[str | None, bool] | None:
+    try:
+        media = _media(content_type)
+    except RefusedError:
+        return None
+    return (media.text, media.is_json) if media.mode is Mode.BINARY else None
+
+
+def _plain_time(value: bytes) -> tuple[int, bytes | None] | None:
+    try:
+        return time_and_text("ce_time", value)
+    except RefusedError:
+        return None
 
 
 Header = tuple[str, Any]

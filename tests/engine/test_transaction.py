@@ -14,6 +14,7 @@ from aiokafka.errors import (
 )
 
 from edo_stream.core.effects import Publish
+from edo_stream.engine.batches import ByAppending
 from edo_stream.engine.transaction import (
     Change,
     FencedError,
@@ -33,7 +34,7 @@ class Landed(NamedTuple):
     offset: int
 
 
-class Batch:
+class Batch(ByAppending):
     """Holds at most ``records_max`` records, as a batch of so many bytes would."""
 
     def __init__(self, records_max: int) -> None:

@@ -31,6 +31,7 @@ from aiokafka.errors import (
     UnknownError,
 )
 
+from edo_stream.engine.batches import ByAppending
 from tests.simulation.broker import Broker, NewRecord
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Process, VirtualLoop
@@ -49,7 +50,7 @@ class Machinery(NamedTuple):
     faults: Faults
 
 
-class SimulatedBatch:
+class SimulatedBatch(ByAppending):
     """See :class:`edo_stream.engine.ports.BatchBuilder`."""
 
     def __init__(self) -> None:

@@ -45,8 +45,7 @@ class TransactionWithoutAwait(Transaction):
         for partition, items in transaction._grouped(publish).items():
             await self._send(partition, items)
         for change in changes:
-            rows = ((key, value, [], now_ms) for key, value in change.rows.items())
-            await self._send(TopicPartition(change.topic, change.partition), rows)
+            await self._send(TopicPartition(change.topic, change.partition), change.records(now_ms))
         return {}
 
 

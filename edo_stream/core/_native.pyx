@@ -1,0 +1,1209 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True, nonecheck=False, infer_types=False
+"""What nearly every event goes through, in C: reading, decoding, digests, headers, writing.
+
+Theory of operation. Nothing here decides anything that Python does not decide as well: each
+function does what a Python one beside it does, for the plain case only, and gives ``None`` (or
+raises) for everything else, which Python then looks at from the start. So what is refused, and
+in which words, is written once, in Python; what is plain is written twice and compared record by
+record (``tests/core/test_native.py``). :mod:`edo_stream.core.native` chooses.
+
+Bytes that come from outside are read by one cursor, which never goes beyond its end.
+"""
+
+cimport cython
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from edo_stream.core.event import Event
+
+cdef extern from *:
+    """
+    static PyObject *edo_ascii(const char *at, Py_ssize_t size) {
+        PyObject *text = PyUnicode_New(size, 127);
+        if (text != NULL) memcpy(PyUnicode_1BYTE_DATA(text), at, (size_t)size);
+        return text;
+    }
+    """
+    object edo_ascii(const char *at, Py_ssize_t size)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+#: Raised with each change that Python beside it takes part in: another build is not used.
+BUILD = 1
+
+ctypedef const uint8_t *Bytes
+
+# -- bytes
+
+
+cdef inline bint _is_printable(Bytes at, Py_ssize_t size) noexcept nogil:
+    """Whether all is ASCII that a CloudEvents string may have."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        if at[i] < 0x20 or at[i] > 0x7E:
+            return False
+    return True
+
+
+cdef inline bint _is_ascii(Bytes at, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        if at[i] & 0x80:
+            return False
+    return True
+
+
+cdef inline bint _is_same(Bytes at, Py_ssize_t size, const char *other, Py_ssize_t other_size) noexcept nogil:
+    return size == other_size and memcmp(at, other, <size_t>size) == 0
+
+
+# -- varints, as Kafka has them: zigzag, seven bits a byte
+
+
+@cython.final
+cdef class Corrupt(Exception):
+    """A batch whose bytes are not what the format says."""
+
+
+cdef inline int64_t _varint(Bytes *at, Bytes end) except? -7777777:
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    cdef uint8_t byte
+    while True:
+        if at[0] >= end or shift > 63:
+            raise Corrupt("a number is cut off or too long")
+        byte = at[0][0]
+        at[0] += 1
+        value |= <uint64_t>(byte & 0x7F) << shift
+        if not byte & 0x80:
+            return <int64_t>(value >> 1) ^ -<int64_t>(value & 1)
+        shift += 7
+
+
+cdef inline int _varint_size(int64_t number) noexcept nogil:
+    cdef uint64_t value = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
+    cdef int size = 1
+    while value >= 0x80:
+        value >>= 7
+        size += 1
+    return size
+
+
+cdef inline uint8_t *_put_varint(uint8_t *at, int64_t number) noexcept nogil:
+    cdef uint64_t value = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
+    while value >= 0x80:
+        at[0] = <uint8_t>(value | 0x80)
+        at += 1
+        value >>= 7
+    at[0] = <uint8_t>value
+    return at + 1
+
+
+# -- reading
+
+
+cdef dict _names = {}
+"""Texts of headers' names, by their bytes: a topic has few."""
+
+
+cdef object _name_of(Bytes at, Py_ssize_t size):
+    cdef bytes name = PyBytes_FromStringAndSize(<const char *>at, size)
+    cdef PyObject *known = PyDict_GetItem(_names, name)
+    if known is not NULL:
+        return <object>known
+    text = PyUnicode_DecodeUTF8(<const char *>at, size, NULL)
+    if len(_names) >= 4096:
+        _names.clear()
+    _names[name] = text
+    return text
+
+
+@cython.final
+@cython.freelist(4096)
+@cython.no_gc
+cdef class FetchedRecord:
+    """A record as it was fetched; :class:`edo_stream.core.record.Record`.
+
+    Its headers stay as they came until somebody asks for them.
+    """
+
+    cdef readonly str topic
+    cdef readonly int partition
+    cdef readonly int64_t offset
+    cdef readonly int64_t timestamp
+    cdef readonly bytes key
+    cdef readonly bytes value
+    cdef bytes _wire
+    cdef int64_t _count
+
+    @property
+    def headers(self):
+        """Headers in the order sent: pairs of a name and bytes."""
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._wire)
+        cdef Bytes end = at + PyBytes_GET_SIZE(self._wire)
+        return _headers_of(at, end, self._count)
+
+    def __repr__(self):
+        return f"FetchedRecord({self.topic}-{self.partition}@{self.offset})"
+
+
+cdef list _headers_of(Bytes at, Bytes end, int64_t count):
+    cdef list headers = []
+    cdef int64_t i, size
+    for i in range(count):
+        size = _varint(&at, end)
+        if size < 0 or size > end - at:
+            raise Corrupt("the name of a header is cut off")
+        name = _name_of(at, size)
+        at += size
+        size = _varint(&at, end)
+        if size < 0:
+            headers.append((name, None))
+            continue
+        if size > end - at:
+            raise Corrupt("a header is cut off")
+        headers.append((name, PyBytes_FromStringAndSize(<const char *>at, size)))
+        at += size
+    if at != end:
+        raise Corrupt("a record is longer than its parts")
+    return headers
+
+
+cdef inline object _bytes_or_none(Bytes *at, Bytes end):
+    cdef int64_t size = _varint(at, end)
+    if size < 0:
+        return None
+    if size > end - at[0]:
+        raise Corrupt("a key or a value is cut off")
+    found = PyBytes_FromStringAndSize(<const char *>at[0], size)
+    at[0] += size
+    return found
+
+
+def read_records(
+    str topic,
+    int partition,
+    const uint8_t[::1] data not None,
+    int64_t count,
+    int64_t base_offset,
+    int64_t first_ms,
+    int64_t appended_ms,
+    int64_t from_offset,
+):
+    """Records of one batch of format 2, of its uncompressed part.
+
+    ``appended_ms`` is the time of all of them where the broker gives it, else -1. Those before
+    ``from_offset`` are left out.
+
+    Raises:
+        Corrupt: the bytes are not what the format says.
+    """
+    cdef Py_ssize_t size_all = data.shape[0]
+    cdef Bytes at = &data[0] if size_all else NULL
+    cdef Bytes end = at + size_all
+    cdef Bytes end_record
+    cdef int64_t size, i, delta_ms, offset
+    cdef FetchedRecord record
+    cdef list records = []
+    for i in range(count):
+        size = _varint(&at, end)
+        if size < 1 or size > end - at:
+            raise Corrupt("a record is cut off")
+        end_record = at + size
+        at += 1  # Attributes: none are in use.
+        delta_ms = _varint(&at, end_record)
+        offset = base_offset + _varint(&at, end_record)
+        if offset < from_offset:
+            at = end_record
+            continue
+        record = FetchedRecord.__new__(FetchedRecord)
+        record.topic = topic
+        record.partition = partition
+        record.offset = offset
+        record.timestamp = first_ms + delta_ms if appended_ms < 0 else appended_ms
+        record.key = _bytes_or_none(&at, end_record)
+        record.value = _bytes_or_none(&at, end_record)
+        record._count = _varint(&at, end_record)
+        if record._count < 0 or record._count > end_record - at:
+            raise Corrupt("a record has an impossible number of headers")
+        record._wire = PyBytes_FromStringAndSize(<const char *>at, end_record - at)
+        at = end_record
+        records.append(record)
+    if at != end:
+        raise Corrupt("a batch is longer than its records")
+    return records
+
+
+# -- JSON
+
+
+cdef enum:
+    _DEPTH_MAX = 60
+    _DIGITS_MAX = 17
+
+
+cdef inline Bytes _string_end(Bytes at, Bytes end) noexcept nogil:
+    """Behind the closing quote; ``NULL`` for what is not plain: escapes of code points, no UTF-8."""
+    cdef uint8_t byte
+    while at < end:
+        byte = at[0]
+        if byte == 0x22:
+            return at + 1
+        if byte == 0x5C:
+            at += 1
+            if at >= end:
+                return NULL
+            byte = at[0]
+            if not (byte == 0x22 or byte == 0x5C or byte == 0x2F or byte == 0x62 or byte == 0x66
+                    or byte == 0x6E or byte == 0x72 or byte == 0x74):
+                return NULL
+            at += 1
+        elif byte < 0x20 or byte >= 0x80:
+            return NULL
+        else:
+            at += 1
+    return NULL
+
+
+cdef inline Bytes _number_end(Bytes at, Bytes end) noexcept nogil:
+    """Behind a number without an exponent and of few digits; ``NULL`` for any other."""
+    cdef Bytes start
+    if at < end and at[0] == 0x2D:
+        at += 1
+    start = at
+    while at < end and 0x30 <= at[0] <= 0x39:
+        at += 1
+    if at == start or at - start > _DIGITS_MAX or (start[0] == 0x30 and at - start > 1):
+        return NULL
+    if at < end and at[0] == 0x2E:
+        at += 1
+        start = at
+        while at < end and 0x30 <= at[0] <= 0x39:
+            at += 1
+        if at == start or at - start > _DIGITS_MAX:
+            return NULL
+    if at < end and (at[0] == 0x65 or at[0] == 0x45):
+        return NULL
+    return at
+
+
+cdef bint _is_plain_object(Bytes at, Py_ssize_t size) noexcept nogil:
+    """Whether this is surely a JSON object, in ASCII, without a member ``metadata``.
+
+    ``False`` says only that somebody else has to look.
+    """
+    cdef Bytes end = at + size
+    cdef Bytes start
+    cdef uint64_t is_object = 0  # A bit for each level.
+    cdef int depth = 0
+    cdef bint wants_value = True, wants_key = False, may_close = False
+    cdef uint8_t byte
+    if size < 2 or at[0] != 0x7B:
+        return False
+    while at < end:
+        byte = at[0]
+        if byte == 0x20 or byte == 0x0A or byte == 0x0D or byte == 0x09:
+            at += 1
+            continue
+        if wants_key:
+            if byte == 0x22:
+                start = at + 1
+                at = _string_end(start, end)
+                if at is NULL:
+                    return False
+                if depth == 1 and _is_same(start, at - 1 - start, b"metadata", 8):
+                    return False
+                if depth == 1 and _has_escape(start, at - 1):
+                    return False
+                while at < end and (at[0] == 0x20 or at[0] == 0x0A or at[0] == 0x0D or at[0] == 0x09):
+                    at += 1
+                if at >= end or at[0] != 0x3A:
+                    return False
+                at += 1
+                wants_key = False
+                wants_value = True
+                may_close = False
+                continue
+            if byte == 0x7D and may_close:
+                at += 1
+                depth -= 1
+                wants_key = wants_value = may_close = False
+                if depth == 0:
+                    break
+                continue
+            return False
+        if wants_value:
+            if byte == 0x22:
+                at = _string_end(at + 1, end)
+                if at is NULL:
+                    return False
+            elif byte == 0x7B:
+                if depth >= _DEPTH_MAX:
+                    return False
+                depth += 1
+                is_object |= <uint64_t>1 << depth
+                at += 1
+                wants_key = True
+                wants_value = False
+                may_close = True
+                continue
+            elif byte == 0x5B:
+                if depth >= _DEPTH_MAX:
+                    return False
+                depth += 1
+                is_object &= ~(<uint64_t>1 << depth)
+                at += 1
+                may_close = True
+                continue
+            elif byte == 0x5D and may_close:
+                at += 1
+                depth -= 1
+                wants_value = may_close = False
+                continue
+            elif byte == 0x74 and end - at >= 4 and memcmp(at, b"true", 4) == 0:
+                at += 4
+            elif byte == 0x66 and end - at >= 5 and memcmp(at, b"false", 5) == 0:
+                at += 5
+            elif byte == 0x6E and end - at >= 4 and memcmp(at, b"null", 4) == 0:
+                at += 4
+            else:
+                at = _number_end(at, end)
+                if at is NULL:
+                    return False
+            wants_value = may_close = False
+            continue
+        # Behind a value.
+        if byte == 0x2C:
+            at += 1
+            may_close = False
+            if is_object >> depth & 1:
+                wants_key = True
+            else:
+                wants_value = True
+            continue
+        if (byte == 0x7D and is_object >> depth & 1) or (byte == 0x5D and not is_object >> depth & 1):
+            at += 1
+            depth -= 1
+            if depth == 0:
+                break
+            continue
+        return False
+    if depth != 0 or wants_value or wants_key:
+        return False
+    while at < end:
+        byte = at[0]
+        if not (byte == 0x20 or byte == 0x0A or byte == 0x0D or byte == 0x09):
+            return False
+        at += 1
+    return True
+
+
+cdef inline bint _has_escape(Bytes at, Bytes end) noexcept nogil:
+    while at < end:
+        if at[0] == 0x5C:
+            return True
+        at += 1
+    return False
+
+
+def is_plain_object(bytes data not None):
+    """Whether data is surely a JSON object without ``metadata``; ``False``: somebody has to look."""
+    return bool(_is_plain_object(<Bytes>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)))
+
+
+# -- time
+
+
+cdef inline int _digits(Bytes at, int count) noexcept nogil:
+    """A number of so many digits, -1 for anything else."""
+    cdef int number = 0, i
+    for i in range(count):
+        if at[i] < 0x30 or at[i] > 0x39:
+            return -1
+        number = number * 10 + (at[i] - 0x30)
+    return number
+
+
+cdef inline int _days_in(int month, int year) noexcept nogil:
+    if month == 2:
+        return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
+    if month == 4 or month == 6 or month == 9 or month == 11:
+        return 30
+    return 31
+
+
+cdef enum:
+    _TIME_BYTES = 24
+cdef int64_t _NOT_WRITTEN = -(<int64_t>1 << 62)
+
+
+cdef int64_t _written_ms(Bytes at) noexcept nogil:
+    """Epoch ms of ``2026-01-31T12:00:00.000Z``, with its 24 bytes."""
+    cdef int year = _digits(at, 4), month = _digits(at + 5, 2), day = _digits(at + 8, 2)
+    cdef int hour = _digits(at + 11, 2), minute = _digits(at + 14, 2), second = _digits(at + 17, 2)
+    cdef int rest = _digits(at + 20, 3)
+    cdef int64_t era, days
+    cdef int y, in_era, in_year
+    if (at[4] != 0x2D or at[7] != 0x2D or at[10] != 0x54 or at[13] != 0x3A or at[16] != 0x3A
+            or at[19] != 0x2E or at[23] != 0x5A):
+        return _NOT_WRITTEN
+    if (year < 1 or month < 1 or month > 12 or day < 1 or hour < 0 or hour > 23 or minute < 0
+            or minute > 59 or second < 0 or second > 59 or rest < 0):
+        return _NOT_WRITTEN
+    if day > _days_in(month, year):
+        return _NOT_WRITTEN
+    # Days since 1970 of the proleptic Gregorian calendar, in years that begin with March.
+    y = year - (1 if month <= 2 else 0)
+    era = y // 400
+    in_era = y - <int>era * 400
+    in_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    days = era * 146097 + in_era * 365 + in_era // 4 - in_era // 100 + in_year - 719468
+    return ((days * 24 + hour) * 60 + minute) * 60000 + second * 1000 + rest
+
+
+# -- decoding
+
+
+KEY_IS_RECORD, KEY_IS_SUBJECT = 1, 2
+POSITION_IS_NONE, POSITION_IS_TIME, POSITION_IS_HEADER = 1, 2, 3
+
+
+@cython.final
+cdef class PlainDecoder:
+    """Decodes CloudEvents in binary mode whose attributes are plain; ``None`` for any other.
+
+    See :func:`edo_stream.sources.cloudevents.decoder`, whose slow way each ``None`` goes.
+    """
+
+    cdef int _key, _position
+    cdef bint _is_needed
+    cdef bytes _position_name
+    cdef object _media_of, _time_of
+    cdef dict _texts, _media
+
+    def __init__(
+        self, int key, int position, bint is_needed, bytes position_name, media_of, time_of
+    ):
+        """``media_of`` gives text and whether it is JSON of a content type, or ``None``."""
+        self._key = key
+        self._position = position
+        self._is_needed = is_needed
+        self._position_name = position_name
+        self._media_of = media_of
+        self._time_of = time_of
+        self._texts = {}
+        self._media = {}
+
+    cdef object _known(self, Bytes at, Py_ssize_t size):
+        """Text of an attribute of few values."""
+        cdef bytes value = PyBytes_FromStringAndSize(<const char *>at, size)
+        cdef PyObject *known = PyDict_GetItem(self._texts, value)
+        if known is not NULL:
+            return <object>known
+        if not _is_printable(at, size):
+            return None
+        text = edo_ascii(<const char *>at, size)
+        if len(self._texts) >= 4096:
+            self._texts.clear()
+        self._texts[value] = text
+        return text
+
+    cdef object _known_media(self, Bytes at, Py_ssize_t size):
+        cdef bytes value = None if at is NULL else PyBytes_FromStringAndSize(<const char *>at, size)
+        cdef PyObject *known = PyDict_GetItem(self._media, value)
+        if known is not NULL:
+            return <object>known
+        media = self._media_of(value)
+        if len(self._media) >= 1024:
+            self._media.clear()
+        self._media[value] = media
+        return media
+
+    def decode(self, FetchedRecord record not None):
+        """The event of a record, or ``None``."""
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(record._wire)
+        cdef Bytes end = at + PyBytes_GET_SIZE(record._wire)
+        cdef Bytes name, value
+        cdef int64_t name_size, size
+        cdef int64_t i, count = record._count
+        cdef Bytes ids = NULL, sources = NULL, types = NULL, subjects = NULL, times = NULL
+        cdef Bytes medias = NULL, correlations = NULL, causations = NULL, positions = NULL
+        cdef int64_t id_size = 0, source_size = 0, type_size = 0, subject_size = 0, time_size = 0
+        cdef int64_t media_size = 0, correlation_size = 0, causation_size = 0, position_size = 0
+        cdef bint has_version = False
+        cdef Bytes position_name = <Bytes>PyBytes_AS_STRING(self._position_name)
+        cdef Py_ssize_t position_name_size = PyBytes_GET_SIZE(self._position_name)
+        cdef list extensions = []
+        cdef Bytes seen[32]
+        cdef int64_t seen_sizes[32]
+        cdef int seen_count = 0, j
+        cdef int64_t number, time_ms
+        if count > 32:
+            return None
+        for i in range(count):
+            name_size = _varint(&at, end)
+            if name_size < 0 or name_size > end - at:
+                return None
+            name = at
+            at += name_size
+            size = _varint(&at, end)
+            if size < 0 or size > end - at:
+                return None
+            value = at
+            at += size
+            for j in range(seen_count):
+                if seen_sizes[j] == name_size and memcmp(seen[j], name, <size_t>name_size) == 0:
+                    return None
+            seen[seen_count] = name
+            seen_sizes[seen_count] = name_size
+            seen_count += 1
+            if name_size == position_name_size and memcmp(name, position_name, <size_t>name_size) == 0:
+                positions, position_size = value, size
+            if name_size > 3 and name[0] == 0x63 and name[1] == 0x65 and name[2] == 0x5F:
+                if _is_same(name, name_size, b"ce_id", 5):
+                    ids, id_size = value, size
+                    continue
+                if _is_same(name, name_size, b"ce_source", 9):
+                    sources, source_size = value, size
+                    continue
+                if _is_same(name, name_size, b"ce_type", 7):
+                    types, type_size = value, size
+                    continue
+                if _is_same(name, name_size, b"ce_specversion", 14):
+                    if not _is_same(value, size, b"1.0", 3):
+                        return None
+                    has_version = True
+                    continue
+                if _is_same(name, name_size, b"ce_time", 7):
+                    times, time_size = value, size
+                    continue
+                if _is_same(name, name_size, b"ce_subject", 10):
+                    subjects, subject_size = value, size
+                    continue
+                if _is_same(name, name_size, b"ce_correlationid", 16):
+                    correlations, correlation_size = value, size
+                    continue
+                if _is_same(name, name_size, b"ce_causationid", 14):
+                    causations, causation_size = value, size
+                    continue
+                if (_is_same(name, name_size, b"ce_datacontenttype", 18)
+                        or _is_same(name, name_size, b"ce_data", 7)):
+                    return None
+                for j in range(3, name_size):
+                    if not (0x61 <= name[j] <= 0x7A or 0x30 <= name[j] <= 0x39):
+                        return None
+                if not _is_ascii(value, size):
+                    return None
+            elif name_size == 3 and memcmp(name, b"ce_", 3) == 0:
+                return None
+            elif _is_same(name, name_size, b"content-type", 12):
+                medias, media_size = value, size
+                continue
+            elif not _is_printable(name, name_size):
+                return None
+            extensions.append(
+                (_name_of(name, name_size), PyBytes_FromStringAndSize(<const char *>value, size))
+            )
+        if at != end or not has_version or id_size == 0 or source_size == 0 or type_size == 0:
+            return None
+        if not _is_printable(ids, id_size):
+            return None
+        source = self._known(sources, source_size)
+        event_type = self._known(types, type_size)
+        if source is None or event_type is None:
+            return None
+        subject = correlation_id = causation_id = None
+        if subject_size:
+            if not _is_printable(subjects, subject_size):
+                return None
+            subject = edo_ascii(<const char *>subjects, subject_size)
+        if correlation_size:
+            if not _is_printable(correlations, correlation_size):
+                return None
+            correlation_id = edo_ascii(<const char *>correlations, correlation_size)
+        if causation_size:
+            if not _is_printable(causations, causation_size):
+                return None
+            causation_id = edo_ascii(<const char *>causations, causation_size)
+        event_ms = time_text = None
+        if time_size:
+            time_text = PyBytes_FromStringAndSize(<const char *>times, time_size)
+            time_ms = _written_ms(times) if time_size == _TIME_BYTES else _NOT_WRITTEN
+            if time_ms != _NOT_WRITTEN:
+                event_ms = time_ms
+            else:
+                found = self._time_of(time_text)
+                if found is None:
+                    return None
+                event_ms, time_text = found
+        media = self._known_media(medias if media_size else NULL, media_size)
+        if media is None:
+            return None
+        data = record.value
+        if data is not None and PyBytes_GET_SIZE(data) > 0:
+            if (<tuple>media)[1] or ((<tuple>media)[0] is None and PyBytes_AS_STRING(data)[0] == 0x7B):
+                if not _is_plain_object(<Bytes>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)):
+                    return None
+        key = record.key
+        if self._key == 2:
+            if subject is None:
+                return None
+            key = PyBytes_FromStringAndSize(<const char *>subjects, subject_size)
+        elif key is None:
+            return None
+        position = None
+        if self._position == 2:
+            if event_ms is None and self._is_needed:
+                return None
+            position = event_ms
+        elif self._position == 3:
+            if positions is NULL:
+                if self._is_needed:
+                    return None
+            else:
+                if position_size < 1 or position_size > 18:
+                    return None
+                number = 0
+                for i in range(position_size):
+                    if positions[i] < 0x30 or positions[i] > 0x39:
+                        return None
+                    number = number * 10 + (positions[i] - 0x30)
+                position = number
+        return Event(
+            edo_ascii(<const char *>ids, id_size),
+            source,
+            event_type,
+            key,
+            data,
+            (<tuple>media)[0],
+            subject,
+            event_ms,
+            position,
+            correlation_id,
+            causation_id,
+            tuple(extensions),
+            time_text,
+        )
+
+
+# -- digests
+
+
+cdef extern from *:
+    """
+    /* BLAKE2b (RFC 7693), without a key, of 16 bytes; and SHA-1 (RFC 3174). */
+    #include <stdint.h>
+    #include <string.h>
+
+    static const uint64_t edo_iv[8] = {
+        0x6a09e667f3bcc908ULL, 0xbb67ae8584caa73bULL, 0x3c6ef372fe94f82bULL, 0xa54ff53a5f1d36f1ULL,
+        0x510e527fade682d1ULL, 0x9b05688c2b3e6c1fULL, 0x1f83d9abfb41bd6bULL, 0x5be0cd19137e2179ULL};
+    static const uint8_t edo_sigma[10][16] = {
+        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+        {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+        {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4},
+        {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+        {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13},
+        {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+        {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11},
+        {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+        {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5},
+        {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
+    #define EDO_ROTR(x, n) (((x) >> (n)) | ((x) << (64 - (n))))
+    #define EDO_G(a, b, c, d, x, y) \\
+        v[a] += v[b] + (x); v[d] = EDO_ROTR(v[d] ^ v[a], 32); \\
+        v[c] += v[d]; v[b] = EDO_ROTR(v[b] ^ v[c], 24); \\
+        v[a] += v[b] + (y); v[d] = EDO_ROTR(v[d] ^ v[a], 16); \\
+        v[c] += v[d]; v[b] = EDO_ROTR(v[b] ^ v[c], 63);
+    static uint64_t edo_le64(const uint8_t *p) {
+        uint64_t x = 0;
+        for (int i = 7; i >= 0; i--) x = x << 8 | p[i];
+        return x;
+    }
+    static void edo_blake2b_block(uint64_t h[8], const uint8_t *block, uint64_t count, int last) {
+        uint64_t v[16], m[16];
+        for (int i = 0; i < 16; i++) m[i] = edo_le64(block + 8 * i);
+        for (int i = 0; i < 8; i++) { v[i] = h[i]; v[i + 8] = edo_iv[i]; }
+        v[12] ^= count;
+        if (last) v[14] = ~v[14];
+        for (int r = 0; r < 12; r++) {
+            const uint8_t *s = edo_sigma[r % 10];
+            EDO_G(0, 4, 8, 12, m[s[0]], m[s[1]])
+            EDO_G(1, 5, 9, 13, m[s[2]], m[s[3]])
+            EDO_G(2, 6, 10, 14, m[s[4]], m[s[5]])
+            EDO_G(3, 7, 11, 15, m[s[6]], m[s[7]])
+            EDO_G(0, 5, 10, 15, m[s[8]], m[s[9]])
+            EDO_G(1, 6, 11, 12, m[s[10]], m[s[11]])
+            EDO_G(2, 7, 8, 13, m[s[12]], m[s[13]])
+            EDO_G(3, 4, 9, 14, m[s[14]], m[s[15]])
+        }
+        for (int i = 0; i < 8; i++) h[i] ^= v[i] ^ v[i + 8];
+    }
+    /* The whole message at once; ``out`` has 16 bytes. */
+    static void edo_blake2b_16(const uint8_t *at, size_t size, uint8_t *out) {
+        uint64_t h[8], count = 0;
+        uint8_t block[128];
+        for (int i = 0; i < 8; i++) h[i] = edo_iv[i];
+        h[0] ^= 0x01010000 ^ 16;
+        while (size > 128) {
+            count += 128;
+            edo_blake2b_block(h, at, count, 0);
+            at += 128; size -= 128;
+        }
+        memset(block, 0, 128);
+        if (size) memcpy(block, at, size);
+        edo_blake2b_block(h, block, count + size, 1);
+        for (int i = 0; i < 16; i++) out[i] = (uint8_t)(h[i / 8] >> (8 * (i % 8)));
+    }
+
+    static uint32_t edo_rotl(uint32_t x, int n) { return x << n | x >> (32 - n); }
+    static void edo_sha1_block(uint32_t h[5], const uint8_t *p) {
+        uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], t;
+        int i;
+        for (i = 0; i < 16; i++)
+            w[i] = (uint32_t)p[4*i] << 24 | (uint32_t)p[4*i+1] << 16 | (uint32_t)p[4*i+2] << 8 | p[4*i+3];
+        for (; i < 80; i++) w[i] = edo_rotl(w[i-3] ^ w[i-8] ^ w[i-14] ^ w[i-16], 1);
+        for (i = 0; i < 20; i++) {
+            t = edo_rotl(a, 5) + ((b & c) | (~b & d)) + e + w[i] + 0x5A827999u;
+            e = d; d = c; c = edo_rotl(b, 30); b = a; a = t; }
+        for (; i < 40; i++) {
+            t = edo_rotl(a, 5) + (b ^ c ^ d) + e + w[i] + 0x6ED9EBA1u;
+            e = d; d = c; c = edo_rotl(b, 30); b = a; a = t; }
+        for (; i < 60; i++) {
+            t = edo_rotl(a, 5) + ((b & c) | (b & d) | (c & d)) + e + w[i] + 0x8F1BBCDCu;
+            e = d; d = c; c = edo_rotl(b, 30); b = a; a = t; }
+        for (; i < 80; i++) {
+            t = edo_rotl(a, 5) + (b ^ c ^ d) + e + w[i] + 0xCA62C1D6u;
+            e = d; d = c; c = edo_rotl(b, 30); b = a; a = t; }
+        h[0] += a; h[1] += b; h[2] += c; h[3] += d; h[4] += e;
+    }
+    /* The rest of a message whose first ``done`` bytes, whole blocks, are in ``h`` already. */
+    static void edo_sha1_rest(uint32_t h[5], uint64_t done, const uint8_t *at, size_t size, uint8_t *out) {
+        uint8_t block[128];
+        uint64_t bits = (done + size) * 8;
+        while (size >= 64) { edo_sha1_block(h, at); at += 64; size -= 64; }
+        memset(block, 0, 128);
+        if (size) memcpy(block, at, size);
+        block[size] = 0x80;
+        size_t blocks = size < 56 ? 1 : 2;
+        for (int i = 0; i < 8; i++) block[64 * blocks - 1 - i] = (uint8_t)(bits >> (8 * i));
+        edo_sha1_block(h, block);
+        if (blocks == 2) edo_sha1_block(h, block + 64);
+        for (int i = 0; i < 20; i++) out[i] = (uint8_t)(h[i / 4] >> (8 * (3 - i % 4)));
+    }
+    """
+    void edo_blake2b_16(const uint8_t *at, size_t size, uint8_t *out) noexcept nogil
+    void edo_sha1_block(uint32_t *h, const uint8_t *p) noexcept nogil
+    void edo_sha1_rest(
+        uint32_t *h, uint64_t done, const uint8_t *at, size_t size, uint8_t *out
+    ) noexcept nogil
+
+
+cdef inline uint8_t *_put_decimal(uint8_t *at, uint64_t number) noexcept nogil:
+    cdef uint8_t digits[20]
+    cdef int count = 0
+    while True:
+        digits[count] = <uint8_t>(0x30 + number % 10)
+        number //= 10
+        count += 1
+        if number == 0:
+            break
+    while count:
+        count -= 1
+        at[0] = digits[count]
+        at += 1
+    return at
+
+
+cdef enum:
+    _MESSAGE_BYTES = 1024
+
+
+@cython.final
+cdef class SourceIdDigest:
+    """Digests of events by source and id; see :func:`edo_stream.core.dedupe.digest_of`."""
+
+    cdef bytes _start
+    cdef object _slow
+
+    def __init__(self, bytes start not None, slow):
+        """``start`` is what each message begins with; ``slow`` takes what is too long, or no UTF-8."""
+        assert len(start) <= 512
+        self._start = start
+        self._slow = slow
+
+    def of_all(self, list judged not None):
+        """Digests of a batch; empty for what is no event."""
+        cdef list digests = []
+        cdef uint8_t message[_MESSAGE_BYTES]
+        cdef uint8_t out[16]
+        cdef Py_ssize_t start_size = PyBytes_GET_SIZE(self._start)
+        cdef Py_ssize_t size
+        cdef const char *text
+        cdef uint8_t *at
+        memcpy(message, PyBytes_AS_STRING(self._start), <size_t>start_size)
+        for outcome in judged:
+            if type(outcome) is not Event:
+                digests.append(b"")
+                continue
+            at = message + start_size
+            try:
+                text = PyUnicode_AsUTF8AndSize(outcome.source, &size)
+                if size > 200:
+                    raise ValueError
+                at = _put_decimal(at, <uint64_t>size)
+                at[0] = 0x3A
+                memcpy(at + 1, text, <size_t>size)
+                at += 1 + size
+                text = PyUnicode_AsUTF8AndSize(outcome.id, &size)
+                if size > 200:
+                    raise ValueError
+                at = _put_decimal(at, <uint64_t>size)
+                at[0] = 0x3A
+                memcpy(at + 1, text, <size_t>size)
+                at += 1 + size
+            except ValueError:
+                digests.append(self._slow(outcome))
+                continue
+            edo_blake2b_16(message, <size_t>(at - message), out)
+            digests.append(PyBytes_FromStringAndSize(<const char *>out, 16))
+        return digests
+
+
+# -- results
+
+
+@cython.final
+@cython.no_gc
+cdef class WireHeaders:
+    """Headers as a record's bytes have them; a sequence of pairs for whoever asks."""
+
+    cdef bytes wire
+    cdef int _count
+    cdef readonly Py_ssize_t size_bytes
+    """Names, values, and 8 for each, as :func:`edo_stream.core.headers.size_of` counts."""
+
+    def __len__(self):
+        return self._count
+
+    def __iter__(self):
+        return iter(self._pairs())
+
+    def __getitem__(self, index):
+        return self._pairs()[index]
+
+    def __eq__(self, other):
+        return list(self) == list(other)
+
+    def __repr__(self):
+        return repr(self._pairs())
+
+    cdef list _pairs(self):
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self.wire)
+        return _headers_of(at, at + PyBytes_GET_SIZE(self.wire), self._count)
+
+
+cdef const char *_HEX = b"0123456789abcdef"
+
+
+cdef inline uint8_t *_put_pair(uint8_t *at, const char *name, Py_ssize_t name_size, const char *value, Py_ssize_t size) noexcept nogil:
+    at = _put_varint(at, name_size)
+    memcpy(at, name, <size_t>name_size)
+    at = _put_varint(at + name_size, size)
+    memcpy(at, value, <size_t>size)
+    return at + size
+
+
+cdef enum:
+    _WIRE_BYTES = 8192
+
+
+@cython.final
+cdef class ResultHeaders:
+    """Headers of results; see :meth:`edo_stream.core.outlet.Outlet._headers`."""
+
+    cdef uint32_t _hash[5]
+    cdef uint64_t _hashed
+    cdef bytes _id_rest, _source, _place
+    cdef frozenset _reserved
+
+    def __init__(
+        self, bytes id_start not None, bytes source not None, bytes place not None, reserved
+    ):
+        """``id_start`` is what the hash of each id begins with, up to the offset."""
+        cdef Py_ssize_t whole = len(id_start) // 64 * 64, i
+        self._hash[0], self._hash[1], self._hash[2] = 0x67452301, 0xEFCDAB89, 0x98BADCFE
+        self._hash[3], self._hash[4] = 0x10325476, 0xC3D2E1F0
+        for i in range(0, whole, 64):
+            edo_sha1_block(self._hash, <Bytes>PyBytes_AS_STRING(id_start) + i)
+        self._hashed = <uint64_t>whole
+        self._id_rest = id_start[whole:]
+        self._source = source
+        self._place = place
+        self._reserved = frozenset(reserved)
+
+    cdef void _put_id(self, uint8_t *out, int64_t offset) noexcept:
+        """The 36 characters of the id of an offset."""
+        cdef uint8_t message[96]
+        cdef uint8_t hashed[20]
+        cdef uint32_t state[5]
+        cdef uint8_t *at = message
+        cdef Py_ssize_t rest = PyBytes_GET_SIZE(self._id_rest)
+        cdef int i
+        memcpy(at, PyBytes_AS_STRING(self._id_rest), <size_t>rest)
+        at = _put_decimal(at + rest, <uint64_t>offset)
+        memcpy(state, self._hash, sizeof(state))
+        edo_sha1_rest(state, self._hashed, message, <size_t>(at - message), hashed)
+        hashed[6] = hashed[6] & 0x0F | 0x50
+        hashed[8] = hashed[8] & 0x3F | 0x80
+        for i in range(16):
+            if i == 4 or i == 6 or i == 8 or i == 10:
+                out[0] = 0x2D
+                out += 1
+            out[0] = <uint8_t>_HEX[hashed[i] >> 4]
+            out[1] = <uint8_t>_HEX[hashed[i] & 15]
+            out += 2
+
+    def of(self, int64_t offset, event, bint is_late):
+        """Headers of the result of an event at an offset; ``None`` for what is not plain."""
+        cdef uint8_t wire[_WIRE_BYTES]
+        cdef uint8_t text[64]
+        cdef uint8_t *at = wire
+        cdef uint8_t *number_end
+        cdef Py_ssize_t size, id_size, type_size, correlation_size, subject_size, media_size
+        cdef Py_ssize_t used = 0
+        cdef const char *id_text
+        cdef const char *type_text
+        cdef const char *correlation_text
+        cdef const char *subject_text = NULL
+        cdef const char *media_text = NULL
+        cdef int count = 7
+        cdef WireHeaders headers
+        cdef tuple extensions = event.extensions
+        cdef bytes value
+        try:
+            id_text = PyUnicode_AsUTF8AndSize(event.id, &id_size)
+            type_text = PyUnicode_AsUTF8AndSize(event.type, &type_size)
+            correlation_id = event.correlation_id
+            if correlation_id is None:
+                correlation_text, correlation_size = id_text, id_size
+            else:
+                correlation_text = PyUnicode_AsUTF8AndSize(correlation_id, &correlation_size)
+            subject = event.subject
+            subject_size = media_size = 0
+            if subject is not None:
+                subject_text = PyUnicode_AsUTF8AndSize(subject, &subject_size)
+            content_type = event.content_type
+            if content_type is not None:
+                media_text = PyUnicode_AsUTF8AndSize(content_type, &media_size)
+        except (UnicodeEncodeError, TypeError):
+            return None
+        time_text = event.time_text
+        if time_text is None and event.time_ms is not None:
+            return None
+        size = (
+            2 * id_size + type_size + correlation_size + subject_size + media_size
+            + PyBytes_GET_SIZE(self._source) + PyBytes_GET_SIZE(self._place) + 400
+        )
+        for name, content in extensions:
+            if content is None:
+                return None
+            size += len(name) * 4 + len(content) + 20
+        if time_text is not None:
+            size += PyBytes_GET_SIZE(<bytes>time_text)
+        if size > _WIRE_BYTES:
+            return None
+        at = _put_pair(at, b"ce_specversion", 14, b"1.0", 3)
+        self._put_id(text, offset)
+        at = _put_pair(at, b"ce_id", 5, <const char *>text, 36)
+        at = _put_pair(at, b"ce_source", 9, PyBytes_AS_STRING(self._source), PyBytes_GET_SIZE(self._source))
+        at = _put_pair(at, b"ce_type", 7, type_text, type_size)
+        at = _put_pair(at, b"ce_correlationid", 16, correlation_text, correlation_size)
+        at = _put_pair(at, b"ce_causationid", 14, id_text, id_size)
+        number_end = _put_decimal(text, <uint64_t>offset)
+        size = PyBytes_GET_SIZE(self._place)
+        at = _put_varint(at, 14)
+        memcpy(at, <const char *>b"ce_edoposition", 14)
+        at = _put_varint(at + 14, size + (number_end - text))
+        memcpy(at, PyBytes_AS_STRING(self._place), <size_t>size)
+        memcpy(at + size, text, <size_t>(number_end - text))
+        at += size + (number_end - text)
+        used = 14 + 3 + 5 + 36 + 9 + PyBytes_GET_SIZE(self._source) + 7 + type_size + 16
+        used += correlation_size + 14 + id_size + 14 + size + (number_end - text)
+        if subject_text is not NULL:
+            at = _put_pair(at, b"ce_subject", 10, subject_text, subject_size)
+            used += 10 + subject_size
+            count += 1
+        if time_text is not None:
+            size = PyBytes_GET_SIZE(<bytes>time_text)
+            at = _put_pair(at, b"ce_time", 7, PyBytes_AS_STRING(<bytes>time_text), size)
+            used += 7 + size
+            count += 1
+        if media_text is not NULL:
+            at = _put_pair(at, b"content-type", 12, media_text, media_size)
+            used += 12 + media_size
+            count += 1
+        for name, content in extensions:
+            if name in self._reserved:
+                continue
+            try:
+                subject_text = PyUnicode_AsUTF8AndSize(name, &subject_size)
+            except UnicodeEncodeError:
+                return None
+            value = content
+            at = _put_pair(at, subject_text, subject_size, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+            # As Python counts: characters of the name.
+            used += len(name) + PyBytes_GET_SIZE(value)
+            count += 1
+        if is_late:
+            at = _put_pair(at, b"ce_edolate", 10, b"true", 4)
+            used += 14
+            count += 1
+        headers = WireHeaders.__new__(WireHeaders)
+        headers.wire = PyBytes_FromStringAndSize(<const char *>wire, at - wire)
+        headers._count = count
+        headers.size_bytes = used + 8 * count
+        return headers
+
+
+# -- writing
+
+
+@cython.final
+cdef class RecordsWriter:
+    """Records of one batch, as the format has them behind its header, before compression."""
+
+    cdef uint8_t *_buffer
+    cdef Py_ssize_t _size, _room
+    cdef readonly int count
+    cdef readonly int64_t first_ms, max_ms
+
+    def __cinit__(self):
+        self._room = 64 * 1024
+        self._buffer = <uint8_t *>malloc(<size_t>self._room)
+        if self._buffer is NULL:
+            raise MemoryError
+        self.first_ms = self.max_ms = -1
+
+    def __dealloc__(self):
+        free(self._buffer)
+
+    @property
+    def size(self):
+        """Bytes so far."""
+        return self._size
+
+    cdef int _reserve(self, Py_ssize_t more) except -1:
+        cdef uint8_t *grown
+        cdef Py_ssize_t room = self._room
+        if self._size + more <= room:
+            return 0
+        while room < self._size + more:
+            room *= 2
+        grown = <uint8_t *>realloc(self._buffer, <size_t>room)
+        if grown is NULL:
+            raise MemoryError
+        self._buffer = grown
+        self._room = room
+        return 0
+
+    cdef bint _add(self, key, value, headers, int64_t timestamp_ms, Py_ssize_t bytes_max) except -1:
+        """Append a record, unless that would be too much; the first always fits."""
+        cdef bytes wire
+        cdef Py_ssize_t key_size = -1, value_size = -1, wire_size, body
+        cdef int64_t headers_count
+        cdef int64_t delta_ms
+        cdef uint8_t *at
+        if type(headers) is WireHeaders:
+            wire = (<WireHeaders>headers).wire
+            headers_count = (<WireHeaders>headers)._count
+        elif headers:
+            wire = _wire_of(headers)
+            headers_count = len(headers)
+        else:
+            wire = b""
+            headers_count = 0
+        wire_size = PyBytes_GET_SIZE(wire)
+        if key is not None:
+            key_size = PyBytes_GET_SIZE(<bytes?>key)
+        if value is not None:
+            value_size = PyBytes_GET_SIZE(<bytes?>value)
+        delta_ms = timestamp_ms - self.first_ms if self.count else 0
+        body = (
+            1 + _varint_size(delta_ms) + _varint_size(self.count) + _varint_size(key_size)
+            + max(key_size, 0) + _varint_size(value_size) + max(value_size, 0)
+            + _varint_size(headers_count) + wire_size
+        )
+        if self.count and self._size + body + 5 > bytes_max:
+            return False
+        self._reserve(body + 10)
+        at = _put_varint(self._buffer + self._size, body)
+        at[0] = 0
+        at = _put_varint(at + 1, delta_ms)
+        at = _put_varint(at, self.count)
+        at = _put_varint(at, key_size)
+        if key_size > 0:
+            memcpy(at, PyBytes_AS_STRING(<bytes>key), <size_t>key_size)
+            at += key_size
+        at = _put_varint(at, value_size)
+        if value_size > 0:
+            memcpy(at, PyBytes_AS_STRING(<bytes>value), <size_t>value_size)
+            at += value_size
+        at = _put_varint(at, headers_count)
+        memcpy(at, PyBytes_AS_STRING(wire), <size_t>wire_size)
+        at += wire_size
+        self._size = at - self._buffer
+        if self.count == 0:
+            self.first_ms = self.max_ms = timestamp_ms
+        elif timestamp_ms > self.max_ms:
+            self.max_ms = timestamp_ms
+        self.count += 1
+        return True
+
+    def fill(self, items, Py_ssize_t start, Py_ssize_t bytes_max):
+        """Take records from ``start`` on while they fit; the index of the first that did not."""
+        cdef Py_ssize_t index, end = len(items)
+        for index in range(start, end):
+            item = items[index]
+            if not self._add(item.key, item.value, item.headers, item.timestamp_ms, bytes_max):
+                return index
+        return end
+
+    def view(self):
+        """What was written, as bytes."""
+        return PyBytes_FromStringAndSize(<const char *>self._buffer, self._size)
+
+
+cdef bytes _wire_of(headers):
+    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t name_size
+    cdef const char *text
+    cdef uint8_t *buffer
+    cdef uint8_t *at
+    for name, value in headers:
+        size += 4 * len(name) + (0 if value is None else len(value)) + 20
+    buffer = <uint8_t *>malloc(<size_t>(size + 1))
+    if buffer is NULL:
+        raise MemoryError
+    try:
+        at = buffer
+        for name, value in headers:
+            text = PyUnicode_AsUTF8AndSize(name, &name_size)
+            if value is None:
+                at = _put_varint(at, name_size)
+                memcpy(at, text, <size_t>name_size)
+                at = _put_varint(at + name_size, -1)
+            else:
+                at = _put_pair(at, text, name_size, PyBytes_AS_STRING(<bytes?>value), PyBytes_GET_SIZE(value))
+        return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+    finally:
+        free(buffer)

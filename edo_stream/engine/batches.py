@@ -1,0 +1,176 @@
+"""Batches of a task's producer: filled with what the core wants published, in one call each.
+
+aiokafka's own builder takes a record and its headers at a time; where the compiled half is in
+use, it writes a batch's records itself, and all that is left here is the batch's header.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from struct import Struct
+from typing import Any, Final
+
+from aiokafka import codec
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c
+
+from edo_stream.core.effects import Publish
+from edo_stream.core.native import IS_COMPILED
+
+if IS_COMPILED:
+    from edo_stream.core._native import RecordsWriter
+
+assert hasattr(BatchBuilder, "_serialize"), "the client fills batches in another way now"
+for name in ("_set_producer_state", "_build", "record_count", "size", "close", "closed"):
+    assert hasattr(BatchBuilder, name), f"BatchBuilder.{name} is gone: pin the versions we know"
+
+_RECORD_OVERHEAD_BYTES: Final = 128
+#: Half the time of level 3, which the client has fixed, and as small (docs/benchmarks.md).
+ZSTD_LEVEL: Final = 1
+
+_HEADER: Final = Struct(">qiibIhiqqqhii")
+"""See :mod:`edo_stream.engine.fetched`."""
+_AFTER_LENGTH: Final = 12
+_CRC_AT: Final = 17
+_AFTER_CRC: Final = 21
+_CRC: Final = Struct(">I")
+_NO_LEADER_EPOCH: Final = -1
+_MAGIC: Final = 2
+_TRANSACTIONAL: Final = 0x10
+_ENCODERS: Final[Mapping[int, Callable[[bytes], bytes]]] = {
+    1: codec.gzip_encode,
+    2: codec.snappy_encode,
+    3: codec.lz4_encode,
+    4: partial(codec.zstd_encode, level=ZSTD_LEVEL),
+}
+
+
+class ByAppending:
+    """Fills a batch record by record; for batches that know ``append`` and ``record_count``."""
+
+    def fill(self, items: Sequence[Publish], start: int, bytes_max: int | None = None) -> int:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        batch: Any = self
+        size = 0
+        for index in range(start, len(items)):
+            item = items[index]
+            if bytes_max is not None:
+                size += _size_of(item)
+                if size > bytes_max and batch.record_count():
+                    return index
+            added = batch.append(
+                timestamp=item.timestamp_ms,
+                key=item.key,
+                value=item.value,
+                # The client's record builder takes lists only.
+                headers=item.headers if type(item.headers) is list else list(item.headers),
+            )
+            if added is None:
+                return index
+        return len(items)
+
+
+def _size_of(item: Publish) -> int:
+    size = _RECORD_OVERHEAD_BYTES + len(item.key or b"") + len(item.value or b"")
+    return size + sum(len(name) + len(content or b"") for name, content in item.headers)
+
+
+class AppendedBatch(ByAppending, BatchBuilder):  # type: ignore[misc]
+    """The client's batch, of what is bytes already: without a thought of serializers."""
+
+    def append(
+        self,
+        *,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes | None]],
+    ) -> object | None:
+        """Add a record; ``None`` when the batch is full, or closed."""
+        if self._closed:
+            return None
+        added: object = self._builder.append(self._relative_offset, timestamp, key, value, headers)
+        if added is None:
+            self.close()
+            return None
+        self._relative_offset += 1
+        return added
+
+
+class WrittenBatch:
+    """A batch that the compiled half writes; used by the client as if it were its own."""
+
+    def __init__(self, batch_bytes_max: int, compression: int) -> None:
+        self._writer = RecordsWriter()
+        self._bytes_max = batch_bytes_max - _HEADER.size
+        self._compression = compression
+        self._producer = (-1, -1, 0)
+        self._buffer: bytearray | None = None
+        self._closed = False
+
+    def fill(self, items: Sequence[Publish], start: int, bytes_max: int | None = None) -> int:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        if self._closed:
+            return start
+        most = self._bytes_max if bytes_max is None else min(bytes_max, self._bytes_max)
+        end = self._writer.fill(items, start, most)
+        if end < len(items):
+            self.close()
+        return end
+
+    def append(
+        self,
+        *,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes | None]],
+    ) -> object | None:
+        """Add a record; ``None`` when the batch is full, or closed."""
+        record = Publish("", 0, key, value, headers, timestamp)
+        return self if self.fill([record], 0) else None
+
+    def size(self) -> int:
+        """Bytes so far."""
+        return _HEADER.size + self._writer.size if self._buffer is None else len(self._buffer)
+
+    def record_count(self) -> int:
+        """Records so far."""
+        return self._writer.count
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closed = True
+
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        return self._closed
+
+    def _set_producer_state(self, producer_id: int, epoch: int, base_sequence: int) -> None:
+        self._producer = (producer_id, epoch, base_sequence)
+
+    def _build(self) -> bytearray:
+        self.close()
+        if self._buffer is None:
+            # Once: what is sent again is the same, to the byte.
+            self._buffer = self._built()
+        return self._buffer
+
+    def _built(self) -> bytearray:
+        writer = self._writer
+        records, attributes = writer.view(), _TRANSACTIONAL
+        encode = _ENCODERS.get(self._compression)
+        if encode is not None:
+            packed = encode(records)
+            if len(packed) < len(records):
+                records, attributes = packed, attributes | self._compression
+        batch = bytearray(_HEADER.size)
+        length = _HEADER.size - _AFTER_LENGTH + len(records)
+        last = writer.count - 1
+        times = (writer.first_ms, writer.max_ms)
+        _HEADER.pack_into(
+            batch, 0, 0, length, _NO_LEADER_EPOCH, _MAGIC, 0, attributes, last, *times,
+            *self._producer, writer.count,
+        )  # fmt: skip
+        batch += records
+        _CRC.pack_into(batch, _CRC_AT, calc_crc32c(memoryview(batch)[_AFTER_CRC:]))
+        return batch
