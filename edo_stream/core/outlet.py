@@ -24,6 +24,7 @@ from edo_stream.core.headers import (
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record
+from edo_stream.core.redrive import REDRIVE
 from edo_stream.core.task import Step, TaskIdentity
 from edo_stream.core.trigger import Trigger
 
@@ -31,7 +32,7 @@ _SLACK_BYTES: Final = 63 * 1024
 """Of the 64 KiB that a topic of results allows beyond its source's limit."""
 
 #: Names that an event's extensions never override.
-_RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate"}
+_RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate", REDRIVE}
 
 
 class Outlet:
