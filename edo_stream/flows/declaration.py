@@ -1,7 +1,7 @@
 """What a ``flows/<name>.yaml`` may say: its keys, their values, their defaults."""
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
@@ -44,20 +44,72 @@ def _url(value: object) -> str:
     return value
 
 
+def _list_of_topics(value: object) -> object:
+    """One topic, or one mapping, is a list of one."""
+    items = value if isinstance(value, list) else [value]
+    return [{"topic": item} if isinstance(item, str) else item for item in items]
+
+
+def _concurrency(value: object) -> object:
+    """A plain number is the most."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return {"max": value} if is_number else value
+
+
 FlowName = Annotated[str, BeforeValidator(_own_name)]
+TargetName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 Handler = Annotated[str, BeforeValidator(_handler)]
 Reference = Annotated[str, BeforeValidator(_reference)]
 Url = Annotated[str, BeforeValidator(_url)]
 HeaderName = Annotated[str, Field(pattern=_HEADER)]
+Program = Annotated[str, Field(min_length=1, max_length=10_000)]
+"""An expression or a template of a flow."""
 Meaning = Literal["success", "transient", "throttled", "poison", "business"]
 Replay = Literal["safe", "sandbox-only", "forbidden"]
 
 
+class On(Declared):
+    """Events that a flow wants: of a topic, and those of them that are as it says."""
+
+    topic: TopicName = Field(examples=["shop.order.placed"], description="A topic with a contract.")
+    match: dict[str, Any] | None = Field(
+        default=None,
+        examples=['{data: {total: [{numeric: [">", 100]}]}}'],
+        description="A pattern over the whole event, as Amazon EventBridge has them.",
+    )
+    where: Program | None = Field(
+        default=None,
+        examples=["data.total > data.limit"],
+        description="An expression in CEL that must be true, where a pattern is not enough.",
+    )
+
+
+class Input(Declared):
+    """What a command's data is made of; one of the three."""
+
+    jq: Program | None = Field(default=None, description="A program of jq over the whole event.")
+    cel: Program | None = Field(default=None, description="An expression in CEL over it.")
+    template: Program | None = Field(
+        default=None, description="A template in Jinja that gives a JSON document."
+    )
+
+
 class Rate(Declared):
     per_second: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = Field(
-        examples=[10], description="Calls a second, on average, of one worker."
+        examples=[10], description="Calls a second, on average."
     )
     burst: Annotated[int, Field(ge=1)] = Field(default=1, description="Calls at once.")
+
+
+class Concurrency(Declared):
+    max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        examples=[64], description="Runs at once on one worker, at most."
+    )
+    adaptive: bool = Field(
+        default=False,
+        description="Whether their number follows what the receiver can bear, by how long runs "
+        "take and whether it pushes back.",
+    )
 
 
 class BreakerRules(Declared):
@@ -218,12 +270,16 @@ class FlowDeclaration(Declared):
     name: FlowName = Field(examples=["ship-order"], description="Also the file's name.")
     owner: Text = Field(examples=["team-shipping"], description="Who is asked about it.")
     description: Text = Field(examples=["Ships an order."], description="What it does.")
-    on: TopicName = Field(
+    on: Annotated[list[On], BeforeValidator(_list_of_topics), Field(min_length=1)] = Field(
         examples=["shop.order.placed"],
-        description="A topic with a contract: each of its events that goes on is a command.",
+        description="A topic with a contract, {topic, match, where}, or a list of them: each event "
+        "of it that goes on, and is as one of them says, is a command.",
     )
     key: Key | None = Field(
         default=None, description="What is kept in order; default: the event's own key."
+    )
+    input: Input | None = Field(
+        default=None, description="What a command's data is made of; default: the event's data."
     )
     action: Action = Field(examples=["{kind: noop, …}"], description="The side effect.")
     fallback: Action | None = Field(
@@ -243,12 +299,33 @@ class FlowDeclaration(Declared):
         default="at-least-once", description="What a crash while it runs leads to."
     )
     retry: Retry = Field(default=Retry(), description="How often, and how late.")
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=16, description="Runs at once on one worker."
+    former_waits: list[Duration] = Field(
+        default=[],
+        examples=["[1s, 2s]"],
+        description="Waits of an earlier ladder whose topics are still read.",
     )
-    rate: Rate | None = Field(default=None, description="How fast a worker may call.")
-    breaker: BreakerRules = Field(
-        default=BreakerRules(), description="When to leave a broken receiver alone."
+    draining: bool = Field(
+        default=False,
+        description="Whether events trigger it no more, while what they have triggered still runs.",
+    )
+    concurrency: Annotated[Concurrency, BeforeValidator(_concurrency)] = Field(
+        default=Concurrency(max=16),
+        examples=["16", "{max: 64, adaptive: true}"],
+        description="Runs at once on one worker.",
+    )
+    target: TargetName | None = Field(
+        default=None,
+        description="Name of what is called, where flows share its rate and its breaker; default: "
+        "the flow's own name.",
+    )
+    rate: Rate | None = Field(
+        default=None, description="How fast the target may be called, by the whole fleet."
+    )
+    rate_per_key: Rate | None = Field(
+        default=None, description="How fast commands of one key may run; other keys go on."
+    )
+    breaker: BreakerRules | None = Field(
+        default=None, description="When to leave a broken target alone."
     )
     parked_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=1_000, description="Commands of a key that may wait; then the partition pauses."
