@@ -14,16 +14,21 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from edo_stream.actions.http import retry_after_ms
-from edo_stream.actions.rules import HTTP_RULES, meaning_of
+from edo_stream.actions.http import Answer, ask, failed
+from edo_stream.actions.rules import HTTP_RULES, CodeRule, meaning_of
 from edo_stream.actions.template import Template, UnfilledError, values_of
 from edo_stream.core.act.command import Command
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 
-_ANSWER_BYTES_MAX: Final = 256 * 1024
 _POLL_S: Final = (0.5, 1, 2, 5, 10)
 _SUCCEEDED: Final = "success"
 _ENDED: Final = frozenset({_SUCCEEDED, "failed"})
+# Rights or a DAG that are missing are to be mended there, and nothing that a command can help.
+_RULES: Final = (CodeRule(403, 404, FailureClass.TRANSIENT), *HTTP_RULES)
+
+
+class _LoginError(Exception):
+    """Airflow gives no token for the user; says so, and not the password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +70,22 @@ class AirflowExecutor:
         """Start the run, or find that it was started; wait for its end if told to."""
         try:
             conf = self._conf(command)
-        except (UnfilledError, ValueError) as error:
+        except UnfilledError as error:
             return Failed(FailureClass.POISON, "template", str(error))
         run_id = dag_run_id(command)
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
         try:
-            status, headers, answer = await self._ask("POST", self._runs, body)
-            if status == 409:
-                status, headers, answer = await self._ask("GET", f"{self._runs}/{run_id}", None)
-                if status == 404:
+            answer = await self._ask("POST", self._runs, body)
+            if answer.status == 409:
+                answer = await self._ask("GET", f"{self._runs}/{run_id}", None)
+                if answer.status == 404:
                     return Failed(FailureClass.POISON, "http-409", "another conflict")
-            if (failed := self._failed(status, headers, answer)) is not None:
-                return failed
+            if (refused := self._failed(answer)) is not None:
+                return refused
             return await self._wait(run_id, answer) if self._run.waits else _done(answer)
+        except _LoginError as error:
+            # A user that is refused is a setting to mend, and nothing that a command can help.
+            return Failed(FailureClass.TRANSIENT, "login", str(error))
         except aiohttp.ClientError as error:
             return Failed(FailureClass.TRANSIENT, "connection", type(error).__name__)
 
@@ -87,38 +95,34 @@ class AirflowExecutor:
             return values["data"] if isinstance(values["data"], dict) else {}
         conf = msgspec.json.decode(self._run.conf.fill(values))
         if not isinstance(conf, dict):
-            raise ValueError("conf: expected a JSON object")
+            raise UnfilledError("conf: expected a JSON object")
         return conf
 
-    async def _wait(self, run_id: str, answer: bytes) -> Outcome:
+    async def _wait(self, run_id: str, answer: Answer) -> Outcome:
         polls = 0
-        while True:
-            state = _state(answer)
-            if state in _ENDED:
-                break
+        while (state := _text(answer, "state")) not in _ENDED:
             await asyncio.sleep(_POLL_S[min(polls, len(_POLL_S) - 1)])
             polls += 1
-            status, headers, answer = await self._ask("GET", f"{self._runs}/{run_id}", None)
-            if (failed := self._failed(status, headers, answer)) is not None:
-                return failed
+            answer = await self._ask("GET", f"{self._runs}/{run_id}", None)
+            if (refused := self._failed(answer)) is not None:
+                return refused
         if state == _SUCCEEDED:
             return _done(answer)
         return Failed(FailureClass.BUSINESS, "dag-run-failed", f"{self._run.dag_id} {run_id}")
 
-    async def _ask(self, method: str, url: str, body: Any) -> tuple[int, Any, bytes]:
-        """Send a request, with a new token if the old one is not good any more."""
-        for is_last in (False, True):
-            token = await self._bearer()
-            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-            async with self._session().request(
-                method, url, json=body, headers=headers, allow_redirects=False
-            ) as answer:
-                if answer.status == 401 and not is_last and self._run.credentials is not None:
-                    if self._token == token:
-                        self._token = None
-                    continue
-                return answer.status, answer.headers, await answer.content.read(_ANSWER_BYTES_MAX)
-        raise AssertionError("the last answer is returned")
+    async def _ask(self, method: str, url: str, body: Any) -> Answer:
+        """Send a request, and once more with a new token if the old one is not good any more."""
+        token = await self._bearer()
+        answer = await self._send(method, url, body, token)
+        if self._run.credentials is None or not _is_of_the_token(answer):
+            return answer
+        if self._token == token:
+            self._token = None
+        return await self._send(method, url, body, await self._bearer())
+
+    async def _send(self, method: str, url: str, body: Any, token: str | None) -> Answer:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return await ask(self._session(), method, url, json=body, headers=headers)
 
     async def _bearer(self) -> str | None:
         run = self._run
@@ -129,38 +133,42 @@ class AirflowExecutor:
         async with self._login:
             if self._token is None:
                 user, password = run.credentials()
-                async with self._session().post(
+                answer = await ask(
+                    self._session(),
+                    "POST",
                     f"{run.url.rstrip('/')}/auth/token",
                     json={"username": user, "password": password},
-                ) as answer:
-                    answer.raise_for_status()
-                    self._token = (await answer.json())["access_token"]
+                )
+                self._token = _text(answer, "access_token")
+                if not self._token:
+                    self._token = None
+                    raise _LoginError(f"no token for user {user}: status {answer.status}")
             return self._token
 
-    def _failed(self, status: int, headers: Any, answer: bytes) -> Failed | None:
-        # A token that is refused is a setting to mend, and nothing that a command can help.
-        meaning = FailureClass.TRANSIENT if status in (401, 403) else meaning_of(status, HTTP_RULES)
+    def _failed(self, answer: Answer) -> Failed | None:
+        meaning = meaning_of(answer.status, _RULES)
         if meaning is None:
             return None
-        wait_ms = retry_after_ms(headers.get("Retry-After"), self._now())
-        return Failed(meaning, f"http-{status}", _detail(answer), wait_ms)
+        return failed(answer, meaning, _text(answer, "detail")[:300], self._now())
 
 
-def _done(answer: bytes) -> Done:
-    return Done(answer, "application/json")
+def _is_of_the_token(answer: Answer) -> bool:
+    """Whether a token was refused: 401 when it has expired, 403 when its key is another one."""
+    return answer.status == 401 or (answer.status == 403 and "token" in _text(answer, "detail"))
 
 
-def _state(answer: bytes) -> str:
+def _done(answer: Answer) -> Done:
+    return Done(answer.body, answer.content_type)
+
+
+def _text(answer: Answer, name: str) -> str:
+    """A text of an answer in JSON; empty when there is none."""
     try:
-        found = msgspec.json.decode(answer)
-    except ValueError:
+        found = msgspec.json.decode(answer.body)
+    except (ValueError, RecursionError):
         return ""
-    return str(found.get("state")) if isinstance(found, dict) else ""
-
-
-def _detail(answer: bytes) -> str:
-    try:
-        found = msgspec.json.decode(answer)
-    except ValueError:
-        return ""
-    return str(found.get("detail", ""))[:300] if isinstance(found, dict) else ""
+    value = found.get(name) if isinstance(found, dict) else None
+    if isinstance(value, dict):
+        # Of a refused constraint: the statement besides is nothing for a person.
+        value = value.get("reason")
+    return value if isinstance(value, str) else ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 
@@ -14,7 +14,7 @@ from edo_stream.actions.kafka import RecordExecutor, RecordPlan
 from edo_stream.actions.noop import do_nothing
 from edo_stream.actions.process import Program, ProgramExecutor
 from edo_stream.actions.rules import CodeRule
-from edo_stream.actions.template import Template
+from edo_stream.actions.template import Place, Template, place_of
 from edo_stream.core.act.breaker import BreakerPolicy
 from edo_stream.core.act.limits import RateLimit
 from edo_stream.core.act.outcome import FailureClass
@@ -37,8 +37,6 @@ from edo_stream.flows.flow import Flow, Flows
 from edo_stream.gateway.secrets import SecretUnreadError, read_secret
 from edo_stream.registry import Finding, Registry, RegistryError
 
-_CONNECTIONS_MAX: Final = 200
-
 
 class Outside:
     """What executors share: a session of HTTP connections, made when the first one is needed."""
@@ -50,8 +48,11 @@ class Outside:
     def _session(self) -> aiohttp.ClientSession:
         # The limit of time is the flow's own.
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS_MAX),
+            # Each flow has its own bound; one for all would let a slow receiver starve others.
+            connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None),
+            # What a receiver sets for one command is none of the next one's.
+            cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "edo_stream"},
         )
 
@@ -125,16 +126,16 @@ def _templates(texts: dict[str, str]) -> dict[str, Template]:
     return {name: Template(text) for name, text in texts.items()}
 
 
-def _optional(text: str | None) -> Template | None:
-    return None if text is None else Template(text)
+def _content(text: str | None) -> Template | None:
+    return None if text is None else Template(text, place_of(text))
 
 
 def _request(action: HttpAction) -> HttpRequest:
     return HttpRequest(
         method=action.method,
-        url=Template(action.url),
+        url=Template(action.url, Place.URL),
         headers=_templates(action.headers),
-        body=_optional(action.body),
+        body=_content(action.body),
         secrets={} if action.auth is None else _credentials(action.auth),
         rules=_rules(action.rules),
     )
@@ -181,8 +182,8 @@ def _record(action: RecordAction, flow: Flow, registry: Registry) -> RecordPlan:
         partitions=partitions,
         type=action.type or action.topic,
         source=f"/edo/{flow.policy.flow}",
-        key=_optional(action.key),
-        value=_optional(action.value),
+        key=None if action.key is None else Template(action.key),
+        value=_content(action.value),
         headers=_templates(action.headers),
     )
 
@@ -209,7 +210,7 @@ def _dag_run(action: AirflowAction) -> DagRun:
     return DagRun(
         url=action.url,
         dag_id=action.dag,
-        conf=_optional(action.conf),
+        conf=None if action.conf is None else Template(action.conf, Place.JSON),
         credentials=credentials,
         token=None if action.token is None else _secret(action.token),
         waits=action.wait,
@@ -222,7 +223,7 @@ def _dapr(action: DaprAction) -> HttpRequest:
         path = f"invoke/{app}/method/{method}"
     else:
         path = f"publish/{action.publish}"
-    return HttpRequest("POST", Template(f"{action.sidecar.rstrip('/')}/v1.0/{path}"))
+    return HttpRequest("POST", Template(f"{action.sidecar.rstrip('/')}/v1.0/{path}", Place.URL))
 
 
 def _protection(declaration: FlowDeclaration) -> Protection:

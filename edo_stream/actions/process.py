@@ -1,14 +1,20 @@
-"""Side effects by a program: an argument list, never a shell, in an environment of its own."""
+"""Side effects by a program: an argument list, never a shell, in an environment of its own.
+
+A program runs in a session of its own, and what it has started ends with it, whether it ends by
+itself or its time is over. What has left the session (a daemon) is not reached; its hold on the
+output is not waited for.
+"""
 
 import asyncio
+import errno
 import os
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
-from typing import Final
+from signal import SIGKILL, SIGTERM, Signals
+from typing import Any, Final
 
 from edo_stream.actions.rules import EXIT_RULES, CodeRule, meaning_of
 from edo_stream.actions.template import Template, UnfilledError, values_of
@@ -17,7 +23,15 @@ from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 
 _OUTPUT_BYTES_MAX: Final = 256 * 1024
 _ERRORS_CHARS_MAX: Final = 500
-_GRACE_S: Final = 5.0
+#: From SIGTERM to SIGKILL.
+_GRACE_S: Final = 3.0
+#: For what others still write when the program has ended.
+_LINGER_S: Final = 0.5
+_STDIN, _STDOUT = 0, 1
+#: Of the machine, not of the program: too many processes or files, no memory, being written.
+_PASSING: Final = frozenset(
+    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EIO}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +62,41 @@ class ProgramExecutor:
                 raise UnfilledError("an argument contains NUL")
         except UnfilledError as error:
             return Failed(FailureClass.POISON, "template", str(error))
+        program = _Program()
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: program,
                 *arguments,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
                 cwd=self._program.directory,
                 env=self._environment(command),
-                # Of its own group: what it starts ends with it.
                 start_new_session=True,
             )
         except OSError as error:
-            return Failed(FailureClass.POISON, "not-started", f"{arguments[0]}: {error.strerror}")
+            passes = error.errno in _PASSING
+            meaning = FailureClass.TRANSIENT if passes else FailureClass.POISON
+            return Failed(meaning, "not-started", f"{arguments[0]}: {error.strerror}")
         try:
-            output, errors = await _talk(process, command.data or b"")
-            code = await process.wait()
+            await program.run(transport, command.data or b"")
         except asyncio.CancelledError:
-            await _end(process)
+            await program.ask_to_end(transport)
             raise
+        finally:
+            _signal(transport, SIGKILL)
+            transport.close()
+        return self._outcome(program, transport.get_returncode())
+
+    def _outcome(self, program: "_Program", code: int | None) -> Outcome:
+        assert code is not None, "it has ended"
+        # Ended by a signal, as shells say it.
+        code = code if code >= 0 else 128 - code
         meaning = meaning_of(code, self._rules)
         if meaning is None:
-            return Done(output or None)
-        return Failed(
-            meaning, f"exit-{code}", errors.decode("utf-8", "replace")[-_ERRORS_CHARS_MAX:]
-        )
+            return Done(bytes(program.output) or None)
+        errors = program.errors.decode("utf-8", "replace")
+        return Failed(meaning, f"exit-{code}", errors[-_ERRORS_CHARS_MAX:])
 
     def _environment(self, command: Command) -> dict[str, str]:
         names = ("PATH", *self._program.environment)
@@ -85,39 +109,50 @@ class ProgramExecutor:
         }
 
 
-async def _talk(process: Process, data: bytes) -> tuple[bytes, bytes]:
-    """Write its input and read its output, the first part of each."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    _, output, errors = await asyncio.gather(
-        _write(process.stdin, data), _read(process.stdout), _read(process.stderr)
-    )
-    return output, errors
+class _Program(asyncio.SubprocessProtocol):
+    """One program while it runs: the first part of its output, the last of its errors."""
 
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.errors = bytearray()
+        self._ended = asyncio.Event()
+        self._closed = asyncio.Event()
 
-async def _write(pipe: asyncio.StreamWriter, data: bytes) -> None:
-    with suppress(BrokenPipeError, ConnectionResetError):
-        pipe.write(data)
-        await pipe.drain()
-    pipe.close()
-    with suppress(BrokenPipeError, ConnectionResetError):
-        await pipe.wait_closed()
-
-
-async def _read(pipe: asyncio.StreamReader) -> bytes:
-    kept = bytearray()
-    while part := await pipe.read(1 << 16):
-        kept += part[: max(0, _OUTPUT_BYTES_MAX - len(kept))]
-    return bytes(kept)
-
-
-async def _end(process: Process) -> None:
-    """Ask it and all that it started to end; after a while, make them."""
-    for signal in (SIGTERM, SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal)
+    async def run(self, transport: asyncio.SubprocessTransport, data: bytes) -> None:
+        """Give it its input, and wait for its end and for its output's."""
+        stdin: Any = transport.get_pipe_transport(_STDIN)
+        stdin.write(data)
+        stdin.close()
+        await self._ended.wait()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE_S):
-                await process.wait()
-                return
+            await asyncio.wait_for(self._closed.wait(), _LINGER_S)
+
+    async def ask_to_end(self, transport: asyncio.SubprocessTransport) -> None:
+        """Ask it and what it started to end, and give it some time to."""
+        if not self._ended.is_set():
+            _signal(transport, SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _GRACE_S)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Keep what is in bounds; all is read, so that nothing blocks it."""
+        if fd == _STDOUT:
+            self.output += data[: max(0, _OUTPUT_BYTES_MAX - len(self.output))]
+        else:
+            self.errors += data
+            # A character has up to four bytes.
+            del self.errors[: -4 * _ERRORS_CHARS_MAX]
+
+    def process_exited(self) -> None:
+        """It has ended; what it has started may go on and hold its output."""
+        self._ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended, and all has been read."""
+        self._closed.set()
+
+
+def _signal(transport: asyncio.SubprocessTransport, signal: Signals) -> None:
+    """Signal all of its group, which goes on to have its number while any of it lives."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(transport.get_pid(), signal)

@@ -8,7 +8,7 @@ from edo_stream.blueprint.actions import target_of
 from edo_stream.blueprint.catalog import declarations
 from edo_stream.blueprint.chart import Chart
 from edo_stream.blueprint.table import code, table
-from edo_stream.flows import Flows
+from edo_stream.flows import Flow, Flows
 from edo_stream.registry import Registry
 from edo_stream.schedules.folder import Schedule
 
@@ -65,7 +65,7 @@ def routing(registry: Registry, flows: Flows, schedules: Mapping[str, Schedule])
         (
             code(topic),
             code(name),
-            _condition(flows, name),
+            _condition(flows.flows[name], topic),
             code(flows.flows[name].policy.commands),
             code(target_of(flows.flows[name].declaration.action)),
             code(flows.flows[name].policy.outcomes),
@@ -84,13 +84,20 @@ def triggers(registry: Registry, flows: Flows) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def _condition(flows: Flows, name: str) -> str:
-    declared = flows.flows[name].declaration.model_dump(
-        mode="json", by_alias=True, exclude_defaults=True
-    )
-    said = {key: value for key, value in declared.items() if key not in _NO_CONDITION}
-    if not said:
-        return "each that goes on"
-    return "; ".join(
-        f"{key}: {code(msgspec.json.encode(value).decode())}" for key, value in said.items()
+def _condition(flow: Flow, topic: str) -> str:
+    """Which events of a topic a flow wants, and what else it says of them."""
+    declared = flow.declaration.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    wanted = []
+    for on in declared["on"]:
+        if on["topic"] == topic:
+            said = {key: value for key, value in on.items() if key != "topic"}
+            wanted.append(_listed(said) or "each that goes on")
+    rest = {key: value for key, value in declared.items() if key not in _NO_CONDITION}
+    return "; ".join(filter(None, [" or ".join(wanted), _listed(rest)]))
+
+
+def _listed(said: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{key}: {code(value if isinstance(value, str) else msgspec.json.encode(value).decode())}"
+        for key, value in said.items()
     )

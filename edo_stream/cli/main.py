@@ -24,6 +24,7 @@ from edo_stream.cli import (
     pattern,
     publish,
     register,
+    replay,
     schedule,
     source,
     status,
@@ -60,6 +61,7 @@ app.command("blueprint")(blueprint.blueprint)
 app.command("doctor")(doctor.doctor)
 app.command("gateway")(gateway.gateway)
 app.command("lag")(lag.lag)
+app.command("replay")(replay.replay)
 app.command("status")(status.status)
 app.command("watch")(watch.watch)
 

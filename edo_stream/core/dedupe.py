@@ -18,6 +18,8 @@ from edo_stream.core.contract import DedupePolicy
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
+from edo_stream.core.record import Record
+from edo_stream.core.redrive import redrive_of
 from edo_stream.core.state import Rows, Table
 
 if IS_COMPILED:
@@ -172,6 +174,14 @@ class Ids:
         else:
             of_expiry[1].append(digest)
         return True
+
+    def admit_again(self, digest: bytes, record: Record, stream_ms: int, expiry_s: int) -> bool:
+        """Whether a double was sent again by an operator, for the first time under its number."""
+        redrive = redrive_of(record)
+        if redrive is None:
+            return False
+        again = blake2b(digest + redrive, digest_size=_DIGEST_BYTES).digest()
+        return self.admit(again, self.recall([again])[0], record.offset, stream_ms, expiry_s)
 
     def write(self, topic: str) -> None:
         """Write the first sightings of a batch of one topic to the table."""

@@ -14,9 +14,9 @@ from edo_stream.core.outlet import Outlet
 from edo_stream.core.published import Origin, Published
 from edo_stream.core.record import Record
 from edo_stream.core.resequencer import Resequencer, SequenceState
+from edo_stream.core.routing import Router, Routes
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import TaskIdentity
-from edo_stream.core.trigger import FlowTrigger, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Source:
 
     contract: Contract
     decode: Callable[[Record], Event | Violation | Ignored]
-    triggers: tuple[FlowTrigger, ...] = ()
-    """Flows that want the topic's events."""
+    routes: Routes | None = None
+    """Flows that want events of the topic."""
     origin: Origin | None = None
     """What is followed when another contract is published; ``None``: none is."""
 
@@ -51,7 +51,8 @@ class Lane:
         self.topic = contract.topic
         self.ledger = Ledger(contract.topic)
         self.outlet = Outlet(identity, contract, state.step, self.ledger)
-        self.outlet.triggers = [Trigger(identity, contract, flow) for flow in source.triggers]
+        if source.routes is not None:
+            self.outlet.router = Router(identity, contract, source.routes)
         self.is_numbered = isinstance(ordering, SequenceOrder)
         # Should the contract have been ``sequence`` before, what is still held times out.
         self.resequencer = Resequencer(

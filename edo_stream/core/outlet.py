@@ -1,6 +1,6 @@
 """The way out of one source: results, dead letters, and the fate that goes with each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha1
 from typing import Final
@@ -25,8 +25,9 @@ from edo_stream.core.ledger import Ledger
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Headers, Record
+from edo_stream.core.redrive import REDRIVE
+from edo_stream.core.routing import Router
 from edo_stream.core.task import Step, TaskIdentity
-from edo_stream.core.trigger import Trigger
 
 if IS_COMPILED:
     from edo_stream.core._native import ResultHeaders
@@ -35,7 +36,7 @@ _SLACK_BYTES: Final = 63 * 1024
 """Of the 64 KiB that a topic of results allows beyond its source's limit."""
 
 #: Names that an event's extensions never override.
-_RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate"}
+_RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate", REDRIVE}
 
 
 class Outlet:
@@ -65,8 +66,8 @@ class Outlet:
             plain = ResultHeaders(_id_start(*cause), self._source[1], self._place, _RESERVED).of
             in_python = self._headers_in_python
             self._headers_of = lambda *result: plain(*result) or in_python(*result)
-        self.triggers: Sequence[Trigger] = ()
-        """What each event that goes on triggers besides."""
+        self.router: Router | None = None
+        """What an event that goes on triggers besides."""
 
     def emit(self, record: Record, event: Event, is_late: bool = False) -> None:
         """Publish the event to the contract's topic of results."""
@@ -88,8 +89,8 @@ class Outlet:
         step.publish.append(Publish(self._topic, partition, key, data, headers, timestamp_ms))
         ledger.mark(offset, Fate.EMITTED)
         ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
-        for trigger in self.triggers:
-            self._step.publish.append(trigger.command(record, event, self._step.now_ms))
+        if self.router is not None:
+            step.publish += self.router.commands(record, event, step.now_ms)
 
     def _headers_in_python(self, offset: int, event: Event, is_late: bool) -> Headers:
         causation = event.id.encode("utf-8", "replace")

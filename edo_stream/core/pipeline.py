@@ -211,7 +211,11 @@ class Pipeline:
                 expiry_s, until_ms = expiry.at(stream_ms)
             match outcome:
                 case Event():
-                    if not digest or ids.admit(digest, seen, record.offset, stream_ms, expiry_s):
+                    if (
+                        not digest
+                        or ids.admit(digest, seen, record.offset, stream_ms, expiry_s)
+                        or ids.admit_again(digest, record, stream_ms, expiry_s)
+                    ):
                         place(record, outcome)
                     else:
                         mark(record.offset, Fate.DUPLICATE)

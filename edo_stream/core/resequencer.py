@@ -18,6 +18,7 @@ from edo_stream.core.held import Held
 from edo_stream.core.notices import Notices
 from edo_stream.core.outlet import Outlet
 from edo_stream.core.record import Record
+from edo_stream.core.redrive import redrive_of
 from edo_stream.core.sequence import NUMBER_MAX, SequenceRow, find
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import Step
@@ -203,13 +204,15 @@ class Resequencer:
         number = event.position
         assert number is not None
         is_late = find(row.skipped, number) is not None
+        is_sent_again = redrive_of(record) is not None
         if self._policy.on_late is OnLate.DROP:
             self._outlet.mark(record, Fate.LATE)
-        elif not is_late:
+        elif not is_late and not is_sent_again:
             detail = f"number {number} of its key was used before; next is {row.next}"
             self._outlet.dead_letter(record, Violation("sequence-reused", detail))
-        elif self._policy.on_late is OnLate.EMIT:
-            row.take_skipped(number)
+        elif self._policy.on_late is OnLate.EMIT or is_sent_again:
+            if is_late:
+                row.take_skipped(number)
             self._outlet.emit(record, event, is_late=True)
             self._put(name, row)
         else:

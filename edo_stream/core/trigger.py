@@ -1,4 +1,8 @@
-"""What an event triggers: a command for each flow on its topic, in the event's own transaction."""
+"""What an event triggers: the command of a flow, written in the event's own transaction.
+
+An event that a flow wants, and of which no command can be made, is a dead letter of the flow: it
+has no key, its data cannot be made, or it is too large for the topic of commands.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,29 +10,49 @@ from typing import Final
 from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, derive_id
-from edo_stream.core.headers import SPECVERSION, WRITTEN, Header, time_text, utf8
+from edo_stream.core.facts import Facts, Make, UnmadeError
+from edo_stream.core.headers import (
+    JSON_CONTENT,
+    SPECVERSION,
+    WRITTEN,
+    Header,
+    size_of,
+    time_text,
+    utf8,
+)
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.pointer import parse_json, parse_pointer, resolve
+from edo_stream.core.pointer import parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
+_DETAIL_CHARS_MAX: Final = 1_000
+_KEY_BYTES_MAX: Final = 1024
+_HEADERS_BYTES_MAX: Final = 32 * 1024
+#: Of what a topic of commands takes: a record's frame, and its place in a batch.
+_FRAME_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FlowTrigger:
-    """A flow on a topic: where its commands go, and what they are keyed by."""
+    """A flow on a topic: where its commands go, and what they are keyed by and made of."""
 
     flow: str
     commands: str
     """Topic of its commands."""
     dead_letters: str
-    """For events without a key."""
+    """For events of which no command can be made."""
     partitions: int
     """Of both."""
     key: str | None = None
     """``None``: the event's key. Else ``record``, ``subject`` or a JSON pointer into the data."""
+    make: Make | None = None
+    """What makes a command's data; ``None``: it is the event's, byte for byte."""
+    owner: str = ""
+    """Of the dead letters."""
+    bytes_max: int = 1_048_576
+    """What the topic of commands takes."""
 
 
 class Trigger:
@@ -42,21 +66,46 @@ class Trigger:
         self._flow = ("edo-flow", utf8(trigger.flow))
         key = trigger.key
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
+        self.looks = self._pointer is not None or trigger.make is not None
+        """Whether it asks for more of an event than its attributes."""
 
-    def command(self, record: Record, event: Event, now_ms: int) -> Publish:
-        """The command for an event; without a key, a dead letter of the flow."""
-        trigger, offset = self._trigger, str(record.offset)
-        key = self._key_of(record, event)
-        command_id = derive_id("command", self._identity.app, trigger.flow, *self._place, offset)
+    def command(
+        self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
+    ) -> Publish:
+        """The command for an event; where none can be made, a dead letter of the flow.
+
+        ``facts`` is the look at the event that others share.
+        """
+        trigger = self._trigger
+        key = self._key_of(record, event, facts)
+        if key is None:
+            detail = f"key: expected {trigger.key} in the event, found none"
+            return self.letter(record, event, now_ms, "no-key", detail)
+        data, headers = event.data, self._headers(record, event)
+        if trigger.make is not None:
+            try:
+                data = trigger.make(facts or Facts(event))
+            except UnmadeError as error:
+                return self.letter(record, event, now_ms, "input", str(error))
+            headers = [header for header in headers if header[0] != JSON_CONTENT[0]]
+            headers.append(JSON_CONTENT)
+        size_bytes = len(key) + len(data or b"") + size_of(headers)
+        if size_bytes > trigger.bytes_max - _FRAME_BYTES:
+            detail = f"command: expected at most {trigger.bytes_max} bytes, found {size_bytes}"
+            return self.letter(record, event, now_ms, "too-large", detail)
+        partition = partition_of(key, trigger.partitions)
+        return Publish(trigger.commands, partition, key, data, headers, now_ms)
+
+    def _headers(self, record: Record, event: Event) -> list[Header]:
         headers: list[Header] = [
             SPECVERSION,
-            ("ce_id", command_id.encode()),
+            ("ce_id", self._id_of(record).encode()),
             self._source,
             ("ce_type", utf8(event.type)),
             ("ce_correlationid", utf8(event.correlation_id or event.id)),
             ("ce_causationid", utf8(event.id)),
             self._flow,
-            ("edo-position", "/".join((*self._place, offset)).encode()),
+            ("edo-position", "/".join((*self._place, str(record.offset))).encode()),
         ]
         if event.subject is not None:
             headers.append(("ce_subject", utf8(event.subject)))
@@ -69,22 +118,38 @@ class Trigger:
             for header in event.extensions
             if header[0] not in WRITTEN and not header[0].startswith(_OURS)
         ]
-        if key is None:
-            headers += [
-                ("edo-id", derive_id("dead-letter", command_id).encode()),
-                ("edo-reason", b"no-key"),
-                ("edo-class", b"poison"),
-                ("edo-detail", utf8(f"key: expected {trigger.key} in the event, found none")),
-                ("edo-attempts", b"0"),
-                ("edo-app", utf8(self._identity.app)),
-                ("edo-at", b"%d" % now_ms),
-            ]
-            partition = self._identity.partition % trigger.partitions
-            return Publish(trigger.dead_letters, partition, event.key, event.data, headers, now_ms)
-        partition = partition_of(key, trigger.partitions)
-        return Publish(trigger.commands, partition, key, event.data, headers, now_ms)
+        return headers
 
-    def _key_of(self, record: Record, event: Event) -> bytes | None:
+    def _id_of(self, record: Record) -> str:
+        place = (*self._place, str(record.offset))
+        return derive_id("command", self._identity.app, self._trigger.flow, *place)
+
+    def letter(
+        self, record: Record, event: Event, now_ms: int, reason: str, detail: str
+    ) -> Publish:
+        """The dead letter of the flow for an event, with the event's data; too large, without."""
+        trigger = self._trigger
+        headers, key, data = self._headers(record, event), event.key, event.data
+        why: list[Header] = [
+            ("edo-id", derive_id("dead-letter", self._id_of(record)).encode()),
+            ("edo-reason", utf8(reason)),
+            ("edo-class", b"poison"),
+            ("edo-detail", utf8(detail[:_DETAIL_CHARS_MAX])),
+            ("edo-attempts", b"0"),
+            ("edo-owner", utf8(trigger.owner)),
+            ("edo-app", utf8(self._identity.app)),
+            ("edo-at", b"%d" % now_ms),
+        ]
+        if len(key) + len(data or b"") + size_of(headers) > trigger.bytes_max:
+            why.append(("edo-reference", b"true"))
+            data = None
+            key = key if len(key) <= _KEY_BYTES_MAX else b""
+            if size_of(headers) > _HEADERS_BYTES_MAX:
+                headers = [header for header in headers if header not in event.extensions]
+        partition = self._identity.partition % trigger.partitions
+        return Publish(trigger.dead_letters, partition, key, data, headers + why, now_ms)
+
+    def _key_of(self, record: Record, event: Event, facts: Facts | None) -> bytes | None:
         key = self._trigger.key
         if key is None:
             return event.key
@@ -93,7 +158,7 @@ class Trigger:
         if key == "subject":
             return None if event.subject is None else utf8(event.subject)
         assert self._pointer is not None, "a key is record, subject or a pointer"
-        value = resolve(parse_json(event.data), self._pointer)
+        value = resolve((facts or Facts(event)).data, self._pointer)
         if isinstance(value, str) and value:
             return utf8(value)
         if isinstance(value, int) and not isinstance(value, bool):

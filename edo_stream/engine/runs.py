@@ -17,12 +17,19 @@ from edo_stream.engine.target import Target
 _ENDED_MAX = 10_000
 """Ends whose command never comes again: their commit was unknown, and had succeeded."""
 
-_Name = tuple[str, str, int, int, int]
+_Name = tuple[str, str, str, int, int, int]
 
 
 def _name_of(command: Command) -> _Name:
     # Throttled, it comes again as the same attempt, but due at another time.
-    return command.flow, command.id, command.attempt, command.redrive, command.due_ms
+    return (
+        command.flow,
+        command.id,
+        command.replay,
+        command.attempt,
+        command.redrive,
+        command.due_ms,
+    )
 
 
 class Runs:

@@ -1,7 +1,7 @@
 """What a ``flows/<name>.yaml`` may say: its keys, their values, their defaults."""
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
@@ -44,13 +44,47 @@ def _url(value: object) -> str:
     return value
 
 
+def _list_of_topics(value: object) -> object:
+    """One topic, or one mapping, is a list of one."""
+    items = value if isinstance(value, list) else [value]
+    return [{"topic": item} if isinstance(item, str) else item for item in items]
+
+
 FlowName = Annotated[str, BeforeValidator(_own_name)]
 Handler = Annotated[str, BeforeValidator(_handler)]
 Reference = Annotated[str, BeforeValidator(_reference)]
 Url = Annotated[str, BeforeValidator(_url)]
 HeaderName = Annotated[str, Field(pattern=_HEADER)]
+Program = Annotated[str, Field(min_length=1, max_length=10_000)]
+"""An expression or a template of a flow."""
 Meaning = Literal["success", "transient", "throttled", "poison", "business"]
 Replay = Literal["safe", "sandbox-only", "forbidden"]
+
+
+class On(Declared):
+    """Events that a flow wants: of a topic, and those of them that are as it says."""
+
+    topic: TopicName = Field(examples=["shop.order.placed"], description="A topic with a contract.")
+    match: dict[str, Any] | None = Field(
+        default=None,
+        examples=['{data: {total: [{numeric: [">", 100]}]}}'],
+        description="A pattern over the whole event, as Amazon EventBridge has them.",
+    )
+    where: Program | None = Field(
+        default=None,
+        examples=["data.total > data.limit"],
+        description="An expression in CEL that must be true, where a pattern is not enough.",
+    )
+
+
+class Input(Declared):
+    """What a command's data is made of; one of the three."""
+
+    jq: Program | None = Field(default=None, description="A program of jq over the whole event.")
+    cel: Program | None = Field(default=None, description="An expression in CEL over it.")
+    template: Program | None = Field(
+        default=None, description="A template in Jinja that gives a JSON document."
+    )
 
 
 class Rate(Declared):
@@ -218,12 +252,16 @@ class FlowDeclaration(Declared):
     name: FlowName = Field(examples=["ship-order"], description="Also the file's name.")
     owner: Text = Field(examples=["team-shipping"], description="Who is asked about it.")
     description: Text = Field(examples=["Ships an order."], description="What it does.")
-    on: TopicName = Field(
+    on: Annotated[list[On], BeforeValidator(_list_of_topics), Field(min_length=1)] = Field(
         examples=["shop.order.placed"],
-        description="A topic with a contract: each of its events that goes on is a command.",
+        description="A topic with a contract, {topic, match, where}, or a list of them: each event "
+        "of it that goes on, and is as one of them says, is a command.",
     )
     key: Key | None = Field(
         default=None, description="What is kept in order; default: the event's own key."
+    )
+    input: Input | None = Field(
+        default=None, description="What a command's data is made of; default: the event's data."
     )
     action: Action = Field(examples=["{kind: noop, …}"], description="The side effect.")
     fallback: Action | None = Field(

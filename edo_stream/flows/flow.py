@@ -1,12 +1,14 @@
 """Flows in the words of the core, and the groups that their commands run in."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.facts import Make
+from edo_stream.core.routing import Condition, Route, Routes
 from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.registry.declaration import Retry
@@ -23,6 +25,10 @@ class Flow:
     policy: FlowPolicy
     declaration: FlowDeclaration
     file: Path
+    wants: Mapping[str, Sequence[Condition]] = field(default_factory=dict)
+    """By topic, of which one must hold; none: it wants every event of the topic."""
+    make: Make | None = None
+    """What makes a command's data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +54,32 @@ class Flows:
     groups: Mapping[str, ActGroup]
 
     def triggers(self, topic: str) -> tuple[FlowTrigger, ...]:
-        """What a topic's events trigger."""
-        return tuple(
-            FlowTrigger(
-                flow=name,
-                commands=flow.policy.commands,
-                dead_letters=flow.policy.dead_letters,
-                partitions=self.groups[flow.declaration.group].partitions,
-                key=flow.declaration.key,
-            )
-            for name, flow in self.flows.items()
-            if flow.declaration.on == topic
+        """Flows that want events of a topic, all or some."""
+        return tuple(route.trigger for route in self._routes(topic))
+
+    def routes(self, topic: str) -> Routes | None:
+        """The same, compiled together with when each wants an event; ``None``: none does."""
+        routes = self._routes(topic)
+        return Routes(routes) if routes else None
+
+    def _routes(self, topic: str) -> list[Route]:
+        return [
+            Route(self._trigger(flow), tuple(flow.wants[topic]))
+            for flow in self.flows.values()
+            if topic in flow.wants
+        ]
+
+    def _trigger(self, flow: Flow) -> FlowTrigger:
+        policy = flow.policy
+        return FlowTrigger(
+            flow=policy.flow,
+            commands=policy.commands,
+            dead_letters=policy.dead_letters,
+            partitions=self.groups[flow.declaration.group].partitions,
+            key=flow.declaration.key,
+            make=flow.make,
+            owner=policy.owner,
+            bytes_max=policy.record_bytes_max,
         )
 
 

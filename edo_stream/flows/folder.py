@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edo_stream.flows.conditions import conditions_of, found_maker, listed
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
 from edo_stream.registry import Finding, Registry, RegistryError
@@ -24,7 +25,9 @@ def load_flows(root: Path, registry: Registry) -> Flows:
         declaration = _declaration(document)
         if declaration is not None:
             _check(document, declaration, registry)
-            flows.append(Flow(policy_of(declaration), declaration, file))
+            wants = conditions_of(document, declaration)
+            maker = found_maker(document, declaration)
+            flows.append(Flow(policy_of(declaration), declaration, file, wants, maker))
         findings += document.findings
     findings += _clashes(flows, registry)
     if findings:
@@ -38,6 +41,7 @@ def _declaration(document: Document) -> FlowDeclaration | None:
     if not isinstance(document.value, dict):
         document.find((), "not a flow: write its keys, such as name: ship-order")
         return None
+    listed(document)
     try:
         return FlowDeclaration.model_validate(document.value, context={"file": document.file.stem})
     except ValidationError as error:
@@ -48,9 +52,10 @@ def _declaration(document: Document) -> FlowDeclaration | None:
 
 def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> None:
     """Find what is well formed and cannot be."""
-    if flow.on not in registry.topics:
-        message = f"on: no contract of {flow.on}: {nearest(flow.on, registry.topics)}"
-        document.find(("on",), message)
+    for number, on in enumerate(flow.on):
+        if on.topic not in registry.topics:
+            message = f"on: no contract of {on.topic}: {nearest(on.topic, registry.topics)}"
+            document.find(("on", number, "topic"), message)
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
     for name in ("action", "fallback"):

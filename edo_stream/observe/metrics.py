@@ -133,6 +133,11 @@ MISPLACED: Final = _counter(
     "contract",
     "Sampled keys that came on another partition than Kafka's own partitioner would have chosen",
 )
+REPLAYED: Final = _counter(
+    "edo_replayed_events_total",
+    "flow reason",
+    "Events that replays have looked at for a flow: replayed, or the reason why not",
+)
 READY: Final = _histogram(
     "edo_trigger_to_ready_seconds",
     "group topic",
@@ -266,7 +271,8 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
-    *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, SAMPLED, MISPLACED, READY, BATCH, TRANSACTION),
+    *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, SAMPLED, MISPLACED, REPLAYED),
+    *(READY, BATCH, TRANSACTION),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
     *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
@@ -293,6 +299,8 @@ class Metrics(Collector):
             sums = self._sums[declared]
             for (topic, fate), count in counts.items():
                 sums[group, topic, _FATES[fate]] += count
+        for replayed, count in effects.replayed.items():
+            self._sums[REPLAYED][replayed] += count
         for account in effects.accounts:
             if account.lost is not None:
                 first, next_ = account.lost

@@ -4,10 +4,13 @@ import msgspec
 import pytest
 
 from edo_stream.core.act.ladder import RetryPolicy
+from edo_stream.core.act.operations import parse_act_operation
 from edo_stream.core.act.outcome import Done, Failed, FailureClass
 from edo_stream.core.act.policy import AfterDeadLetter, Delivery, Order
+from edo_stream.core.event import Violation
 from tests.act.world import (
     BUSINESS,
+    CONTROL,
     POISON,
     THROTTLED,
     TRANSIENT,
@@ -316,3 +319,67 @@ def test_an_operator_s_word_about_a_breaker_outlives_a_restart(world: World) -> 
     assert world.pipeline.switched() == {"ship": False}
     world.begin()
     assert world.pipeline.switched() == {}
+
+
+def marked(world: World, command: str, replay: str) -> None:
+    headers: list[tuple[str, bytes | None]] = [
+        ("ce_id", command.encode()),
+        ("edo-replay", replay.encode()),
+    ]
+    world.append(COMMANDS, command[:1].encode(), b"{}", headers)
+    world.settle()
+
+
+def test_a_replayed_command_that_ends_alike_has_the_same_outcome_marked(world: World) -> None:
+    sent(world, "a1")
+    world.run(DONE)
+    marked(world, "a1", "r")
+    world.run(DONE)
+    marked(world, "a1", "s")
+    world.run(BUSINESS)
+    first, again, other = [one for one in world.published if one.topic == OUTCOMES]
+    assert header(first, "ce_id") == header(again, "ce_id")
+    assert header(first, "ce_id") != header(other, "ce_id")
+    assert "edo-replay" not in dict(first.headers)
+    assert header(again, "edo-replay") == "r"
+
+
+def test_the_dead_letter_of_a_replayed_command_is_one_of_its_own(world: World) -> None:
+    sent(world, "a1")
+    world.run(POISON)
+    marked(world, "a1", "r")
+    world.run(TRANSIENT)
+    world.now_ms += 1_000
+    world.settle()
+    world.run(POISON)
+    first, again = [one for one in world.published if one.topic == DEAD]
+    assert header(first, "edo-id") != header(again, "edo-id")
+    assert header(again, "edo-replay") == "r"
+
+
+def test_what_a_replay_has_counted_is_told_once_committed(world: World) -> None:
+    note = {
+        "op": "replay.note",
+        "flow": "ship",
+        "key": "",
+        "replay": "r",
+        "counts": {"replayed": 3, "duplicate": 1},
+    }
+    world.append(CONTROL, b"ship", msgspec.json.encode(note), [])
+    aborted = world.step()
+    world.abort()
+    effects = world.step()
+    world.commit(effects)
+    counts = {("ship", "replayed"): 3, ("ship", "duplicate"): 1}
+    assert counts == aborted.replayed == effects.replayed
+    assert world.step().replayed == {}
+
+
+@pytest.mark.parametrize(
+    "request_", [{"op": "replay.note"}, {"op": "key.skip", "counts": {"replayed": 1}}]
+)
+def test_counts_come_with_a_replays_note_and_no_other_request(request_: dict[str, object]) -> None:
+    value = msgspec.json.encode({"flow": "ship", "key": "", **request_})
+    operation, _ = parse_act_operation(value)
+    assert isinstance(operation, Violation)
+    assert operation.detail == "counts: expected with replay.note only"

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from edo_stream.actions.airflow import AirflowExecutor, DagRun, dag_run_id
-from edo_stream.actions.template import Template
+from edo_stream.actions.template import Place, Template
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from tests.actions.commands import command
 
@@ -21,6 +22,8 @@ class Airflow:
         self.runs: dict[str, dict[str, Any]] = {}
         self.tokens: list[str] = []
         self.is_conflicting = False
+        self.refusal = (401, "Token Expired")
+        self.password = "pw"
         self.polls = 0
         self._ends_after = ends_after
         self._ends_as = ends_as
@@ -33,7 +36,8 @@ class Airflow:
         return app
 
     async def _login(self, request: web.Request) -> web.Response:
-        assert await request.json() == {"username": "edo", "password": "pw"}
+        if await request.json() != {"username": "edo", "password": self.password}:
+            return web.json_response({"detail": "Invalid credentials"}, status=401)
         self.tokens.append(f"t{len(self.tokens)}")
         return web.json_response({"access_token": self.tokens[-1]}, status=201)
 
@@ -42,12 +46,16 @@ class Airflow:
 
     async def _trigger(self, request: web.Request) -> web.Response:
         if not self._is_known(request):
-            return web.json_response({"detail": "expired"}, status=401)
+            status, detail = self.refusal
+            return web.json_response({"detail": detail}, status=status)
+        if request.match_info["dag"] == "nowhere":
+            return web.json_response({"detail": "DAG with dag_id: 'nowhere'"}, status=404)
         body = await request.json()
         assert set(body) == {"dag_run_id", "logical_date", "conf"}
         assert body["logical_date"] is None
         if self.is_conflicting or body["dag_run_id"] in self.runs:
-            return web.json_response({"detail": "exists"}, status=409)
+            detail = {"reason": "Unique constraint violation", "statement": "INSERT …"}
+            return web.json_response({"detail": detail}, status=409)
         self.runs[body["dag_run_id"]] = {
             **body,
             "dag": request.match_info["dag"],
@@ -69,13 +77,14 @@ def run(
     airflow: Airflow,
     times: int = 1,
     between: Callable[[], None] = lambda: None,
+    dag: str = "daily revenue",
     **more: Any,
 ) -> list[Outcome]:
     async def go() -> list[Outcome]:
         async with TestServer(airflow.app()) as server, aiohttp.ClientSession() as session:
             plan = DagRun(
                 str(server.make_url("/")),
-                "daily revenue",
+                dag,
                 credentials=lambda: ("edo", "pw"),
                 **more,
             )
@@ -106,10 +115,25 @@ def test_another_conflict_is_no_success() -> None:
     assert outcome == Failed(FailureClass.POISON, "http-409", "another conflict")
 
 
-def test_a_token_that_has_expired_is_renewed() -> None:
+@pytest.mark.parametrize("refusal", [(401, "Token Expired"), (403, "Invalid JWT token")])
+def test_a_token_that_is_not_good_any_more_is_renewed(refusal: tuple[int, str]) -> None:
     airflow = Airflow()
+    airflow.refusal = refusal
     outcomes = run(airflow, times=2, between=lambda: airflow.tokens.append("other"))
     assert all(isinstance(outcome, Done) for outcome in outcomes)
+    assert airflow.tokens == ["t0", "other", "t2", "other"]
+
+
+def test_a_user_that_is_refused_is_transient_and_the_password_is_not_told() -> None:
+    airflow = Airflow()
+    airflow.password = "another"
+    (outcome,) = run(airflow)
+    assert outcome == Failed(FailureClass.TRANSIENT, "login", "no token for user edo: status 401")
+
+
+def test_a_dag_that_is_not_there_is_no_fault_of_the_command() -> None:
+    (outcome,) = run(Airflow(), dag="nowhere")
+    assert outcome == Failed(FailureClass.TRANSIENT, "http-404", "DAG with dag_id: 'nowhere'")
 
 
 def test_a_command_may_end_with_its_run() -> None:
@@ -124,9 +148,9 @@ def test_a_command_may_end_with_its_run() -> None:
 
 def test_a_configuration_is_a_json_object() -> None:
     airflow = Airflow()
-    (outcome,) = run(airflow, conf=Template('{"day": {{ data.date|json }}}'))
+    (outcome,) = run(airflow, conf=Template('{"day": "{{ data.date }}"}', Place.JSON))
     assert isinstance(outcome, Done)
     assert next(iter(airflow.runs.values()))["conf"] == {"day": "2026-01-31"}
-    (wrong,) = run(Airflow(), conf=Template("[1]"))
+    (wrong,) = run(Airflow(), conf=Template("[1]", Place.JSON))
     assert isinstance(wrong, Failed)
     assert wrong.failure is FailureClass.POISON

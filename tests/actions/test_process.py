@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,89 @@ def test_a_cancelled_run_ends_the_program_and_what_it_started(tmp_path: Path) ->
         assert wait_gone([started], 5.0) == [], "nothing of it lives on"
 
     asyncio.run(go())
+
+
+_LEAVES_ONE = """
+import pathlib, subprocess, sys, time
+one = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+pathlib.Path(sys.argv[1]).write_text(str(one.pid))
+print('done')
+"""
+
+
+def test_what_a_program_leaves_behind_ends_with_it_and_is_not_waited_for(tmp_path: Path) -> None:
+    marker = tmp_path / "left"
+    assert run(python(_LEAVES_ONE, str(marker))) == Done(b"done\n")
+    with suppress(psutil.NoSuchProcess):
+        assert wait_gone([psutil.Process(int(marker.read_text()))], 5.0) == []
+
+
+_DEAF = """
+import os, pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if len(sys.argv) > 2:
+    subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]])
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+else:
+    pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def test_what_does_not_want_to_end_is_made_to(tmp_path: Path) -> None:
+    marker = tmp_path / "deaf"
+
+    async def go() -> None:
+        task = asyncio.create_task(python(_DEAF, str(marker), _DEAF)(command()))
+        async with asyncio.timeout(20):
+            while not (marker.exists() and marker.read_text()):  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.02)
+        deaf = psutil.Process(int(marker.read_text()))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert wait_gone([deaf], 5.0) == [], "although its parent ended at once"
+
+    asyncio.run(go())
+
+
+def test_a_signal_is_a_code_as_shells_say_it() -> None:
+    code = "import os; os.kill(os.getpid(), 9)"
+    rules = (CodeRule(137, 137, FailureClass.BUSINESS),)
+    assert run(python(code)) == Failed(FailureClass.TRANSIENT, "exit-137")
+    assert run(python(code, rules=rules)) == Failed(FailureClass.BUSINESS, "exit-137")
+
+
+def test_of_what_it_says_to_its_errors_the_last_is_told() -> None:
+    code = "import sys; sys.stderr.write('x' * 1_000_000 + 'the reason'); sys.exit(1)"
+    outcome = run(python(code))
+    assert isinstance(outcome, Failed)
+    assert outcome.detail.endswith("the reason")
+    assert len(outcome.detail) == 500
+
+
+_POLITE = """
+import pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path(sys.argv[1]).write_text('tidied up')
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1]).write_text('ready')
+time.sleep(600)
+"""
+
+
+def test_a_cancelled_program_may_tidy_up(tmp_path: Path) -> None:
+    marker = tmp_path / "polite"
+
+    async def go() -> None:
+        task = asyncio.create_task(python(_POLITE, str(marker))(command()))
+        async with asyncio.timeout(20):
+            while not (marker.exists() and marker.read_text()):  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+    assert marker.read_text() == "tidied up"

@@ -16,7 +16,7 @@ FLOW = """\
 name: ship
 owner: team-shipping
 description: Ships | with <b>"care"</b>.
-on: shop.order.placed
+on: {topic: shop.order.placed, match: {data: {total: [{numeric: [">", 100]}]}}}
 key: /order/id
 action:
   kind: http
@@ -115,7 +115,8 @@ def test_every_diagram_parses_and_shows_who_triggers_what(blueprint: Blueprint) 
     assert len(arrows) == 9
     parse(ladder)
     assert '("edo.retry.actions.250ms")' in "".join(ladder)
-    assert "| `shop.order.placed` | `ship` |" in page
+    assert '| `ship` | match: `{"data":{"total":[{"numeric":[">",100]}]}}` |' in page
+    assert "| `label` | each that goes on |" in page
 
 
 @pytest.mark.parametrize("label", ['say "end"', "a|b", "<b>&</b>", "# {{x}}", "`a`\nend", "end"])

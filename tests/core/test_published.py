@@ -47,7 +47,7 @@ class Followed(Bench):
     def open(self) -> None:
         super().open()
         origin = Origin("files", self.version, recompile)
-        sources = {each.topic: Source(each, decode, (), origin) for each in self.contracts}
+        sources = {each.topic: Source(each, decode, None, origin) for each in self.contracts}
         self.pipeline = Pipeline(IDENTITY, sources, self.state, self.ids, INTERNAL)
 
 

@@ -128,7 +128,7 @@ def test_all_metrics_that_are_declared_are_served_and_the_page_has_them() -> Non
 
 def test_labels_are_never_keys_or_ids() -> None:
     labels = {label for declared in DECLARED for label in declared.labels}
-    of_records = {"flow", "group", "topic", "partition", "fate", "consumergroup"}
+    of_records = {"flow", "reason", "group", "topic", "partition", "fate", "consumergroup"}
     of_contracts = {"contract", "version", "rule", "policy", "from_version", "to_version"}
     of_contracts |= {"revision"}
     assert of_records | of_contracts == labels

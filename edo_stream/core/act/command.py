@@ -15,6 +15,7 @@ to a tier are headers of its own, all starting with ``edo-``:
 | ``edo-origin`` | ``topic/partition/offset`` of the record that the decide plane wrote |
 | ``edo-error`` | class and reason of the last failure |
 | ``edo-redrive`` | how often an operator has sent it again |
+| ``edo-replay`` | the replay that has written it once more, of an event of before |
 """
 
 from typing import Final
@@ -34,6 +35,7 @@ BLOCKS: Final = "edo-blocks"
 ORIGIN: Final = "edo-origin"
 ERROR: Final = "edo-error"
 REDRIVE: Final = "edo-redrive"
+REPLAY: Final = "edo-replay"
 
 #: Headers of one hop, which the next one writes anew.
 HOP: Final = frozenset({FLOW, ATTEMPT, FIRST_MS, DUE_MS, NOT_BEFORE_MS, BLOCKS, ORIGIN, ERROR})
@@ -67,6 +69,8 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     """Class and reason of the last failure."""
     correlation_id: str | None = None
     redrive: int = 0
+    replay: str = ""
+    """The replay that has written it once more; its id is that of the first time."""
 
     @property
     def queue(self) -> bytes:
@@ -75,7 +79,7 @@ class Command(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def idempotency_key(self) -> str:
-        """What the receiver may know it by: the same for every attempt, run and re-drive."""
+        """What the receiver may know it by: the same whenever it is run or sent again."""
         return self.id
 
 
@@ -113,6 +117,7 @@ def parse_command(record: Record, flow_of_topic: str | None) -> Command | Violat
             error=values.get(ERROR, b"").decode(),
             correlation_id=None if correlation is None else correlation.decode(),
             redrive=_number(values, REDRIVE, 0),
+            replay=values.get(REPLAY, b"").decode(),
         )
     except UnicodeDecodeError:
         return Violation("invalid", "headers: expected UTF-8")

@@ -5,12 +5,15 @@
 ``key.continue`` lets a stopped key go on. A key that is no text is ``{"base64": …}``.
 ``{"op": "breaker.open", "flow": …, "key": ""}`` stops a flow until ``breaker.close``; sent to every
 partition of the group, it holds on every worker and over restarts.
+
+``{"op": "replay.note", "flow": …, "key": "", "replay": …, "counts": {"replayed": 3, …}}`` comes in
+the transaction in which a replay has written commands: how many events, by what became of each.
 """
 
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -27,6 +30,7 @@ class Verb(Enum):
     SKIP = "key.skip"
     OPEN = "breaker.open"
     CLOSE = "breaker.close"
+    NOTE_REPLAY = "replay.note"
 
 
 class ActOperation(msgspec.Struct, frozen=True):
@@ -35,12 +39,26 @@ class ActOperation(msgspec.Struct, frozen=True):
     verb: Verb
     flow: str
     key: bytes
+    counts: Mapping[str, int] = {}
+    """Of a replay: events by reason."""
+
+
+#: Reasons are words of ours, and each is a label of a metric.
+_REASONS_MAX: Final = 50
+_Counts = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(pattern="^[a-z-]{1,40}$")], Annotated[int, msgspec.Meta(ge=0)]
+    ],
+    msgspec.Meta(max_length=_REASONS_MAX),
+]
 
 
 class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     op: str
     flow: str
     key: str | Base64
+    replay: str | None = None
+    counts: _Counts | None = None
     id: str | None = None
     """Name that the operator's tool gives to the request, to find its outcome."""
 
@@ -64,4 +82,8 @@ def parse_act_operation(value: bytes | None) -> tuple[ActOperation | Violation, 
     verb = _VERBS.get(request.op)
     if verb is None:
         return Violation("invalid", f"op: unknown {request.op[:100]!r}"), repeated
-    return ActOperation(verb, request.flow, key), repeated
+    if (verb is Verb.NOTE_REPLAY) is (request.counts is None):
+        return Violation(
+            "invalid", f"counts: expected with {Verb.NOTE_REPLAY.value} only"
+        ), repeated
+    return ActOperation(verb, request.flow, key, request.counts or {}), repeated

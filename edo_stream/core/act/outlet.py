@@ -15,6 +15,7 @@ from edo_stream.core.act.command import (
     HOP,
     NOT_BEFORE_MS,
     ORIGIN,
+    REPLAY,
     Command,
 )
 from edo_stream.core.act.outcome import Done, Failed
@@ -54,7 +55,8 @@ class ActOutlet:
         """Publish how a command ended: an event keyed like the command."""
         headers: list[Header] = [
             SPECVERSION,
-            ("ce_id", self._id("outcome", command).encode()),
+            # Of what has happened, not of the run: a replay that ends alike is the same event.
+            ("ce_id", self._id("outcome", command, kind).encode()),
             self._source,
             ("ce_type", utf8(f"edo.{policy.flow}.{kind}")),
             ("ce_time", time_text(self._step.now_ms)),
@@ -64,6 +66,8 @@ class ActOutlet:
             (ATTEMPT, b"%d" % command.attempt),
             (ORIGIN, utf8(command.origin)),
         ]
+        if command.replay:
+            headers.append((REPLAY, utf8(command.replay)))
         if isinstance(end, Done):
             data = end.data
             now_ms = self._step.now_ms
@@ -105,7 +109,8 @@ class ActOutlet:
 
     def dead_letter(self, command: Command, policy: FlowPolicy, why: Failed) -> None:
         """Give a command up: the original record, and why."""
-        letter_id = self._id("dead-letter", command, str(command.redrive))
+        again = (command.replay,) if command.replay else ()
+        letter_id = self._id("dead-letter", command, str(command.redrive), *again)
         reason: list[Header] = [
             ("edo-id", letter_id.encode()),
             ("edo-reason", utf8(why.reason)),

@@ -88,6 +88,7 @@ class ActPipeline:
         self._begun: list[Work] = []
         self._ended: list[End] = []
         self._switched: dict[str, bool] = {}
+        self._replayed: dict[tuple[str, str], int] = {}
         self._resumed: list[bytes] = []
         self.is_known: Callable[[Command], bool] = _is_unknown
         """Whether this process knows what came of a command's run, or will."""
@@ -111,6 +112,7 @@ class ActPipeline:
         self._starting.clear()
         self._begun.clear()
         self._ended.clear()
+        self._replayed = {}
         self._switched = {row[1:].decode(): True for row, _ in self._state.scan(_OPEN, _OPEN_END)}
         # Nothing is decided here: the next step goes on with them.
         self._resumed = [
@@ -481,8 +483,8 @@ class ActPipeline:
         policy = self._spec.flows.get(operation.flow)
         if policy is None:
             return "unknown flow"
-        if operation.verb in (Verb.OPEN, Verb.CLOSE):
-            self._switch(operation.flow, operation.verb is Verb.OPEN)
+        if operation.verb in (Verb.OPEN, Verb.CLOSE, Verb.NOTE_REPLAY):
+            self._operate_flow(operation)
             return None
         name = queue_of(operation.flow, operation.key)
         row = self._keys.get(name)
@@ -504,6 +506,13 @@ class ActPipeline:
             case verb, blocked:
                 return f"{verb.value}: not while the key is {blocked.name.lower()}"
         return None
+
+    def _operate_flow(self, operation: ActOperation) -> None:
+        if operation.verb is not Verb.NOTE_REPLAY:
+            self._switch(operation.flow, operation.verb is Verb.OPEN)
+        for reason, count in operation.counts.items():
+            event = (operation.flow, reason)
+            self._replayed[event] = self._replayed.get(event, 0) + count
 
     def _switch(self, flow: str, is_open: bool) -> None:
         """Keep an operator's word about a flow's breaker, and tell the engine of it."""
@@ -571,7 +580,9 @@ class ActPipeline:
         publish += account_records(
             accounts, internal.accounts, internal.accounts_partitions, now_ms
         )
-        return counted(publish, accounts)
+        effects = counted(publish, accounts)
+        effects.replayed, self._replayed = self._replayed, {}
+        return effects
 
 
 def _is_unknown(_: Command) -> bool:

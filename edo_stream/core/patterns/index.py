@@ -4,7 +4,8 @@ Theory of operation. Every rule is filed under one of its fields, the *anchor*: 
 field must have, or by a text that its value must begin with, or at least by its path. An event's
 leaves lead to the rules that are filed under them; only these are looked at in full. So a look
 costs what the event has leaves and what nearly matches, not what there are patterns. A rule that
-asks for nothing but absences is always looked at.
+asks for nothing but absences is always looked at. Parts of an event that no pattern asks for are
+not walked through.
 """
 
 from collections import Counter
@@ -36,6 +37,13 @@ class PatternIndex(Generic[T]):
         )
         for target, rule in rules:
             self._file(target, rule, shared)
+        self._paths = frozenset(
+            part for _, rule in rules for field in rule for part in _ways_to(field.path)
+        )
+
+    def asks_for(self, name: str) -> bool:
+        """Whether a pattern has a field of this name at the top, or below it."""
+        return name in self._paths
 
     def _file(self, target: T, rule: Rule, shared: Counter[tuple[str, Hashable]]) -> None:
         entry = (target, rule)
@@ -60,7 +68,7 @@ class PatternIndex(Generic[T]):
 
     def matches(self, event: Any) -> list[T]:
         """What the patterns that match are for, each once, in the order of their filing."""
-        leaves = leaves_of(event)
+        leaves = leaves_of(event, self._paths)
         found: dict[T, None] = {}
         for target, rule in self._candidates(leaves):
             if target not in found and is_match(rule, leaves):
@@ -80,6 +88,13 @@ class PatternIndex(Generic[T]):
                 for leaf in values:
                     if isinstance(leaf.value, str):
                         yield from prefixes.of(leaf.value)
+
+
+def _ways_to(path: str) -> Iterator[str]:
+    """The paths that lead to a field: a name may have dots of its own, or be empty."""
+    yield ""
+    yield from (path[:at] for at, character in enumerate(path) if character == ".")
+    yield path
 
 
 class _Prefixes(Generic[T]):

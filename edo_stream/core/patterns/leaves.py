@@ -5,7 +5,7 @@ leaf ``items.n``. Two fields of a pattern that lead through the same array must 
 element of it; that is what a leaf's *seats* are for: which element of which array it is in.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from edo_stream.core.patterns.conditions import value_of
@@ -27,8 +27,11 @@ class Leaf(NamedTuple):
 Leaves = Mapping[str, list[Leaf]]
 
 
-def leaves_of(event: Any) -> Leaves:
-    """All leaves of an event, by path; an empty object or array has none."""
+def leaves_of(event: Any, within: Container[str] | None = None) -> Leaves:
+    """All leaves of an event, by path; an empty object or array has none.
+
+    ``within`` are the paths to walk, each with those that lead there; default: all.
+    """
     leaves: dict[str, list[Leaf]] = {}
     arrays = 0
     # A stack of its own: an event may be nested deeper than Python likes.
@@ -37,7 +40,9 @@ def leaves_of(event: Any) -> Leaves:
         path, value, seats = stack.pop()
         if isinstance(value, Mapping):
             for name, inner in value.items():
-                stack.append((f"{path}.{name}" if path else name, inner, seats))
+                way = f"{path}.{name}" if path else name
+                if within is None or way in within:
+                    stack.append((way, inner, seats))
         elif isinstance(value, list):
             arrays += 1
             for index, inner in enumerate(value):

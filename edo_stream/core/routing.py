@@ -1,0 +1,115 @@
+"""Which flows of a topic want an event: one look at it for all of them.
+
+Theory of operation. A flow wants an event by its *conditions*, of which one must hold: a pattern,
+an expression, or both. The patterns of all flows of a topic are one index
+(:mod:`edo_stream.core.patterns`), so that an event costs what it nearly matches, not what there
+are flows; an expression is evaluated only where the condition's pattern matches. A flow without
+conditions wants every event, and asks nothing of it.
+
+What cannot be told (:class:`UndecidedError`) is told to the flow's owner by a dead letter, unless
+another of its conditions holds: an event is neither lost nor made a command by a guess.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edo_stream.core.contract import Contract
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import Event
+from edo_stream.core.facts import Facts, UndecidedError, Where
+from edo_stream.core.patterns import Pattern, PatternIndex
+from edo_stream.core.record import Record
+from edo_stream.core.task import TaskIdentity
+from edo_stream.core.trigger import FlowTrigger, Trigger
+
+_DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an event must be; both parts hold, a part that is missing always does."""
+
+    pattern: Pattern | None = None
+    where: Where | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A flow on a topic, and when it wants an event of it: one of these must hold."""
+
+    trigger: FlowTrigger
+    conditions: tuple[Condition, ...] = ()
+    """None: it wants every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A flow that wants an event, or that cannot tell, by its number among the routes."""
+
+    route: int
+    undecided: str | None = None
+    """Why it cannot be told."""
+
+
+class Routes:
+    """The routes of one topic, compiled together; made once, shared by the topic's tasks."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self.routes: Sequence[Route] = tuple(routes)
+        self.always = tuple(n for n, route in enumerate(self.routes) if not route.conditions)
+        """Numbers of the routes that want every event."""
+        places = [
+            ((number, condition), condition.pattern)
+            for number, route in enumerate(self.routes)
+            for condition in route.conditions
+        ]
+        self._index = PatternIndex(
+            (place, pattern) for place, pattern in places if pattern is not None
+        )
+        self._unmatched = tuple(place for place, pattern in places if pattern is None)
+        """Conditions that are an expression alone."""
+        self._has_patterns = len(self._unmatched) < len(places)
+        self._needs_data = self._index.asks_for(_DATA)
+        self.is_conditional = bool(places)
+
+    def choose(self, facts: Facts) -> list[Choice]:
+        """Which routes with conditions want an event, each once, in the order of the routes."""
+        conditions: list[tuple[int, Condition]] = list(self._unmatched)
+        if self._has_patterns:
+            event = facts.whole if self._needs_data else facts.attributes
+            conditions += self._index.matches(event)
+        found: dict[int, str | None] = {}
+        for number, condition in conditions:
+            if found.get(number, "") is None:
+                continue
+            try:
+                if condition.where is None or condition.where(facts):
+                    found[number] = None
+            except UndecidedError as error:
+                found.setdefault(number, str(error))
+        return [Choice(number, found[number]) for number in sorted(found)]
+
+
+class Router:
+    """The flows of one topic within one task of it."""
+
+    def __init__(self, identity: TaskIdentity, contract: Contract, routes: Routes) -> None:
+        self._routes = routes
+        self._triggers = [Trigger(identity, contract, route.trigger) for route in routes.routes]
+        self._always = [self._triggers[number] for number in routes.always]
+        self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
+
+    def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
+        """The commands that an event leads to, and letters where that cannot be told."""
+        facts = Facts(event) if self._looks else None
+        found = [trigger.command(record, event, now_ms, facts) for trigger in self._always]
+        if facts is not None and self._routes.is_conditional:
+            for choice in self._routes.choose(facts):
+                trigger = self._triggers[choice.route]
+                if choice.undecided is None:
+                    found.append(trigger.command(record, event, now_ms, facts))
+                else:
+                    found.append(
+                        trigger.letter(record, event, now_ms, "undecided", choice.undecided)
+                    )
+        return found

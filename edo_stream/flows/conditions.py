@@ -1,0 +1,104 @@
+"""From what a flow declares that it wants to conditions of the core; each mistake at its line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from edo_stream.core.facts import Make
+from edo_stream.core.patterns import PatternError, parse_pattern
+from edo_stream.core.routing import Condition
+from edo_stream.flows.declaration import FlowDeclaration, On
+from edo_stream.flows.expression import ExpressionError, WhereExpression
+from edo_stream.flows.inputs import maker_of
+from edo_stream.registry.document import Document, Place
+
+_ON = "on"
+
+
+def listed(document: Document) -> None:
+    """Write ``on`` as the list that it stands for, each line where it was."""
+    value: dict[str, Any] = document.value
+    given = value.get(_ON)
+    if isinstance(given, list):
+        value[_ON] = [{"topic": one} if isinstance(one, str) else one for one in given]
+        return
+    if isinstance(given, dict):
+        moved = {
+            (_ON, 0, *place[1:]): line
+            for place, line in document.lines.items()
+            if place[:1] == (_ON,)
+        }
+        document.lines.update(moved)
+    if isinstance(given, str | dict):
+        value[_ON] = [{"topic": given} if isinstance(given, str) else given]
+
+
+def conditions_of(document: Document, flow: FlowDeclaration) -> Mapping[str, list[Condition]]:
+    """Compile what a flow wants, by topic; no condition: every event of the topic.
+
+    Mistakes are found in the document.
+    """
+    found: dict[str, list[Condition]] = {}
+    everything: set[str] = set()
+    for number, on in enumerate(flow.on):
+        conditions = found.setdefault(on.topic, [])
+        condition = _condition(document, (_ON, number), on)
+        if condition is None:
+            everything.add(on.topic)
+        else:
+            conditions.append(condition)
+    return {topic: [] if topic in everything else some for topic, some in found.items()}
+
+
+def _condition(document: Document, place: Place, on: On) -> Condition | None:
+    """What one entry says; ``None``: nothing but a topic."""
+    if on.match is None and on.where is None:
+        return None
+    pattern = where = None
+    try:
+        pattern = None if on.match is None else parse_pattern(on.match)
+    except PatternError as error:
+        path = str(error).partition(":")[0]
+        document.find(place_in_pattern(document, (*place, "match"), path), f"match: {error}")
+    try:
+        where = None if on.where is None else WhereExpression(on.where)
+    except ExpressionError as error:
+        document.find((*place, "where"), f"where: {error}")
+    return Condition(pattern, where)
+
+
+def place_in_pattern(document: Document, place: Place, path: str) -> Place:
+    """Where a pattern's field stands; ``$or`` is looked into, as it has no name in a path."""
+    value: Any = document.value
+    for part in place:
+        value = value[part]
+    found = _place_of(value, path.split("."))
+    return (*place, *found)
+
+
+def _place_of(pattern: Any, names: list[str]) -> Place:
+    """The longest part of a path that a pattern has."""
+    best: Place = ()
+    if not isinstance(pattern, dict):
+        return best
+    for taken in range(1, len(names) + 1):
+        name = ".".join(names[:taken])
+        if name in pattern:
+            best = max(best, (name, *_place_of(pattern[name], names[taken:])), key=len)
+    for index, one in enumerate(pattern.get("$or") or () if "$or" in pattern else ()):
+        inner = _place_of(one, names)
+        if inner:
+            best = max(best, ("$or", index, *inner), key=len)
+    return best
+
+
+def found_maker(document: Document, flow: FlowDeclaration) -> Make | None:
+    """Compile what makes a flow's commands; mistakes are found in the document."""
+    if flow.input is None:
+        return None
+    given = [name for name in ("jq", "cel", "template") if getattr(flow.input, name) is not None]
+    try:
+        return maker_of(flow.input)
+    except ValueError as error:
+        place = ("input", given[0]) if len(given) == 1 else ("input",)
+        document.find(place, f"{'.'.join(place)}: {error}")
+        return None

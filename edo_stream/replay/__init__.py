@@ -1,0 +1,1 @@
+"""A range of a topic again, through flows that may: see ``docs/replay.md``."""
