@@ -35,6 +35,7 @@ _HEADER: Final = Struct(">qiibIhiqqqhii")
 """A batch's: base offset, length, leader's epoch, magic, CRC, attributes, last offset's delta,
 first and last time, producer's id, epoch and sequence, number of records."""
 _BEFORE_LENGTH: Final = 12
+_MAGIC_AT: Final = 16
 _MAGIC: Final = 2
 _CODECS: Final = {
     1: codec.gzip_decode,
@@ -74,10 +75,10 @@ class FetchedBytes:
         Raises:
             CorruptRecordException: its bytes are not what the format says.
         """
-        header = _HEADER.unpack_from(self._data, self._at)
-        base, _, _, magic, _, attributes, _, first_ms, max_ms, _, _, _, count = header
-        if magic != _MAGIC:
+        if self._data[self._at + _MAGIC_AT] != _MAGIC:
             return None
+        header = _HEADER.unpack_from(self._data, self._at)
+        base, _, _, _, _, attributes, _, first_ms, max_ms, _, _, _, count = header
         data: Any = memoryview(self._data)[self._at + _HEADER.size : self._next]
         if attributes & _CODEC_MASK:
             data = _CODECS[attributes & _CODEC_MASK](data.tobytes())

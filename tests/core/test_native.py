@@ -1,0 +1,423 @@
+"""The compiled half against the Python beside it: the same for every record, or left to Python."""
+
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edo_stream.core.contract import (
+    KeyOrder,
+    MonotonicOrder,
+    SequenceOrder,
+    TransactionOrder,
+)
+from edo_stream.core.dedupe import digest_of, digests_of
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.headers import size_of, time_text
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.outlet import Outlet
+from edo_stream.core.record import StoredRecord
+from edo_stream.core.task import Step, TaskIdentity, TaskRow
+from edo_stream.sources.attributes import time_and_text
+from edo_stream.sources.cloudevents import decoder
+from edo_stream.sources.json_data import check
+from edo_stream.sources.refused import RefusedError
+from tests.core.bench import TOPIC, contract
+
+native = pytest.importorskip("edo_stream.core._native", reason="no C compiler when installed")
+aiokafka = pytest.importorskip("aiokafka.record.default_records")
+
+_HEADER_BYTES: Final = 61
+Pair = tuple[str, bytes | None]
+
+
+def batch(
+    rows: Sequence[tuple[int, bytes | None, bytes | None, Sequence[Pair]]],
+) -> bytes:
+    """Bytes of a batch as the client writes them: time, key, value and headers of each record."""
+    builder = aiokafka.DefaultRecordBatchBuilder(2, 0, 1, 7, 0, 0, 1 << 30)
+    for offset, (timestamp, key, value, headers) in enumerate(rows):
+        assert builder.append(offset, timestamp, key, value, list(headers)) is not None
+    return bytes(builder.build())
+
+
+def read(data: bytes, count: int, from_offset: int = 0, first_ms: int = 0) -> list[Any]:
+    return native.read_records(  # type: ignore[no-any-return]
+        TOPIC, 5, data[_HEADER_BYTES:], count, 100, first_ms, -1, from_offset
+    )
+
+
+def fetched(key: bytes | None, value: bytes | None, headers: Sequence[Pair]) -> Any:
+    [record] = read(batch([(1_000, key, value, headers)]), 1)
+    return record
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        [
+            "ce_id",
+            "ce_source",
+            "ce_type",
+            "ce_specversion",
+            "ce_time",
+            "ce_subject",
+            "ce_sequence",
+            "ce_datacontenttype",
+            "ce_correlationid",
+            "ce_causationid",
+            "ce_data",
+            "ce_",
+            "ce_Bad",
+            "ce_ok9",
+            "content-type",
+            "Content-Type",
+            "own",
+            "edo-flow",
+            "ce_edoposition",
+            "ce_edolate",
+            "",
+        ]
+    ),
+    st.text(max_size=6),
+)
+TIMES = st.one_of(
+    st.sampled_from(
+        [
+            b"2026-01-31T12:00:00.000Z",
+            b"2026-01-31T12:00:00Z",
+            b"2026-01-31T12:00:00.123456Z",
+            b"2026-01-31T12:00:00.123+02:00",
+            b"2026-02-29T12:00:00.000Z",
+            b"2024-02-29T23:59:59.999Z",
+            b"2016-12-31T23:59:60.000Z",
+            b"0001-01-01T00:00:00.000Z",
+            b"0000-01-01T00:00:00.000Z",
+            b"2026-01-31t12:00:00.000z",
+            b"2026-01-31 12:00:00.000Z",
+            b"2026-13-31T12:00:00.000Z",
+            b"2026-01-31T24:00:00.000Z",
+            b"never",
+        ]
+    ),
+    st.datetimes().map(lambda at: at.isoformat(timespec="milliseconds").encode() + b"Z"),
+)
+VALUES = st.one_of(
+    st.none(),
+    st.sampled_from(
+        [
+            b"",
+            b"1.0",
+            b"0.3",
+            b"a",
+            b"/shop",
+            b"7",
+            b"007",
+            b"-1",
+            b"123456789012345678",
+            b"1234567890123456789",
+            b"application/json",
+            b"application/json; charset=utf-8",
+            b"application/cloudevents+json",
+            b"text/plain",
+            "ü".encode(),
+            b"\xff",
+            b"\x00",
+            b"\x7f",
+            b"a\nb",
+        ]
+    ),
+    TIMES,
+    st.binary(max_size=8),
+)
+JSON_TEXTS = [
+    b'{"a": 1, "b": [true, false, null], "c": {"d": "e"}}',
+    b'{"metadata": {"correlationId": "c"}}',
+    b'{"a": {"metadata": 1}}',
+    b'{"meta\\u0064ata": {"correlationId": "c"}}',
+    b"{}",
+    b"[]",
+    b"7",
+    b'{"a": "\\u00e9"}',
+    b'{"a": "\\ud800"}',
+    b'{"a": 1e5}',
+    b'{"a": 01}',
+    b'{"a": 1,}',
+    b'{"a" 1}',
+    b'{"a": "\x01"}',
+    b'{"a": 12345678901234567890}',
+    b'{"a": -0.5, "b": -}',
+    '{"ü": "ü"}'.encode(),
+    b'{"a": "\xff"}',
+    b'{"a":' + b"[" * 70 + b"]" * 70 + b"}",
+    b'{"a": 1} x',
+    b'{"a": 1',
+    b'{"a": tru}',
+    b" {}",
+    b'{"a": "\\x"}',
+    b'{"a": "b\\"}',
+]
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    out = bytearray(data)
+    for _ in range(chance.randrange(3)):
+        at = chance.randrange(len(out) + 1)
+        match chance.randrange(3):
+            case 0 if at < len(out):
+                out[at] = chance.choice(b'{}[]",:\\ \n0123456789.eE+-tfn\x01\x7f\x80\xff')
+            case 1 if at < len(out):
+                del out[at]
+            case _:
+                out.insert(at, chance.choice(b'{}[]",:\\ 0e.-'))
+    return bytes(out)
+
+
+DATA = st.one_of(
+    st.none(),
+    st.sampled_from([b"", *JSON_TEXTS]),
+    st.tuples(st.integers(0, 2**32), st.sampled_from(JSON_TEXTS)).map(
+        lambda drawn: mutated(random.Random(drawn[0]), drawn[1])
+    ),
+)
+#: Most records are nearly plain, or nearly all would be refused for the same few reasons.
+PLAIN: Final[dict[str, bytes]] = {
+    "ce_specversion": b"1.0",
+    "ce_id": b"id-1",
+    "ce_source": b"/shop",
+    "ce_type": b"shop.order.placed",
+    "ce_time": b"2026-01-31T12:00:00.000Z",
+    "ce_sequence": b"7",
+    "content-type": b"application/json",
+}
+
+
+@st.composite
+def headers_of_events(draw: st.DrawFn) -> list[Pair]:
+    pairs: list[Pair] = [
+        (name, value) for name, value in PLAIN.items() if draw(st.integers(0, 9)) > 0
+    ]
+    for _ in range(draw(st.integers(0, 3))):
+        pairs.insert(draw(st.integers(0, len(pairs))), (draw(NAMES), draw(VALUES)))
+    return pairs
+
+
+CONTRACTS: Final[list[Any]] = [
+    contract(ordering=ordering, order_key=key, position=position)
+    for ordering in (KeyOrder(), SequenceOrder(), MonotonicOrder(), TransactionOrder())
+    for key in (None, "subject")
+    for position in ("sequence", "time", "id", "/n")
+]
+
+
+@settings(max_examples=1_500)
+@given(
+    st.sampled_from(CONTRACTS),
+    st.none() | st.binary(max_size=3),
+    DATA,
+    headers_of_events(),
+)
+def test_a_record_is_judged_alike_by_both_halves(
+    rules: Any, key: bytes | None, value: bytes | None, headers: list[Pair]
+) -> None:
+    decode = decoder(rules)
+    compiled = decode(fetched(key, value, headers))
+    in_python = decode(StoredRecord(TOPIC, 5, 100, 1_000, key, value, tuple(headers)))
+    assert compiled == in_python
+    assert type(compiled) is type(in_python)
+
+
+def test_what_is_plain_is_decoded_by_the_compiled_half() -> None:
+    # Else the test above would compare Python with itself.
+    [first] = read(batch([(1_000, b"k", JSON_TEXTS[0], list(PLAIN.items()))]), 1)
+    plain = native.PlainDecoder(
+        1, 3, True, b"ce_sequence", lambda media: (str(media), True), lambda value: None
+    )
+    event = plain.decode(first)
+    assert isinstance(event, Event)
+    assert (event.id, event.position, event.time_ms) == ("id-1", 7, 1_769_860_800_000)
+
+
+@given(st.datetimes())
+def test_a_time_as_results_have_it_is_read_alike(at: Any) -> None:
+    value = at.isoformat(timespec="milliseconds").encode() + b"Z"
+    headers = [*PLAIN.items(), ("ce_time", value)][-1:] + [
+        pair for pair in PLAIN.items() if pair[0] != "ce_time"
+    ]
+    event = decoder(contract(ordering=KeyOrder()))(fetched(b"k", None, headers))
+    assert isinstance(event, Event)
+    assert (event.time_ms, event.time_text) == time_and_text("ce_time", value)
+    assert event.time_ms is not None
+    assert time_text(event.time_ms) == value
+
+
+def test_what_is_called_plain_json_is_what_python_finds_right() -> None:
+    chance = random.Random(5)
+    plain = 0
+    for _ in range(60_000):
+        data = mutated(chance, chance.choice(JSON_TEXTS))
+        if native.is_plain_object(data):
+            plain += 1
+            assert not check(data), data
+            assert isinstance(msgspec.json.decode(data), dict), data
+        else:
+            # Nothing is said about it; Python must be able to say something.
+            try:
+                check(data)
+            except RefusedError:
+                continue
+    assert plain > 3_000
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-(2**40), 2**45),
+            st.none() | st.binary(max_size=40),
+            st.none() | st.binary(max_size=300),
+            st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5))),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(98, 106),
+)
+def test_records_are_read_as_the_client_reads_them(rows: list[Any], from_offset: int) -> None:
+    data = batch(rows)
+    theirs = list(aiokafka.DefaultRecordBatch(data))
+    first_ms = rows[0][0]
+    ours = read(data, len(rows), from_offset, first_ms)
+    assert [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in ours] == [
+        (100 + r.offset, r.timestamp, r.key, r.value, list(r.headers))
+        for r in theirs
+        if 100 + r.offset >= from_offset
+    ]
+
+
+def test_a_batch_that_is_damaged_is_refused_or_read_within_its_bounds() -> None:
+    chance = random.Random(11)
+    rows = [(1_000 + n, b"k%d" % n, b"v" * n * 30, list(PLAIN.items())) for n in range(6)]
+    whole = batch(rows)[_HEADER_BYTES:]
+    refused = 0
+    for _ in range(30_000):
+        data = bytearray(whole)
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        cut = bytes(data[: chance.randrange(len(data))] if chance.random() < 0.3 else data)
+        try:
+            records = native.read_records(TOPIC, 5, cut, len(rows), 0, 0, -1, 0)
+            decode = decoder(CONTRACTS[0])
+            for record in records:
+                try:
+                    list(record.headers)
+                except (native.Corrupt, UnicodeDecodeError):
+                    refused += 1
+                    continue
+                assert isinstance(decode(record), Event | Violation | Ignored)
+        except native.Corrupt:
+            refused += 1
+    assert refused > 3_000
+
+
+TEXTS = st.one_of(st.text(max_size=20), st.text(min_size=90, max_size=260), st.just("\ud800"))
+
+
+@given(st.text(min_size=1, max_size=40), st.lists(st.tuples(TEXTS, TEXTS), max_size=4))
+def test_digests_are_the_same(topic: str, pairs: list[tuple[str, str]]) -> None:
+    topic = topic.encode("utf-8", "replace").decode()
+    digest = digest_of(topic, ("source", "id"))
+    judged: list[Any] = [Event(id_, source, "t", b"k", None) for id_, source in pairs]
+    judged.insert(len(judged) // 2, Violation("invalid", "…"))
+    in_python = [digest(each) if isinstance(each, Event) else b"" for each in judged]
+    assert digests_of(topic, ("source", "id"))(judged) == in_python
+
+
+EVENTS = st.builds(
+    Event,
+    id=TEXTS,
+    source=TEXTS,
+    type=TEXTS,
+    key=st.binary(max_size=5),
+    data=st.none() | st.binary(max_size=9),
+    content_type=st.none() | TEXTS,
+    subject=st.none() | TEXTS,
+    time_ms=st.none() | st.integers(0, 2**41),
+    correlation_id=st.none() | TEXTS,
+    extensions=st.lists(
+        st.tuples(NAMES, st.none() | st.binary(max_size=4)) | st.just(("big", b"x" * 5_000)),
+        max_size=4,
+    ).map(tuple),
+    time_text=st.none() | st.just(b"2026-01-31T12:00:00.000Z"),
+)
+
+
+@given(st.integers(0, 2**62), EVENTS, st.booleans(), st.text(max_size=70))
+def test_results_have_the_same_headers(offset: int, event: Event, is_late: bool, app: str) -> None:
+    app = app.encode("utf-8", "replace").decode()
+    rules = contract()
+    ledger = Ledger(TOPIC)
+    outlet = Outlet(TaskIdentity(app, "shop", 5), rules, Step(TaskRow()), ledger)
+    in_python = outlet._headers_in_python(offset, event, is_late)
+    compiled = outlet._headers_of(offset, event, is_late)
+    assert list(compiled) == list(in_python)
+    assert size_of(compiled) == size_of(in_python)
+    if isinstance(compiled, native.WireHeaders):
+        assert list(compiled) == [compiled[at] for at in range(len(compiled))]
+
+
+ITEMS = st.lists(
+    st.builds(
+        Publish,
+        topic=st.just("t"),
+        partition=st.just(0),
+        key=st.none() | st.binary(max_size=30),
+        value=st.none() | st.binary(max_size=200),
+        headers=st.lists(
+            st.tuples(
+                st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+                st.none() | st.binary(max_size=5),
+            )
+        ),
+        timestamp_ms=st.integers(0, 2**45),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(ITEMS)
+def test_records_are_written_as_the_client_writes_them(items: list[Publish]) -> None:
+    writer = native.RecordsWriter()
+    assert writer.fill(items, 0, 1 << 30) == len(items)
+    rows = [(each.timestamp_ms, each.key, each.value, each.headers) for each in items]
+    assert writer.view() == batch(rows)[_HEADER_BYTES:]
+    times_ms = [each.timestamp_ms for each in items]
+    assert (writer.first_ms, writer.max_ms) == (times_ms[0], max(times_ms))
+
+
+@given(ITEMS, st.integers(1, 400))
+def test_a_batch_is_no_larger_than_allowed_but_for_its_first_record(
+    items: list[Publish], bytes_max: int
+) -> None:
+    cuts = [0]
+    while cuts[-1] < len(items):
+        writer = native.RecordsWriter()
+        cuts.append(writer.fill(items, cuts[-1], bytes_max))
+        assert writer.count == cuts[-1] - cuts[-2] > 0
+        assert writer.size <= bytes_max or writer.count == 1
+    assert all(start < end for start, end in pairwise(cuts))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"key": "text"}, {"value": 7}, {"headers": [("a", "text")]}, {"headers": [(7, b"")]}]
+)
+def test_what_is_no_bytes_is_refused(wrong: dict[str, Any]) -> None:
+    item = Publish("t", 0, b"k", b"v", (), 0)
+    writer = native.RecordsWriter()
+    with pytest.raises(TypeError):
+        writer.fill([msgspec.structs.replace(item, **wrong)], 0, 1_000)
