@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edo_stream.registry import load
+from load.act_chaos.cli import run as chaos_of_commands
 from load.bombard import Bombardment
 from load.expect import expect
 from load.field import APP, Field, open_field
@@ -227,8 +228,13 @@ def chaos(  # noqa: PLR0913 - the knobs of a run
     workers: Annotated[int, typer.Option()] = 2,
     brokers: Annotated[int, typer.Option(help="One, or three replicated ones.")] = 1,
     directory: Annotated[Path, typer.Option(help="Is emptied first.")] = Path("data/chaos"),
+    act: Annotated[bool, typer.Option("--act", help="Of commands: see load.act_chaos.")] = False,
 ) -> None:
     """Hurt workers and brokers under load; ends with 0 when nothing is wrong with the results."""
+    if act:
+        if protocol or brokers > 1:
+            raise typer.BadParameter("--act has one broker, and no faults in the protocol")
+        sys.exit(chaos_of_commands(seed, faults, minutes, directory=directory / "act"))
     console = Console(width=_WIDTH)
     # Clients say at length that a broker is away.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

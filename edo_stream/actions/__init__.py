@@ -5,6 +5,7 @@ means.
 """
 
 from edo_stream.actions.errors import BusinessError, PermanentError, Throttled, TransientError
-from edo_stream.actions.handler import Call, action
+from edo_stream.actions.handler import action
+from edo_stream.actions.invocation import Call
 
 __all__ = ["BusinessError", "Call", "PermanentError", "Throttled", "TransientError", "action"]

@@ -1,26 +1,33 @@
 """What a handler raises to say what its failure means; anything else counts as transient."""
 
 from datetime import timedelta
+from math import isnan
+from typing import Final
 
 from edo_stream.core.act.outcome import Failed, FailureClass
 
+_RETRY_AFTER_MAX_S: Final = 86_400.0
+
 
 class ActionError(Exception):
-    """A failure of known meaning. ``reason`` is a code such as ``no-stock``; see the subclasses."""
+    """A failure of known meaning. ``reason`` is a code such as ``no-stock``; see the subclasses.
+
+    ``retry_after`` is in seconds, a day at most.
+    """
 
     failure = FailureClass.TRANSIENT
     _reason = "failed"
 
     def __init__(
         self,
-        detail: str = "",
+        detail: object = "",
         *,
-        reason: str | None = None,
+        reason: object = None,
         retry_after: timedelta | float | None = None,
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.reason = self._reason if reason is None else reason
+        self.detail = str(detail)
+        self.reason = self._reason if reason is None else str(reason)
         self.retry_after_ms = _milliseconds(retry_after)
 
     def outcome(self) -> Failed:
@@ -59,4 +66,4 @@ def _milliseconds(wait: timedelta | float | None) -> int | None:
     if wait is None:
         return None
     seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
-    return max(0, round(seconds * 1000))
+    return 0 if isnan(seconds) else round(min(max(0.0, seconds), _RETRY_AFTER_MAX_S) * 1000)

@@ -5,52 +5,35 @@ thread, or with ``pool="process"`` in a process of its own, where it may compute
 becomes the outcome's data: nothing, bytes, or anything that :mod:`msgspec` writes as JSON.
 """
 
-import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures import Executor as Pool
+import traceback
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-import msgspec
-
-from edo_stream.actions.errors import ActionError
+from edo_stream.actions.invocation import Call, Invocation, Meanings, call_of, reader_of
+from edo_stream.actions.processes import Processes
+from edo_stream.actions.threads import in_thread
 from edo_stream.core.act.command import Command
-from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
+from edo_stream.core.act.outcome import Outcome
 
-_THREADS_MAX: Final = 64
-_PROCESSES_MAX: Final = 4
-_JSON: Final = "application/json"
 _SPEC: Final = "__edo_action__"
+_POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_ARGUMENTS_MAX: Final = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
 Where = Literal["thread", "process"]
 
 
-class Call(msgspec.Struct, frozen=True):
-    """What a handler is told besides its event."""
-
-    id: str
-    """The command's id: the same for every attempt."""
-    idempotency_key: str
-    """What a receiver may know it by."""
-    flow: str
-    key: bytes
-    attempt: int
-    """Counted from 1."""
-    correlation_id: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Spec:
-    event_type: Any
-    pool: Where
-    wants_call: bool
+    event_type: Any = Any
+    pool: Where = "thread"
 
 
 class HandlerError(Exception):
@@ -66,8 +49,7 @@ def action(event_type: Any = Any, *, pool: Where = "thread") -> Callable[[F], F]
     """
 
     def declare(function: F) -> F:
-        parameters = list(inspect.signature(function).parameters.values())
-        setattr(function, _SPEC, _Spec(event_type, pool, wants_call=len(parameters) > 1))
+        setattr(function, _SPEC, _Spec(event_type, pool))
         return function
 
     return declare
@@ -84,101 +66,99 @@ def load_handler(name: str) -> Callable[..., Any]:
     """Import ``package.module:function``.
 
     Raises:
-        HandlerError: there is no such function.
+        HandlerError: there is no such function, or none that can be a handler.
     """
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise HandlerError(f"{name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise HandlerError(f"{name}: {_why_not_imported(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise HandlerError(f"{name}: {module_name} has no function {function_name!r}")
+    _check(name, function)
     return function  # type: ignore[no-any-return]  # callable, as checked
 
 
-class PythonExecutor:
-    """Runs commands by a handler."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        spec = getattr(function, _SPEC, None)
-        if spec is None:
-            action()(function)
-            spec = getattr(function, _SPEC)
-        self._function = function
-        self._spec: _Spec = spec
-        self._decode = _decoder(spec.event_type)
-        self._is_async = inspect.iscoroutinefunction(function)
-
-    async def __call__(self, command: Command) -> Outcome:
-        """Run one command."""
-        try:
-            event = self._decode(command.data or b"null")
-        except (ValueError, TypeError) as error:
-            return Failed(FailureClass.POISON, "invalid-event", str(error)[:500])
-        arguments = (event, call_of(command)) if self._spec.wants_call else (event,)
-        try:
-            if self._is_async:
-                result = await self._function(*arguments)
-            else:
-                loop = asyncio.get_running_loop()
-                result = await loop.run_in_executor(
-                    _pool(self._spec.pool), self._function, *arguments
-                )
-        except ActionError as error:
-            return error.outcome()
-        except BrokenExecutor:
-            # Another process of the pool may have died of another command; all of them are new.
-            _pool.cache_clear()
-            return Failed(FailureClass.TRANSIENT, "process-died", "the process ended while it ran")
-        return done(result)
+def _why_not_imported(error: BaseException) -> str:
+    """One line, with the place in the module that is to be changed."""
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return f"{what.partition(' (')[0]} ({error.filename}:{error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename != importlib.__file__
+    ]
+    # The first one is this module.
+    return f"{what} ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else what
 
 
-def call_of(command: Command) -> Call:
-    """What a handler is told of its command."""
-    return Call(
-        command.id,
-        command.idempotency_key,
-        command.flow,
-        command.key,
-        command.attempt,
-        command.correlation_id,
+def _check(name: str, function: Callable[..., Any]) -> None:
+    inner = inspect.unwrap(function)
+    if inspect.isclass(function):
+        raise HandlerError(f"{name}: is a class; name a function")
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        raise HandlerError(f"{name}: yields; a handler returns what the outcome is to hold")
+    parameters = inspect.signature(function).parameters.values()
+    needed = [one for one in parameters if one.default is Parameter.empty]
+    positional = [one for one in needed if one.kind in _POSITIONAL]
+    keywords = [one.name for one in needed if one.kind is Parameter.KEYWORD_ONLY]
+    if keywords or len(positional) > _ARGUMENTS_MAX or not _takes(function, 1):
+        raise HandlerError(f"{name}: takes {inspect.signature(function)}; write (event, call)")
+    if _is_async(function) and _spec(function).pool == "process":
+        raise HandlerError(f"{name}: is async, which runs in the event loop: leave pool out")
+
+
+def _takes(function: Callable[..., Any], most: int) -> bool:
+    """Whether it has a place for so many arguments."""
+    kinds = [one.kind for one in inspect.signature(function).parameters.values()]
+    places = sum(kind in _POSITIONAL for kind in kinds)
+    return places >= most or Parameter.VAR_POSITIONAL in kinds
+
+
+def _spec(function: Callable[..., Any]) -> _Spec:
+    spec: _Spec = getattr(function, _SPEC, _Spec())
+    return spec
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    called = type(function).__call__
+    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(
+        called
     )
 
 
-def done(result: Any) -> Outcome:
-    """The outcome of what a handler has returned."""
-    match result:
-        case None:
-            return Done()
-        case bytes():
-            return Done(result)
-        case Done() | Failed():
-            return result
-        case _:
-            return Done(_json(result), _JSON)
+def invocation_of(function: Callable[..., Any], meanings: Meanings) -> Invocation:
+    """How to call a handler."""
+    read = reader_of(_spec(function).event_type)
+    return Invocation(function, read, _takes(function, 2), meanings)
 
 
-def _json(result: Any) -> bytes:
-    dump = getattr(result, "model_dump_json", None)
-    if dump is not None:
-        text: str = dump()
-        return text.encode()
-    return msgspec.json.encode(result)
+class PythonExecutor:
+    """Runs commands by a handler; ``meanings`` is what exceptions mean, by their class's name."""
 
+    def __init__(self, function: Callable[..., Any], meanings: Meanings | None = None) -> None:
+        self._invocation = invocation_of(function, meanings or {})
+        self._processes: Processes | None = None
+        self._run: Callable[[bytes | None, Call], Awaitable[Outcome]]
+        if _is_async(function):
+            self._run = self._invocation.wait
+        elif _spec(function).pool == "process":
+            name = f"{function.__module__}:{function.__qualname__}"
+            self._processes = Processes(name, self._invocation.meanings)
+            self._run = self._processes.run
+        else:
+            self._run = self._in_thread
 
-def _decoder(event_type: Any) -> Callable[[bytes], Any]:
-    validate = getattr(event_type, "model_validate_json", None)
-    if validate is not None:
-        return validate  # type: ignore[no-any-return]  # pydantic's
-    return msgspec.json.Decoder(event_type).decode
+    async def __call__(self, command: Command) -> Outcome:
+        """Run one command."""
+        return await self._run(command.data, call_of(command))
 
+    async def close(self) -> None:
+        """End the handler's processes."""
+        if self._processes is not None:
+            await self._processes.close()
 
-@cache
-def _pool(where: Where) -> Pool:
-    if where == "process":
-        import multiprocessing  # noqa: PLC0415 - only who asks for processes pays for it
-
-        # Not forked: the worker has threads, and connections that no other process may use.
-        return ProcessPoolExecutor(_PROCESSES_MAX, multiprocessing.get_context("spawn"))
-    return ThreadPoolExecutor(_THREADS_MAX, "action")
+    async def _in_thread(self, data: bytes | None, call: Call) -> Outcome:
+        return await in_thread(partial(self._invocation, data, call), f"action {call.flow}")

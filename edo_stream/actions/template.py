@@ -18,10 +18,24 @@ from urllib.parse import quote
 import msgspec
 from jinja2 import StrictUndefined, TemplateError, Undefined, UndefinedError
 from jinja2.filters import do_urlencode
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edo_stream.core.act.command import Command
 
+_KNOWN: Final = frozenset(
+    {
+        "attempt",
+        "correlation_id",
+        "data",
+        "flow",
+        "headers",
+        "id",
+        "idempotency_key",
+        "key",
+        "type",
+    }
+)
 #: In a URL, where an empty value was: no value can contain it, since values are escaped.
 _EMPTY: Final = "\ue000"
 _DOT_SEGMENTS: Final = frozenset({".", "..", "%2e", "%2e.", ".%2e", "%2e%2e"})
@@ -123,9 +137,13 @@ class Template:
         """
         self._place = place
         try:
+            unknown = find_undeclared_variables(_ENVIRONMENTS[place].parse(text)) - _KNOWN
             self._template = _ENVIRONMENTS[place].from_string(text)
         except (TemplateError, UnfilledError) as error:
             raise ValueError(f"{text!r} is not a template: {error}") from error
+        if unknown:
+            known = ", ".join(sorted(_KNOWN))
+            raise ValueError(f"{min(unknown)} is not known: write one of {known}")
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """Fill it.

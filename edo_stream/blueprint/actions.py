@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from edo_stream.flows.declaration import Action
+from edo_stream.flows.actions import Action
 
 
 def target_of(action: Action) -> str:

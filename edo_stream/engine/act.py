@@ -8,7 +8,8 @@ Theory of operation. It lives like every task (fence, restore, position, process
   the inbox without credit, and fetching pauses.
 - Between steps commands run. What may begin is asked of the core, whether it may begin now of its
   flow's :class:`~edo_stream.engine.target.Target`; an end wakes the task, and the next step
-  commits what it leads to, many ends in one transaction.
+  commits what it leads to, many ends in one transaction. During the commit others begin where runs
+  end, so that no slot is idle for as long; but none that only that commit lets run.
 - Retries are overdue at once after an outage: unlike a gap's deadline, they wait for nothing.
 """
 
@@ -52,6 +53,7 @@ class ActTask(Task):
         self._reserved: list[Target] = []
         """Targets that were told of runs whose start is not committed yet."""
         self._ask_again_ms: int | None = None
+        self._is_beginning = False
 
     async def stop(self) -> None:
         """Let go of the partition; what runs goes on, for the case that it comes back."""
@@ -67,6 +69,7 @@ class ActTask(Task):
     def _on_end(self, work: Work, outcome: Outcome) -> None:
         self._act.finish(work, outcome)
         self._wake.set()
+        self._begin_runs()
 
     async def _reset(self, error: Exception) -> None:
         # At once: what ends from here on is of no command that the core has in hand.
@@ -115,25 +118,32 @@ class ActTask(Task):
 
     def _begin_runs(self) -> None:
         """Begin what may begin, and note when to ask again for the rest."""
+        # A run that is adopted may have ended, which comes back here.
+        if self._is_beginning or self._stop.is_set():
+            return
+        self._is_beginning = True
         self._ask_again_ms = None
         for flow in self._act.ready_flows():
-            target = self._targets[flow]
-            while (command := self._act.peek(flow)) is not None:
-                if self._runs.knows(command):
-                    work = self._act.take(flow)
-                    assert work is not None, f"{command.id} runs, so its start is committed"
-                    self._runs.adopt(work)
-                    continue
-                wait_ms = target.wait_ms(self._wake.set)
-                if wait_ms:
-                    self._note_wait(min(wait_ms, _ASK_AGAIN_MAX_MS))
-                    break
-                target.begin()
+            self._begin_runs_of(flow, self._targets[flow])
+        self._is_beginning = False
+
+    def _begin_runs_of(self, flow: str, target: Target) -> None:
+        while (command := self._act.peek(flow, is_committed=not self._busy)) is not None:
+            if self._runs.knows(command):
                 work = self._act.take(flow)
-                if work is None:
-                    self._reserved.append(target)
-                else:
-                    self._runs.start(work, target)
+                assert work is not None, f"{command.id} runs, so its start is committed"
+                self._runs.adopt(work)
+                continue
+            wait_ms = target.wait_ms(self._wake.set)
+            if wait_ms:
+                self._note_wait(min(wait_ms, _ASK_AGAIN_MAX_MS))
+                return
+            target.begin()
+            work = self._act.take(flow)
+            if work is None:
+                self._reserved.append(target)
+            else:
+                self._runs.start(work, target)
 
     def _note_wait(self, wait_ms: int) -> None:
         at_ms = self._ports.now_ms() + wait_ms

@@ -6,14 +6,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from edo_stream.core.contract import DAY_MS
+from edo_stream.flows.actions import Action
 from edo_stream.registry.declaration import Declared, Partitions, Retry
 from edo_stream.registry.names import GroupName, Key, Text, TopicName
 from edo_stream.registry.quantity import Duration
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
-_HANDLER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_SECRET: Final = re.compile(r"(env|file):.+")
-_HEADER: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 
 
 def _own_name(value: object, info: ValidationInfo) -> str:
@@ -25,25 +23,6 @@ def _own_name(value: object, info: ValidationInfo) -> str:
     return value
 
 
-def _handler(value: object) -> str:
-    if not isinstance(value, str) or not _HANDLER.fullmatch(value):
-        raise ValueError(f"{value} is not a handler: write package.module:function")
-    return value
-
-
-def _reference(value: object) -> str:
-    if not isinstance(value, str) or not _SECRET.fullmatch(value):
-        # Not repeated: it may be the secret itself.
-        raise ValueError("not a reference to a secret: write env:NAME or file:PATH")
-    return value
-
-
-def _url(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
-        raise ValueError(f"{value} is not a URL: it begins with http:// or https://")
-    return value
-
-
 def _list_of_topics(value: object) -> object:
     """One topic, or one mapping, is a list of one."""
     items = value if isinstance(value, list) else [value]
@@ -51,14 +30,8 @@ def _list_of_topics(value: object) -> object:
 
 
 FlowName = Annotated[str, BeforeValidator(_own_name)]
-Handler = Annotated[str, BeforeValidator(_handler)]
-Reference = Annotated[str, BeforeValidator(_reference)]
-Url = Annotated[str, BeforeValidator(_url)]
-HeaderName = Annotated[str, Field(pattern=_HEADER)]
 Program = Annotated[str, Field(min_length=1, max_length=10_000)]
 """An expression or a template of a flow."""
-Meaning = Literal["success", "transient", "throttled", "poison", "business"]
-Replay = Literal["safe", "sandbox-only", "forbidden"]
 
 
 class On(Declared):
@@ -109,132 +82,6 @@ class BreakerRules(Declared):
     probes: Annotated[int, Field(ge=1)] = Field(
         default=3, description="Successful probes that close it."
     )
-
-
-class Basic(Declared):
-    user: Text = Field(examples=["edo"], description="User name.")
-    password: Reference = Field(examples=["env:PASSWORD"], description="Reference to it.")
-
-
-class Auth(Declared):
-    bearer: Reference | None = Field(default=None, description="Reference to a token.")
-    basic: Basic | None = Field(default=None, description="User and password.")
-    header: dict[HeaderName, Reference] = Field(
-        default={}, description="Headers whose values are secrets."
-    )
-
-
-class CodeMeaning(Declared):
-    codes: Annotated[list[int | Text], Field(min_length=1)] = Field(
-        examples=['[404, "410-419"]'], description="Codes, or ranges such as 500-599."
-    )
-    means: Meaning = Field(examples=["business"], description="What they mean.")
-
-
-class _Action(Declared):
-    idempotency_key: Literal["command"] = Field(
-        examples=["command"],
-        description="By what the receiver can tell a repetition: the command's id, the same for "
-        "every attempt and run.",
-    )
-    replay: Replay = Field(
-        examples=["safe"], description="Whether a replay of old events may run it."
-    )
-    timeout: Duration = Field(default=30_000, description="Of one run.")
-
-
-class PythonAction(_Action):
-    kind: Literal["python"]
-    handler: Handler = Field(examples=["shop.shipping:ship"], description="The function.")
-
-
-class HttpAction(_Action):
-    kind: Literal["http"]
-    url: Url = Field(
-        examples=["https://ship.example/orders/{{ data.id }}"], description="A template."
-    )
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(
-        default="POST", description="HTTP's method."
-    )
-    headers: dict[HeaderName, str] = Field(default={}, description="Templates.")
-    body: str | None = Field(default=None, description="A template; default: the event's data.")
-    auth: Auth | None = Field(default=None, description="Credentials, by reference.")
-    rules: list[CodeMeaning] = Field(default=[], description="What status codes mean.")
-
-
-class ProgramAction(_Action):
-    kind: Literal["program"]
-    arguments: Annotated[list[str], Field(min_length=1)] = Field(
-        examples=['[/usr/bin/load, "{{ data.path }}"]'], description="Templates; never a shell."
-    )
-    environment: list[Text] = Field(
-        default=[], description="Variables of the worker that the program may see."
-    )
-    directory: Text | None = Field(default=None, description="Where it runs.")
-    rules: list[CodeMeaning] = Field(default=[], description="What exit codes mean.")
-
-
-class RecordAction(_Action):
-    kind: Literal["record"]
-    topic: TopicName = Field(examples=["shop.label.wanted"], description="Where to write.")
-    type: Text | None = Field(default=None, description="Its type; default: the topic's name.")
-    key: str | None = Field(default=None, description="A template; default: the command's key.")
-    value: str | None = Field(default=None, description="A template; default: the event's data.")
-    headers: dict[Text, str] = Field(default={}, description="Templates.")
-    partitions: Partitions | None = Field(
-        default=None, description="Of the topic, if no contract says it."
-    )
-
-
-class SqlAction(_Action):
-    kind: Literal["sql"]
-    connection: Reference = Field(
-        examples=["env:SHOP_DATABASE"], description="Reference to a connection string."
-    )
-    statement: Text = Field(
-        examples=["UPDATE stock SET n = n - %(items)s WHERE id = %(item)s"],
-        description="SQL, with %(name)s for parameters.",
-    )
-    parameters: dict[Text, Annotated[str, Field(pattern="^/")]] = Field(
-        default={}, description="JSON pointers into the data, by the parameter's name."
-    )
-    inbox: Text = Field(default="edo_inbox", description="Table that tells what has run.")
-    business_states: list[Text] = Field(default=[], description="SQLSTATEs that mean no.")
-
-
-class AirflowAction(_Action):
-    kind: Literal["airflow"]
-    url: Url = Field(examples=["http://airflow:8080"], description="Of the API server.")
-    dag: Text = Field(examples=["daily_revenue"], description="The DAG's id.")
-    conf: str | None = Field(default=None, description="Template of a JSON object.")
-    user: Text | None = Field(default=None, description="For a token.")
-    password: Reference | None = Field(default=None, description="Reference to its password.")
-    token: Reference | None = Field(default=None, description="Reference to a token.")
-    wait: bool = Field(default=False, description="Whether to wait for the run's end.")
-
-
-class DaprAction(_Action):
-    kind: Literal["dapr"]
-    invoke: Text | None = Field(default=None, description="<app id>/<method>, to call a service.")
-    publish: Text | None = Field(default=None, description="<pubsub>/<topic>, to publish.")
-    sidecar: Url = Field(default="http://127.0.0.1:3500", description="Dapr's HTTP endpoint.")
-
-
-class NoopAction(_Action):
-    kind: Literal["noop"]
-
-
-Action = Annotated[
-    PythonAction
-    | HttpAction
-    | ProgramAction
-    | RecordAction
-    | SqlAction
-    | AirflowAction
-    | DaprAction
-    | NoopAction,
-    Field(discriminator="kind"),
-]
 
 
 class FlowLetters(Declared):

@@ -1,5 +1,7 @@
 """The folder of flows: every file read, every mistake of every file found."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,15 +14,38 @@ from edo_stream.registry.document import Document, read
 from edo_stream.registry.mistakes import find_mistake, nearest
 
 
+@dataclass(frozen=True, slots=True)
+class FlowSurvey:
+    """What a folder of flows says, and what is wrong with it."""
+
+    flows: Flows
+    """Those that can be read, whatever is wrong with others."""
+    documents: Mapping[str, Document]
+    """Files by the flow's name, of those that can be read."""
+    findings: Sequence[Finding]
+    files: int
+    """How many there are."""
+
+
 def load_flows(root: Path, registry: Registry) -> Flows:
     """Read every ``<root>/<name>.yaml``; no folder means no flows.
 
     Raises:
         RegistryError: with every mistake of every file.
     """
+    survey = survey_flows(root, registry)
+    if survey.findings:
+        raise RegistryError(survey.findings)
+    return survey.flows
+
+
+def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
+    """Read every file, and go on after mistakes."""
     findings: list[Finding] = []
     flows: list[Flow] = []
-    for file in sorted(root.glob("*.yaml")) if root.is_dir() else ():
+    documents: dict[str, Document] = {}
+    files = sorted(root.glob("*.yaml")) if root.is_dir() else []
+    for file in files:
         document = read(file)
         declaration = _declaration(document)
         if declaration is not None:
@@ -28,11 +53,10 @@ def load_flows(root: Path, registry: Registry) -> Flows:
             wants = conditions_of(document, declaration)
             maker = found_maker(document, declaration)
             flows.append(Flow(policy_of(declaration), declaration, file, wants, maker))
+            documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
-    if findings:
-        raise RegistryError(findings)
-    return flows_of(flows)
+    return FlowSurvey(flows_of(flows), documents, findings, len(files))
 
 
 def _declaration(document: Document) -> FlowDeclaration | None:
@@ -55,6 +79,8 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
     for number, on in enumerate(flow.on):
         if on.topic not in registry.topics:
             message = f"on: no contract of {on.topic}: {nearest(on.topic, registry.topics)}"
+            if on.topic in registry.entries:
+                message = f"on: no worker reads {on.topic}: its contract has no emit"
             document.find(("on", number, "topic"), message)
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")

@@ -59,6 +59,19 @@ def test_keys_run_side_by_side_and_a_key_one_by_one(world: World) -> None:
     assert world.take().command.id == "a2"
 
 
+def test_before_a_commit_nothing_runs_that_only_the_commit_lets_run(world: World) -> None:
+    sent(world, "a1", "a2", "b1")
+    world.pipeline.finish(world.take(), DONE)
+
+    effects = world.step()
+
+    # After a crash a1 would run again: behind a2, if that had begun.
+    assert "b1" == world.take().command.id
+    assert world.pipeline.peek("ship", is_committed=False) is None
+    world.commit(effects)
+    assert "a2" == world.take().command.id
+
+
 def test_what_is_done_beyond_a_slow_command_is_not_run_again_after_a_restart(world: World) -> None:
     sent(world, "a1", "b1", "c1")
     slow, _, _ = works = [world.take() for _ in range(3)]

@@ -150,6 +150,12 @@ def test_what_is_no_template_is_refused(text: str) -> None:
         Template(text)
 
 
+def test_a_name_that_no_command_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="dta is not known: write one of attempt, "):
+        Template("{{ dta.id }}")
+    assert Template("{% for item in data %}{{ item }}{% endfor %}").fill({"data": [1, 2]}) == "12"
+
+
 def test_a_template_reaches_nothing_but_its_values() -> None:
     async def answer(request: web.Request) -> web.Response:
         raise AssertionError("is not called")

@@ -102,6 +102,14 @@ def test_a_mistake_is_told_at_its_line(
         ("{kind: http, url: ftp://x}", "ftp://x is not a URL"),
         ("{kind: http, url: 'http://x', auth: {bearer: s3cret}}", "not a reference to a secret"),
         ("{kind: dapr}", "write either invoke or publish"),
+        ("{kind: dapr, invoke: shipping}", "action.invoke is shipping"),
+        ("{kind: http, url: 'http://x', rules: [{codes: [x-y], means: success}]}", "not a code"),
+        ("{kind: http, url: 'http://x', rules: [{codes: [599-500], means: poison}]}", "500-599"),
+        ("{kind: sql, connection: 'env:X', statement: s, inbox: 'a b'}", "a b is not a table"),
+        (
+            "{kind: python, handler: 'a:b', rules: [{exceptions: [a-b], means: poison}]}",
+            "a-b is not",
+        ),
         ("{kind: airflow, url: 'http://x', dag: d, user: u}", "user and password go together"),
         ("{kind: record, topic: some.other.topic}", "write its partitions"),
     ],
@@ -109,9 +117,7 @@ def test_a_mistake_is_told_at_its_line(
 def test_an_action_that_cannot_be_is_told(
     tmp_path: Path, registry: Registry, action: str, expected: str
 ) -> None:
-    whole = action.replace("}", ", idempotency_key: command, replay: safe}", 1)
-    if "auth" in action:
-        whole = action[:-1] + ", idempotency_key: command, replay: safe}"
+    whole = action[:-1] + ", idempotency_key: command, replay: safe}"
     text = re.sub("action: .*", lambda _: f"action: {whole}", FLOW)
     found = mistakes(tmp_path, registry, text)
     assert [line for line in found if expected in line], found
@@ -124,7 +130,8 @@ def test_an_action_that_cannot_be_is_told(
         ("{kind: python, handler: 'nowhere.at_all:f'", "nowhere.at_all"),
         ("{kind: http, url: 'http://x/{{'", "is not a template"),
         ("{kind: http, url: 'http://x', auth: {bearer: 'env:NOT_SET_AT_ALL'}", "NOT_SET_AT_ALL"),
-        ("{kind: http, url: 'http://x', rules: [{codes: [x-y], means: success}]", "not a code"),
+        ("{kind: http, url: 'http://x', body: '{{ dta.id }}'", "5: action.body: dta is not known"),
+        ("{kind: sql, connection: 'env:X', statement: 'SELECT 1 % 2'", "5: action.statement: "),
     ],
 )
 def test_what_only_a_start_can_tell_is_told_then(

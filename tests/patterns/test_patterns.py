@@ -150,8 +150,11 @@ _OPERATORS = st.one_of(
     st.fixed_dictionaries(
         {"numeric": st.tuples(st.sampled_from("<>="), st.integers(-1, 1)).map(list)}
     ),
-    st.just({"wildcard": "x*"}),
-    st.just({"cidr": "10.0.0.0/8"}),
+    st.fixed_dictionaries(
+        {"numeric": st.sampled_from([[">", -2, "<", 1], [">=", 0, "<=", 2], [">", 0, "<=", 0.5]])}
+    ),
+    st.fixed_dictionaries({"wildcard": st.sampled_from(["x*", "*y", "*x*", "x*y", "a\\*b", "*"])}),
+    st.fixed_dictionaries({"cidr": st.sampled_from(["10.0.0.0/8", "10.0.0.7/32", "0.0.0.0/0"])}),
 )
 _FIELDS = st.lists(_OPERATORS, min_size=1, max_size=2)
 
@@ -221,13 +224,41 @@ def test_many_at_once_match_as_each_alone(patterns: list[Any], event: Any) -> No
     assert alone == sorted(index.matches(event))
 
 
-def test_what_does_not_match_costs_nothing() -> None:
+@pytest.mark.parametrize(
+    ("wanted", "value", "expected"),
+    [
+        (lambda n: f"v-{n}", "v-77", [77]),
+        (lambda n: {"prefix": f"in/{n}/"}, "in/1321/x", [1321]),
+        (lambda n: {"suffix": f"/{n}.csv"}, "x/1321.csv", [1321]),
+        (lambda n: {"equals-ignore-case": f"Name-{n}"}, "nAME-7", [7]),
+        (lambda n: {"wildcard": f"in/{n}/*.csv"}, "in/9/x.csv", [9]),
+        (lambda n: {"wildcard": f"*/{n}.csv"}, "x/9.csv", [9]),
+        (lambda n: {"numeric": ["=", n]}, 9.0, [9]),
+        (lambda n: {"numeric": [">=", n, "<", n + 1]}, 77.5, [77]),
+        (lambda n: {"numeric": [">", n]}, 2, [0, 1]),
+        (lambda n: {"numeric": ["<=", n]}, 1_998, [1_998, 1_999]),
+        (lambda n: {"cidr": f"10.{n // 250}.{n % 250}.0/24"}, "10.3.7.9", [757]),
+    ],
+)
+def test_what_does_not_match_costs_nothing(wanted: Any, value: Any, expected: list[int]) -> None:
+    index = PatternIndex(
+        [
+            (n, parse_pattern({"data": {"x": [wanted(n)], "y": [{"exists": True}]}}))
+            for n in range(2_000)
+        ]
+    )
+    event = {"type": "t", "data": {"x": value, "y": 1, "z": list(range(100))}}
+    assert expected == sorted(index.matches(event))
+    # A range's ends are left to the test.
+    assert len(list(index._candidates(leaves_of(event)))) <= len(expected) + 1
+
+
+def test_of_several_fields_one_is_enough_to_find_a_pattern() -> None:
     patterns = [
         {"type": [f"t{n}"], "data": {"total": [{"numeric": [">", n]}]}} for n in range(5_000)
     ]
     patterns += [{"data": {"path": [{"prefix": f"in/{n}/"}]}} for n in range(5_000)]
     index = PatternIndex([(n, parse_pattern(one)) for n, one in enumerate(patterns)])
     event = {"type": "t77", "data": {"total": 100, "path": "in/4321/x"}}
-    looked_at = list(index._candidates(leaves_of(event)))
     assert [77, 9_321] == sorted(index.matches(event))
-    assert len(looked_at) == 2
+    assert len(list(index._candidates(leaves_of(event)))) == 2

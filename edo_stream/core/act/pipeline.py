@@ -191,9 +191,12 @@ class ActPipeline:
             return None
         return work
 
-    def peek(self, flow: str) -> Command | None:
-        """The command that :meth:`take` would take."""
-        work = self._ready.peek(flow)
+    def peek(self, flow: str, is_committed: bool = True) -> Command | None:
+        """The command that :meth:`take` would take.
+
+        While the last step is not committed, what it has made ready may not run yet.
+        """
+        work = self._ready.peek(flow, is_committed)
         return None if work is None else work.command
 
     def begun(self) -> list[Work]:
@@ -219,6 +222,7 @@ class ActPipeline:
         """Decide on what has ended, on batches, and on retries that are due."""
         self._step.now_ms = now_ms
         self._step.publish = []
+        self._ready.begin_step()
         for work in self._starting:
             self._state.write(_started_row(work.command), b"")
             self._begun.append(work)

@@ -17,6 +17,8 @@ class Work:
     """At its position: what :attr:`is_parked` decides how to be done with."""
     is_parked: bool = False
     """Kept in a row of state; else by the log, in the window of its topic."""
+    ready_in: int = 0
+    """Number of the step that made it ready."""
 
 
 @dataclass(slots=True)
@@ -34,17 +36,28 @@ class KeyQueue:
 
 
 class Ready:
-    """Commands that may run now, by flow, in the order in which they became so."""
+    """Commands that may run now, by flow, in the order in which they became so.
+
+    What a step makes ready may follow from an end that is not committed yet: after a crash the
+    command before it would run again, behind it. So until the commit there is only what was ready
+    before the step.
+    """
 
     def __init__(self) -> None:
         self._by_flow: dict[str, deque[Work]] = {}
+        self._step = 0
 
     def clear(self) -> None:
         """Forget all."""
         self._by_flow.clear()
 
+    def begin_step(self) -> None:
+        """What is added from here on is a new step's."""
+        self._step += 1
+
     def add(self, work: Work, first: bool = False) -> None:
         """It may run; ``first`` before the others of its flow."""
+        work.ready_in = self._step
         works = self._by_flow.setdefault(work.command.flow, deque())
         if first:
             works.appendleft(work)
@@ -55,10 +68,12 @@ class Ready:
         """Flows that have any."""
         return (flow for flow, works in self._by_flow.items() if works)
 
-    def peek(self, flow: str) -> Work | None:
-        """The next of a flow."""
+    def peek(self, flow: str, is_committed: bool) -> Work | None:
+        """The next of a flow; of those that were ready before an uncommitted step, if it is one."""
         works = self._by_flow.get(flow)
-        return works[0] if works else None
+        if not works or not (is_committed or works[0].ready_in < self._step):
+            return None
+        return works[0]
 
     def pop(self, flow: str) -> Work:
         """Take the next of a flow."""

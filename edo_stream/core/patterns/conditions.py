@@ -21,11 +21,48 @@ class Exact(NamedTuple):
     value: Hashable
 
 
+class Begins(NamedTuple):
+    """Texts that begin so."""
+
+    text: str
+
+
+class Ends(NamedTuple):
+    """Texts that end so."""
+
+    text: str
+
+
+class Folded(NamedTuple):
+    """Texts that are this one but for their case."""
+
+    text: str
+
+
+class Between(NamedTuple):
+    """Numbers from the one to the other; whether the ends belong to it is left to the test."""
+
+    low: Decimal
+    high: Decimal
+
+
+class Within(NamedTuple):
+    """Addresses of a network."""
+
+    network: IPv4Network | IPv6Network
+
+
+Anchor = Begins | Ends | Folded | Between | Within
+
+
 class Holds(NamedTuple):
-    """Passes what a function says; ``prefix`` is what every passing text begins with, if known."""
+    """Passes what a function says; ``anchor`` is what all that passes has in common, if known.
+
+    By it a value leads to the tests that it may pass.
+    """
 
     test: Test
-    prefix: str | None = None
+    anchor: Anchor | None = None
 
 
 class Exists(NamedTuple):
@@ -40,6 +77,7 @@ _COMPARE: Final = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 _LOWER: Final = frozenset({">", ">="})
 _UPPER: Final = frozenset({"<", "<="})
 _NUMBER_MAX: Final = Decimal(10) ** 17
+_BEYOND: Final = Decimal("Infinity")
 
 
 def value_of(value: Any) -> Hashable:
@@ -88,7 +126,7 @@ def _prefix(argument: Any, where: str) -> Condition:
         folded = _ignore_case(argument, where)
         return Holds(lambda value: isinstance(value, str) and value.casefold().startswith(folded))
     prefix = _text(argument, where)
-    return Holds(lambda value: isinstance(value, str) and value.startswith(prefix), prefix)
+    return Holds(lambda value: isinstance(value, str) and value.startswith(prefix), Begins(prefix))
 
 
 def _suffix(argument: Any, where: str) -> Condition:
@@ -96,7 +134,7 @@ def _suffix(argument: Any, where: str) -> Condition:
         folded = _ignore_case(argument, where)
         return Holds(lambda value: isinstance(value, str) and value.casefold().endswith(folded))
     suffix = _text(argument, where)
-    return Holds(lambda value: isinstance(value, str) and value.endswith(suffix))
+    return Holds(lambda value: isinstance(value, str) and value.endswith(suffix), Ends(suffix))
 
 
 def _ignore_case(argument: dict[str, Any], where: str) -> str:
@@ -107,12 +145,21 @@ def _ignore_case(argument: dict[str, Any], where: str) -> str:
 
 def _equals_ignore_case(argument: Any, where: str) -> Condition:
     folded = _text(argument, where).casefold()
-    return Holds(lambda value: isinstance(value, str) and value.casefold() == folded)
+    return Holds(
+        lambda value: isinstance(value, str) and value.casefold() == folded, Folded(folded)
+    )
 
 
 def _wildcard(argument: Any, where: str) -> Condition:
-    matches = _wildcard_expression(_text(argument, where), where).fullmatch
-    return Holds(lambda value: isinstance(value, str) and matches(value) is not None)
+    text = _text(argument, where)
+    matches = _wildcard_expression(text, where).fullmatch
+    # What stands before the first *, or after the last; what is escaped is not worth the effort.
+    anchor: Anchor | None = None
+    if "\\" not in text and (begin := text.partition("*")[0]):
+        anchor = Begins(begin)
+    elif "\\" not in text and (end := text.rpartition("*")[2]):
+        anchor = Ends(end)
+    return Holds(lambda value: isinstance(value, str) and matches(value) is not None, anchor)
 
 
 def _wildcard_expression(text: str, where: str) -> re.Pattern[str]:
@@ -142,7 +189,7 @@ def _cidr(argument: Any, where: str) -> Condition:
         network = ip_network(text, strict=False)
     except ValueError as error:
         raise PatternError(f"{where}: {error}") from None
-    return Holds(lambda value: isinstance(value, str) and _is_in(value, network))
+    return Holds(lambda value: isinstance(value, str) and _is_in(value, network), Within(network))
 
 
 def _is_in(text: str, network: IPv4Network | IPv6Network) -> bool:
@@ -174,7 +221,9 @@ def _numeric(argument: Any, where: str) -> Condition:
         number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
         return all(compare(number, bound) for compare, bound in compiled)
 
-    return Holds(test)
+    lows = [bound for name, bound in bounds if name in _LOWER or name == "="]
+    highs = [bound for name, bound in bounds if name in _UPPER or name == "="]
+    return Holds(test, Between(max(lows, default=-_BEYOND), min(highs, default=_BEYOND)))
 
 
 def _comparison(name: Any, where: str) -> str:

@@ -1,11 +1,12 @@
 """Many patterns at once: one event is held only against those that may want it.
 
-Theory of operation. Every rule is filed under one of its fields, the *anchor*: by a value that the
-field must have, or by a text that its value must begin with, or at least by its path. An event's
-leaves lead to the rules that are filed under them; only these are looked at in full. So a look
-costs what the event has leaves and what nearly matches, not what there are patterns. A rule that
-asks for nothing but absences is always looked at. Parts of an event that no pattern asks for are
-not walked through.
+Theory of operation. Every rule is filed under one of its fields: by a value that the field must
+have, or by what its values must have in common (how they begin or end, a range, a network:
+:mod:`.places`), or at least by its path. An event's leaves lead to the rules that are filed under
+them; only these are looked at in full. So a look costs what the event has leaves and what nearly
+matches, not what there are patterns. A rule that only says what a value must not be, or that it is
+there, is looked at whenever its path is there; one that asks for nothing but absences, always.
+Parts of an event that no pattern asks for are not walked through.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from edo_stream.core.patterns.leaves import Leaf, Leaves, Seats, leaves_of
 from edo_stream.core.patterns.parse import Field, Pattern, Rule
+from edo_stream.core.patterns.places import Places
 
 T = TypeVar("T", bound=Hashable)
 
@@ -23,7 +25,7 @@ class PatternIndex(Generic[T]):
 
     def __init__(self, patterns: Iterable[tuple[T, Pattern]]) -> None:
         self._by_value: dict[str, dict[Hashable, list[tuple[T, Rule]]]] = {}
-        self._by_prefix: dict[str, _Prefixes[tuple[T, Rule]]] = {}
+        self._by_anchor: dict[str, Places[tuple[T, Rule]]] = {}
         self._by_path: dict[str, list[tuple[T, Rule]]] = {}
         self._always: list[tuple[T, Rule]] = []
         rules = [(target, rule) for target, pattern in patterns for rule in pattern.rules]
@@ -53,18 +55,24 @@ class PatternIndex(Generic[T]):
             for value in field.values:
                 self._by_value.setdefault(field.path, {}).setdefault(value, []).append(entry)
             return
-        for field in rule:
-            if _has_prefixes(field):
-                prefixes = self._by_prefix.setdefault(field.path, _Prefixes())
-                for test in field.tests:
-                    assert test.prefix is not None, "all of the field's tests have one"
-                    prefixes.add(test.prefix, entry)
-                return
-        present = next((field for field in rule if not field.may_be_missing), None)
-        if present is None:
-            self._always.append(entry)
+        anchored = next((field for field in rule if _is_anchored(field)), None)
+        if anchored is not None:
+            self._file_anchored(anchored, entry)
+            return
+        present = [field.path for field in rule if not field.may_be_missing]
+        if present:
+            path = min(present, key=lambda one: len(self._by_path.get(one, ())))
+            self._by_path.setdefault(path, []).append(entry)
         else:
-            self._by_path.setdefault(present.path, []).append(entry)
+            self._always.append(entry)
+
+    def _file_anchored(self, field: Field, entry: tuple[T, Rule]) -> None:
+        for value in field.values:
+            self._by_value.setdefault(field.path, {}).setdefault(value, []).append(entry)
+        places = self._by_anchor.setdefault(field.path, Places())
+        for test in field.tests:
+            assert test.anchor is not None, "all of the field's tests have one"
+            places.add(test.anchor, entry)
 
     def matches(self, event: Any) -> list[T]:
         """What the patterns that match are for, each once, in the order of their filing."""
@@ -83,11 +91,10 @@ class PatternIndex(Generic[T]):
             if by_value is not None:
                 for leaf in values:
                     yield from by_value.get(leaf.compared, ())
-            prefixes = self._by_prefix.get(path)
-            if prefixes is not None:
+            places = self._by_anchor.get(path)
+            if places is not None:
                 for leaf in values:
-                    if isinstance(leaf.value, str):
-                        yield from prefixes.of(leaf.value)
+                    yield from places.of(leaf)
 
 
 def _ways_to(path: str) -> Iterator[str]:
@@ -97,32 +104,15 @@ def _ways_to(path: str) -> Iterator[str]:
     yield path
 
 
-class _Prefixes(Generic[T]):
-    """Entries by a text that a value begins with; a look costs one lookup a length in use."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, list[T]] = {}
-        self._lengths: list[int] = []
-
-    def add(self, prefix: str, entry: T) -> None:
-        self._entries.setdefault(prefix, []).append(entry)
-        if len(prefix) not in self._lengths:
-            self._lengths.append(len(prefix))
-
-    def of(self, value: str) -> Iterator[T]:
-        for length in self._lengths:
-            if length <= len(value):
-                yield from self._entries.get(value[:length], ())
-
-
 def _is_exact(field: Field) -> bool:
     """Whether nothing but a few values will do."""
     return not (field.tests or field.may_be_there or field.may_be_missing)
 
 
-def _has_prefixes(field: Field) -> bool:
-    is_free = field.values or field.may_be_there or field.may_be_missing
-    return not is_free and all(test.prefix is not None for test in field.tests)
+def _is_anchored(field: Field) -> bool:
+    """Whether all that will do has something in common that it can be found by."""
+    is_free = field.may_be_there or field.may_be_missing
+    return not is_free and all(test.anchor is not None for test in field.tests)
 
 
 def is_match(rule: Rule, leaves: Leaves) -> bool:

@@ -1,0 +1,201 @@
+"""What a task that correlates writes: results, commands, failure events, dead letters.
+
+Each record's id derives from the flow, the correlation key and the number of the firing. A key that
+fires once has the same id for ever; one that may fire again has its birth in it as well, so that a
+key that was forgotten and comes back is another one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from edo_stream.core.correlation.joined import Joined, headers_of, shown
+from edo_stream.core.correlation.rows import WaitRow
+from edo_stream.core.correlation.spec import Correlation, Fire, OnLate
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import Violation, derive_id
+from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
+from edo_stream.core.notices import key_text
+from edo_stream.core.partitioner import partition_of
+from edo_stream.core.record import Record
+from edo_stream.core.task import Step, TaskIdentity
+
+#: Floats keep every digit of their decimal text.
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+
+DEADLINE: Final = "deadline"
+OPERATOR: Final = "operator"
+
+Inputs = Sequence[tuple[str, Joined]]
+"""Events with the input that each is of, in order."""
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a wait ended, and so what its result says of itself."""
+
+    reason: str
+    """``complete``, ``timeout``, ``fallback``, ``absent``, ``forced``, ``late`` or ``window``."""
+    completed_by: str
+    """Name of an input, ``deadline`` or ``operator``."""
+    event: Joined | None = None
+    """The event that brought it about, if one did."""
+    is_complete: bool = False
+
+
+@dataclass(slots=True)
+class Written:
+    """How much a step has written so far, over all flows of the task."""
+
+    size_bytes: int = 0
+
+
+class JoinOutlet:
+    """Writes for one flow within one task."""
+
+    def __init__(
+        self, identity: TaskIdentity, correlation: Correlation, step: Step, written: Written
+    ) -> None:
+        self._identity = identity
+        self._correlation = correlation
+        self._step = step
+        self._written = written
+        self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
+        self._flow = ("edo-flow", utf8(correlation.flow))
+        self._has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
+
+    def fire(
+        self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: Mapping[str, Any]
+    ) -> None:
+        """Publish a result, or a command of the flow; ``extra`` is what its kind knows besides."""
+        target = self._correlation.target
+        kind = f"{target.type}.fallback" if end.reason == "fallback" else target.type
+        headers = self._headers("firing", key, row, kind, end, inputs)
+        value = self._data(key, row, end, extra)
+        self._publish(target.topic, target.partitions, key, value, headers)
+
+    def fail(
+        self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: Mapping[str, Any]
+    ) -> None:
+        """Publish an event that tells of a wait that did not become complete."""
+        correlation = self._correlation
+        kind = f"edo.{correlation.flow}.timed-out"
+        headers = self._headers("failure", key, row, kind, end, inputs)
+        value = self._data(key, row, end, extra)
+        self._publish(correlation.outcomes, correlation.partitions, key, value, headers)
+
+    def dead_letter(self, key: bytes, offset: int, joined: Joined, why: Violation) -> None:
+        """Publish an event's data as it came, and why it went no further."""
+        identity, correlation = self._identity, self._correlation
+        place = (identity.group, str(identity.partition), str(offset))
+        letter_id = derive_id("dead-letter", identity.app, *place)
+        headers = [
+            *headers_of(joined),
+            self._flow,
+            ("edo-id", letter_id.encode()),
+            ("edo-input", utf8(joined.input)),
+            ("edo-reason", utf8(why.reason)),
+            ("edo-class", b"poison"),
+            ("edo-detail", utf8(why.detail)),
+            ("edo-attempts", b"0"),
+            ("edo-origin", utf8(joined.position)),
+            ("edo-owner", utf8(correlation.owner)),
+            ("edo-app", utf8(identity.app)),
+            ("edo-at", b"%d" % self._step.now_ms),
+        ]
+        self._publish(correlation.dead_letters, correlation.partitions, key, joined.data, headers)
+
+    def _headers(  # noqa: PLR0913 - what an event says of itself
+        self, word: str, key: bytes, row: WaitRow, kind: str, end: End, inputs: Inputs
+    ) -> list[Header]:
+        cause = end.event or (inputs[0][1] if inputs else None)
+        first = inputs[0][1] if inputs else cause
+        event_id = self._id(word, key, row, end)
+        headers: list[Header] = [
+            SPECVERSION,
+            ("ce_id", event_id.encode()),
+            self._source,
+            ("ce_type", utf8(kind)),
+            ("ce_time", time_text(self._step.now_ms)),
+            ("ce_subject", utf8(key_text(key))),
+            self._flow,
+            JSON_CONTENT,
+        ]
+        if first is not None and cause is not None:
+            headers.append(("ce_correlationid", utf8(first.correlation_id or first.id)))
+            headers.append(("ce_causationid", utf8(cause.id)))
+        else:
+            headers.append(("ce_correlationid", event_id.encode()))
+        return headers
+
+    def _id(self, word: str, key: bytes, row: WaitRow, end: End) -> str:
+        parts = [word, self._identity.app, self._correlation.flow, key.hex(), str(row.run)]
+        if self._has_birth:
+            parts.append(f"{self._identity.partition}/{row.born}")
+        if end.reason == "late":
+            parts.append(f"late {row.late}")
+        return derive_id(*parts)
+
+    def _data(self, key: bytes, row: WaitRow, end: End, extra: Mapping[str, Any]) -> bytes:
+        data: dict[str, Any] = {
+            "flow": self._correlation.flow,
+            "key": key_text(key),
+            "firing": row.run,
+            "reason": end.reason,
+            "complete": end.is_complete,
+            "completed_by": end.completed_by,
+            "completed_by_id": None if end.event is None else end.event.id,
+        }
+        if row.opened_ms:
+            data["opened"] = _time(row.opened_ms)
+        if row.until_ms is not None:
+            data["deadline"] = _time(row.until_ms)
+        data |= extra
+        return _ENCODER.encode(data)
+
+    def _publish(
+        self, topic: str, partitions: int, key: bytes, value: bytes | None, headers: list[Header]
+    ) -> None:
+        partition = partition_of(key, partitions)
+        self._written.size_bytes += len(value or b"")
+        self._step.publish.append(Publish(topic, partition, key, value, headers, self._step.now_ms))
+
+
+class UndecodableOutlet:
+    """Writes what is no event of any flow."""
+
+    def __init__(self, identity: TaskIdentity, topic: str, step: Step) -> None:
+        self._identity = identity
+        self._topic = topic
+        self._step = step
+
+    def dead_letter(self, record: Record, why: Violation) -> None:
+        """Publish the record as it came."""
+        identity = self._identity
+        place = (identity.group, str(identity.partition), str(record.offset))
+        headers: list[Header] = [
+            *record.headers,
+            ("edo-id", derive_id("dead-letter", identity.app, *place).encode()),
+            ("edo-reason", utf8(why.reason)),
+            ("edo-class", b"poison"),
+            ("edo-detail", utf8(why.detail)),
+            ("edo-attempts", b"0"),
+            ("edo-origin", f"{record.topic}/{record.partition}/{record.offset}".encode()),
+            ("edo-app", utf8(identity.app)),
+            ("edo-at", b"%d" % self._step.now_ms),
+        ]
+        now_ms = self._step.now_ms
+        self._step.publish.append(
+            Publish(self._topic, identity.partition, record.key, record.value, headers, now_ms)
+        )
+
+
+def single(inputs: Inputs) -> dict[str, Any]:
+    """Events of inputs of which each has one."""
+    return {name: shown(joined) for name, joined in inputs}
+
+
+def _time(at_ms: int) -> str | None:
+    text = time_text(at_ms)
+    return None if text is None else text.decode()

@@ -1,0 +1,324 @@
+"""The decision core of a task that correlates: events by key in, firings out.
+
+Theory of operation. The task reads one internal topic, to which events come by their correlation
+key: all that one wait needs meets in one task. Each event goes to the correlator of its flow. It
+came in the transaction that read it from its own topic, so none comes twice, and what a batch
+repeats after a crash is below the next offset. The step is a pure function of the tables, the
+batches and the two times it is given, as that of :mod:`edo_stream.core.pipeline` is.
+
+Every event has a fate: held first, then *emitted* (it is in a result), *failed* (in a failure
+event), *stale* (replaced, or of no use any more), *late*, or a dead letter.
+
+Keys that are over are forgotten ``remember`` later, in stream time: exactly so where they are
+looked at, and for their rows within a few rounds of a sweep.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+
+from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.correlation.collecting import Collecting
+from edo_stream.core.correlation.joined import decode_joined, size_of
+from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
+from edo_stream.core.correlation.ordered import InOrder
+from edo_stream.core.correlation.outlet import UndecodableOutlet, Written
+from edo_stream.core.correlation.rows import (
+    WAIT,
+    EventRows,
+    FlowRow,
+    Phase,
+    WaitRow,
+    decode_stamp,
+    decode_wait,
+    encode_wait,
+)
+from edo_stream.core.correlation.spec import Correlation, JoinSpec, Ordered, Windowed
+from edo_stream.core.correlation.waits import Arrival, SharedState, Waits
+from edo_stream.core.correlation.windows import InWindows
+from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.event import Violation
+from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.notices import Notices
+from edo_stream.core.record import Batch, Record
+from edo_stream.core.state import RowCache, Table
+from edo_stream.core.task import (
+    InternalTopics,
+    SourceRow,
+    Step,
+    TaskIdentity,
+    TaskRow,
+    load_task,
+    save_task,
+)
+
+_SKEW_MS: Final = 5 * 60 * 1000
+"""How far a record's time may run ahead of the task's clock."""
+_TIMERS_MAX: Final = 500
+_WRITTEN_BYTES_MAX: Final = 4 << 20
+"""Bytes of a step's results beyond which no further timer fires; the rest fire in the next."""
+_SWEEP_EVERY_MS: Final = 1_000
+_SWEPT_MIN: Final = 64
+_WAIT_END: Final = bytes([WAIT[0] + 1])
+
+
+class Correlator(Protocol):
+    """The rules of one kind of correlation."""
+
+    def place(self, arrival: Arrival) -> None:
+        """Take in an event."""
+
+    def expire(self, key: bytes, row: WaitRow, due_ms: int) -> None:
+        """Do what a timer is due for."""
+
+    def force(self, key: bytes, row: WaitRow) -> None:
+        """Fire with what there is."""
+
+    def end(self, key: bytes, row: WaitRow) -> None:
+        """End the wait."""
+
+
+class FlowOfTask(NamedTuple):
+    """A flow within a task."""
+
+    waits: Waits
+    correlator: Correlator
+
+
+class JoinPipeline:
+    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+
+    def __init__(
+        self,
+        identity: TaskIdentity,
+        spec: JoinSpec,
+        dead_letters: str,
+        state: Table,
+        internal: InternalTopics,
+    ) -> None:
+        self._identity = identity
+        self._internal = internal
+        self._state = state
+        self._step = Step(TaskRow())
+        self._rows = RowCache(state, WAIT, encode_wait, decode_wait)
+        self._events = EventRows(state)
+        self._ledger = Ledger(spec.topic)
+        self._control = Ledger(internal.control)
+        self._notices = Notices(identity, internal)
+        self._undecodable = UndecodableOutlet(identity, dead_letters, self._step)
+        self._written = Written()
+        shared = SharedState(
+            self._step, state, self._rows, self._events, self._ledger, self._written
+        )
+        self._flows = {
+            name: _flow(identity, correlation, shared)
+            for name, correlation in spec.correlations.items()
+        }
+        self._by_name = {name.encode(): flow for name, flow in self._flows.items()}
+        self._read_since_sweep = 0
+        self.restore()
+
+    def restore(self) -> None:
+        """Read anew what is kept in memory; after the table was restored or discarded."""
+        self._step.row = load_task(self._state)
+        self._step.publish = []
+        self._rows.discard()
+        self._events.discard()
+        for flow in self._flows.values():
+            flow.waits.restore()
+        for ledger in (self._ledger, self._control):
+            ledger.discard()
+
+    def discard(self) -> None:
+        """Forget all that is uncommitted: the transaction was aborted."""
+        self._state.discard()
+        self.restore()
+
+    def positions(self) -> Mapping[str, int]:
+        """Next offset of each source topic that was ever started."""
+        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
+
+    def stream_ms(self) -> int | None:
+        """Time of the latest record read; ``None`` before the first."""
+        return self._step.row.stream_ms or None
+
+    def held(self) -> Mapping[str, tuple[int, int | None]]:
+        """Events held, and since when the oldest wait is open; call between steps."""
+        count = sum(flow.waits.flow.held for flow in self._flows.values())
+        since = [at_ms for _, at_ms in self.open_waits().values() if at_ms is not None]
+        return {self._ledger.topic: (count, min(since, default=None))}
+
+    def open_waits(self) -> Mapping[str, tuple[FlowRow, int | None]]:
+        """Counters of each flow, and since when its oldest wait is open; call between steps."""
+        return {
+            name: (flow.waits.flow, flow.waits.oldest_ms()) for name, flow in self._flows.items()
+        }
+
+    def next_due_ms(self) -> int | None:
+        """Time of the earliest timer, which may be past; ``None`` when there is none."""
+        due = [flow.waits.timers.next_due_ms for flow in self._flows.values()]
+        return min((due_ms for due_ms in due if due_ms is not None), default=None)
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin to read a topic at an offset, or go on behind what is gone of it."""
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        self._source_row(topic).next_offset = offset
+        account = account_of_start(self._identity, topic, offset, now_ms, lost)
+        self._flush()
+        return self._effects([account])
+
+    def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
+        """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        self._written.size_bytes = 0
+        if batches:
+            self._sweep()
+        for batch in batches:
+            if batch.topic == self._internal.control:
+                self._operate_all(batch)
+            else:
+                self._read(batch)
+        has_fired = self._expire(min(now_ms, caught_up_ms))
+        if not batches and not has_fired:
+            return Effects()
+        ledgers = (self._ledger, self._control)
+        accounts = [ledger.close(self._identity, now_ms) for ledger in ledgers]
+        self._flush()
+        return self._effects([account for account in accounts if account is not None])
+
+    def _source_row(self, topic: str) -> SourceRow:
+        return self._step.row.sources.setdefault(topic, SourceRow(0))
+
+    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
+        """Records of a batch that were not processed before; a redelivery may repeat some."""
+        assert batch.partition == self._identity.partition, (
+            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
+        )
+        source = self._source_row(batch.topic)
+        ledger.open(source.next_offset)
+        records = [record for record in batch.records if record.offset >= source.next_offset]
+        if records:
+            source.next_offset = records[-1].offset + 1
+        return records
+
+    def _read(self, batch: Batch) -> None:
+        row, ledger, now_ms = self._step.row, self._ledger, self._step.now_ms
+        records = self._take(batch, ledger)
+        self._read_since_sweep += len(records)
+        for record in records:
+            if record.timestamp > row.stream_ms:
+                row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
+            joined = decode_joined(record.value)
+            if isinstance(joined, Violation):
+                self._undecodable.dead_letter(record, joined)
+                ledger.mark(record.offset, Fate.DEAD_LETTERED)
+                continue
+            flow = self._flows.get(joined.flow)
+            if flow is None:
+                # Its file is gone, and nobody waits any more.
+                ledger.mark(record.offset, Fate.IGNORED)
+                continue
+            flow.correlator.place(
+                Arrival(
+                    key=record.key or b"",
+                    joined=joined,
+                    payload=record.value or b"",
+                    offset=record.offset,
+                    at_ms=flow.waits.time_of(record.timestamp, joined),
+                    size_bytes=size_of(joined),
+                )
+            )
+
+    def _expire(self, limit_ms: int) -> bool:
+        """Fire timers that are due, flow by flow; whether there were any."""
+        has_fired = False
+        for flow in self._flows.values():
+            timers = flow.waits.timers
+            for due_ms, key in timers.due(limit_ms, _TIMERS_MAX):
+                if self._written.size_bytes > _WRITTEN_BYTES_MAX:
+                    break
+                has_fired = True
+                row = flow.waits.find(key)
+                assert row is not None, f"timer of {key!r} without its row"
+                assert row.due_ms == due_ms, f"timer of {key!r} at {due_ms}, not {row.due_ms}"
+                timers.clear(due_ms, key)
+                row.due_ms = None
+                flow.correlator.expire(key, row, due_ms)
+        return has_fired
+
+    def _operate_all(self, batch: Batch) -> None:
+        """Carry out operators' requests; done or refused, each is answered by a notice."""
+        for record in self._take(batch, self._control):
+            operation, request = parse_wait_operation(record.value)
+            if isinstance(operation, Violation):
+                key, refusal = None, operation.detail
+            else:
+                key, refusal = operation.key, self._operate(operation) or ""
+            self._step.publish.append(
+                self._notices.outcome(
+                    record.offset, key, request, refusal or None, self._step.now_ms
+                )
+            )
+            self._control.mark(record.offset, Fate.APPLIED)
+
+    def _operate(self, operation: WaitOperation) -> str | None:
+        flow, key = self._flows.get(operation.flow), operation.key
+        if flow is None:
+            return "unknown flow"
+        row = flow.waits.find(key)
+        if row is None or row.phase == Phase.RESTING:
+            return "nothing waits"
+        if operation.verb is Verb.FORCE:
+            if row.phase == Phase.OVER:
+                return f"its wait is over: {row.ended}"
+            flow.correlator.force(key, row)
+        elif row.phase == Phase.OVER:
+            self._rows.delete(flow.waits.name(key))
+        else:
+            flow.correlator.end(key, row)
+        return None
+
+    def _sweep(self) -> None:
+        """Delete rows of keys that are forgotten among the next few; the first act of a step."""
+        row = self._step.row
+        if row.stream_ms - row.swept_ms < _SWEEP_EVERY_MS:
+            return
+        row.swept_ms = row.stream_ms
+        # Twice as many as may have come to be, so that rows are deleted faster than they come.
+        count = _SWEPT_MIN + 2 * self._read_since_sweep
+        self._read_since_sweep = 0
+        rows = list(islice(self._state.scan(row.swept_to or WAIT, _WAIT_END), count))
+        row.swept_to = rows[-1][0] + b"\0" if len(rows) == count else b""
+        for key, value in rows:
+            flow = self._by_name.get(key[1:].partition(b"\0")[0])
+            if flow is not None and flow.waits.is_idle(decode_stamp(value)):
+                self._rows.delete(key[1:])
+
+    def _flush(self) -> None:
+        self._rows.flush()
+        self._events.flush()
+        for flow in self._flows.values():
+            flow.waits.flush()
+        save_task(self._state, self._step.row)
+
+    def _effects(self, accounts: list[Account]) -> Effects:
+        internal = self._internal
+        publish, self._step.publish = self._step.publish, []
+        publish += account_records(
+            accounts, internal.accounts, internal.accounts_partitions, self._step.now_ms
+        )
+        return counted(publish, accounts)
+
+
+def _flow(identity: TaskIdentity, correlation: Correlation, shared: SharedState) -> FlowOfTask:
+    waits = Waits(identity, correlation, shared)
+    kind = correlation.kind
+    if isinstance(kind, Windowed):
+        return FlowOfTask(waits, InWindows(waits, kind))
+    if isinstance(kind, Ordered):
+        return FlowOfTask(waits, InOrder(waits))
+    return FlowOfTask(waits, Collecting(waits, kind))

@@ -1,0 +1,307 @@
+"""The waits of one flow in one task: their rows, timers, bounds and the fates of their events."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from edo_stream.core.accounts import Fate
+from edo_stream.core.correlation.joined import Joined, decode_joined
+from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Written
+from edo_stream.core.correlation.rows import (
+    FLOW,
+    TIMER,
+    EventRows,
+    FlowRow,
+    Head,
+    HeldEvent,
+    Phase,
+    Stamp,
+    WaitRow,
+    decode_flow,
+    encode_flow,
+)
+from edo_stream.core.correlation.spec import Clock, Correlation, OnLate
+from edo_stream.core.event import Violation
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.state import RowCache, Table
+from edo_stream.core.task import Step, TaskIdentity
+from edo_stream.core.timers import Timers
+
+_WAITING: Final = (Phase.EARLY, Phase.OPEN)
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """An event of a flow, as it comes."""
+
+    key: bytes
+    joined: Joined
+    payload: bytes
+    """The event, encoded."""
+    offset: int
+    at_ms: int
+    """Its time by the flow's clock."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedState:
+    """State that all flows of a task share."""
+
+    step: Step
+    table: Table
+    rows: RowCache[WaitRow]
+    events: EventRows
+    ledger: Ledger
+    written: Written
+
+
+class Waits:
+    """What all kinds of correlation do with their rows."""
+
+    def __init__(
+        self, identity: TaskIdentity, correlation: Correlation, shared: SharedState
+    ) -> None:
+        self.correlation = correlation
+        self.outlet = JoinOutlet(identity, correlation, shared.step, shared.written)
+        self.events = shared.events
+        self._prefix = correlation.flow.encode() + b"\0"
+        self._step = shared.step
+        self._table = shared.table
+        self._rows = shared.rows
+        self._ledger = shared.ledger
+        self.timers = Timers(shared.table, TIMER + self._prefix)
+        self.flow = FlowRow()
+        self._is_flow_changed = False
+        self._touch_ms = correlation.remember_ms // 16
+        self._idle_ms = correlation.remember_ms + self._touch_ms
+
+    def restore(self) -> None:
+        """Read anew what is kept in memory."""
+        value = self._table.get(FLOW + self.correlation.flow.encode())
+        self.flow = FlowRow() if value is None else decode_flow(value)
+        self._is_flow_changed = False
+        self.timers.restore()
+
+    def flush(self) -> None:
+        """Write what has changed; the last act of a step."""
+        self.timers.flush()
+        if self._is_flow_changed:
+            self._table.write(FLOW + self.correlation.flow.encode(), encode_flow(self.flow))
+            self._is_flow_changed = False
+
+    def name(self, key: bytes) -> bytes:
+        """Name of a key's row."""
+        return self._prefix + key
+
+    def oldest_ms(self) -> int | None:
+        """Since when the wait is open whose deadline is the next; call between steps."""
+        if self.timers.next_due_ms is None:
+            return None
+        ((_, key),) = self.timers.due(self.timers.next_due_ms, 1)
+        row = self._rows.get(self.name(key))
+        return None if row is None else row.opened_ms
+
+    def time_of(self, timestamp_ms: int, joined: Joined) -> int:
+        """Time of an event by the flow's clock; never in the future."""
+        at_ms = timestamp_ms
+        if self.correlation.clock is Clock.EVENT and joined.time_ms is not None:
+            at_ms = joined.time_ms
+        return max(0, min(at_ms, self._step.now_ms))
+
+    def find(self, key: bytes) -> WaitRow | None:
+        """The row of a key that is known; do not change it without :meth:`put`."""
+        row = self._rows.get(self.name(key))
+        return None if row is None or self.is_idle(row) else row
+
+    def get(self, key: bytes, offset: int) -> WaitRow:
+        """The row of a key; a new one, born at the offset, where there is none."""
+        return self.find(key) or WaitRow(offset)
+
+    def is_idle(self, row: WaitRow | Stamp) -> bool:
+        """Whether nothing waits, and nothing was heard for so long that the key is forgotten."""
+        is_waiting = row.phase in _WAITING
+        return not is_waiting and self._step.row.stream_ms - row.touched_ms > self._idle_ms
+
+    def put(self, key: bytes, row: WaitRow) -> None:
+        """Keep a row that was changed."""
+        row.touched_ms = self._step.row.stream_ms
+        self._rows.put(self.name(key), row)
+
+    def put_or_forget(self, key: bytes, row: WaitRow) -> None:
+        """Keep a row that was changed, unless nothing has come of its key yet."""
+        if row.phase == Phase.RESTING and not row.run and not row.ended:
+            self._rows.delete(self.name(key))
+        else:
+            self.put(key, row)
+
+    def turn_away(self, row: WaitRow, arrival: Arrival, inputs: dict[str, Any]) -> None:
+        """Do with a late event what the flow says; ``inputs`` is the event as a result shows it."""
+        key, joined = arrival.key, arrival.joined
+        self.note_late(key, row)
+        match self.correlation.late:
+            case OnLate.APPEND:
+                # Its number is part of the id, and so of the state.
+                self.put(key, row)
+                end = End("late", joined.input, joined)
+                self.outlet.fire(key, row, end, [(joined.input, joined)], {"inputs": inputs})
+                self._ledger.mark(arrival.offset, Fate.EMITTED)
+            case OnLate.DEAD_LETTER:
+                self.refuse(arrival, Violation("late", f"its wait had ended before: {row.ended}"))
+            case _:
+                self._ledger.mark(arrival.offset, Fate.LATE)
+
+    def note_late(self, key: bytes, row: WaitRow) -> None:
+        """Count a late event; its key's row is written now and then, so that it stays known."""
+        row.late += 1
+        self.flow.late += 1
+        self._is_flow_changed = True
+        if self._step.row.stream_ms - row.touched_ms > self._touch_ms:
+            self.put(key, row)
+
+    def turn(self, row: WaitRow, phase: Phase) -> None:
+        """Change the phase of a wait, and count the waits that are open."""
+        was, row.phase = row.phase in _WAITING, phase
+        if was != (phase in _WAITING):
+            self.flow.open += -1 if was else 1
+            self._is_flow_changed = True
+
+    def arm(self, key: bytes, row: WaitRow, due_ms: int | None) -> None:
+        """Set the timer of a wait, or clear it."""
+        if due_ms != row.due_ms:
+            if row.due_ms is not None:
+                self.timers.clear(row.due_ms, key)
+            if due_ms is not None:
+                self.timers.set(due_ms, key)
+            row.due_ms = due_ms
+
+    def note_timed_out(self) -> None:
+        """Count a wait whose deadline has passed."""
+        self.flow.timed_out += 1
+        self._is_flow_changed = True
+
+    def refusal(
+        self, row: WaitRow, size_bytes: int, freed_bytes: int | None = None
+    ) -> Violation | None:
+        """Why an event cannot wait, if so: a bound is reached.
+
+        ``freed_bytes`` is the size of the event that it replaces; ``None``: it is one more.
+        """
+        bounds = self.correlation.bounds
+        if row.phase not in _WAITING and self.flow.open >= bounds.open_max:
+            return Violation("correlations-full", f"{bounds.open_max} waits of the flow are open")
+        if freed_bytes is None and row.held >= bounds.events_max:
+            return Violation("correlation-full", f"{bounds.events_max} events wait for its key")
+        if row.size_bytes + size_bytes - (freed_bytes or 0) > bounds.bytes_max:
+            detail = f"the events of its key would have more than {bounds.bytes_max} bytes"
+            return Violation("correlation-full", detail)
+        return None
+
+    def add_head(self, row: WaitRow, arrival: Arrival) -> None:
+        """Hold an event in the wait's own row."""
+        row.heads.append(self._head(row, arrival))
+
+    def postpone(self, row: WaitRow, arrival: Arrival) -> None:
+        """Hold an event until the wait has ended."""
+        row.postponed.append(self._head(row, arrival))
+
+    def take_postponed(self, key: bytes, row: WaitRow) -> list[Arrival]:
+        """Events that were held until the wait has ended, in the order of their times."""
+        heads, row.postponed = sorted(row.postponed, key=_place_of), []
+        for head in heads:
+            self.forget(row, head.size_bytes)
+        return [
+            Arrival(
+                key,
+                joined_of(head.payload),
+                head.payload,
+                head.offset,
+                head.at_ms,
+                head.size_bytes,
+            )
+            for head in heads
+        ]
+
+    def _head(self, row: WaitRow, arrival: Arrival) -> Head:
+        head = Head(
+            arrival.joined.input,
+            row.next_number,
+            arrival.at_ms,
+            arrival.offset,
+            arrival.size_bytes,
+            arrival.payload,
+        )
+        row.next_number += 1
+        self._note_held(row, arrival)
+        return head
+
+    def drop_head(self, row: WaitRow, head: Head, fate: Fate) -> None:
+        """Let go of an event; its fate is final."""
+        row.heads.remove(head)
+        self.forget(row, head.size_bytes)
+        self._ledger.mark(head.offset, fate)
+
+    def add_event(self, key: bytes, row: WaitRow, place: bytes, arrival: Arrival) -> None:
+        """Hold an event in a row of its own."""
+        event = HeldEvent(arrival.at_ms, arrival.offset, arrival.size_bytes, arrival.payload)
+        self.events.hold(self.name(key), place, event)
+        row.next_number += 1
+        self._note_held(row, arrival)
+
+    def _note_held(self, row: WaitRow, arrival: Arrival) -> None:
+        row.held += 1
+        row.size_bytes += arrival.size_bytes
+        self.flow.held += 1
+        self._is_flow_changed = True
+        self._ledger.mark(arrival.offset, Fate.HELD)
+
+    def forget(self, row: WaitRow, size_bytes: int) -> None:
+        """Take an event off the wait's sums."""
+        row.held -= 1
+        row.size_bytes -= size_bytes
+        self.flow.held -= 1
+        self._is_flow_changed = True
+
+    def mark(self, offset: int, fate: Fate) -> None:
+        """Note the fate of an event."""
+        self._ledger.mark(offset, fate)
+
+    def refuse(self, arrival: Arrival, why: Violation) -> None:
+        """Dead-letter an event that comes."""
+        self.outlet.dead_letter(arrival.key, arrival.offset, arrival.joined, why)
+        self._ledger.mark(arrival.offset, Fate.DEAD_LETTERED)
+        if why.reason.endswith("-full"):
+            self.flow.refused += 1
+            self._is_flow_changed = True
+
+    def bury(self, key: bytes, offset: int, joined: Joined, why: Violation) -> None:
+        """Dead-letter an event that was held."""
+        self.outlet.dead_letter(key, offset, joined, why)
+        self._ledger.mark(offset, Fate.DEAD_LETTERED)
+
+    def fire(
+        self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: dict[str, Any]
+    ) -> None:
+        """Publish a firing, and count it."""
+        row.run += 1
+        self.outlet.fire(key, row, end, inputs, extra)
+        self.flow.fired += 1
+        self._is_flow_changed = True
+        self.note_end(row, end)
+
+    def note_end(self, row: WaitRow, end: End) -> None:
+        """Remember how the wait ended."""
+        row.ended = end.reason
+        row.ended_ms = self._step.now_ms
+        row.completed_by = end.completed_by
+
+
+def _place_of(head: Head) -> tuple[int, int]:
+    return head.at_ms, head.number
+
+
+def joined_of(payload: bytes) -> Joined:
+    """An event that rests in the state."""
+    joined = decode_joined(payload)
+    assert isinstance(joined, Joined), "it was decoded before it was held"
+    return joined

@@ -1,0 +1,27 @@
+"""Executors that fail, hang and crash, on workers that are killed and frozen: all comes right."""
+
+import asyncio
+from pathlib import Path
+
+from edo_stream.local.kafka import LocalKafka
+from load.act_chaos.storm import Weather, endure, open_scene
+from load.harm import Harm
+
+#: Its commands crash both flows that do in the first seconds.
+SEED = 38
+
+
+def test_every_command_ends_once_in_its_turn_and_never_early_whatever_its_executor_does(
+    kafka: LocalKafka, tmp_path: Path
+) -> None:
+    weather = Weather(SEED, [Harm.KILL, Harm.FREEZE], rate=15.0, pause_s=(1.0, 2.0))
+    with open_scene("act-chaos", tmp_path, [kafka], workers=2) as scene:
+        aftermath = asyncio.run(endure(weather, scene, print))
+
+    assert [] == aftermath.findings
+    assert aftermath.crashes > 0, "an executor has ended its worker"
+    tallies = aftermath.verdict.tallies
+    assert 0 == tallies["act-chaos-bill"].repeated_effects, "at most once"
+    # A receiver without memory repeats what one that knows idempotency keys does once.
+    tell = tallies["act-chaos-tell"]
+    assert len(scene.receiver.receiver.applied) == tell.effects_by_key < tell.effects
