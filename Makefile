@@ -48,6 +48,7 @@ check: $(VENV)/.ready
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry --no-ansi .
 	$(BIN)/pytest -q --ignore=tests/broker --ignore=tests/local
+	$(BIN)/pytest -q --python-only tests/core tests/engine tests/sources
 
 broker: $(VENV)/.ready
 	$(BIN)/pytest -q tests/local tests/broker
