@@ -39,6 +39,9 @@ _OWN_PARAMETERS: Final = frozenset({"command_id", "key", "flow"})
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\)s|(?P<percent>%)|(?P<wrong>.|$))", re.DOTALL
 )
+_TRANSACTION: Final = re.compile(
+    r"\s*(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare)\b", re.IGNORECASE
+)
 _PASSES, _STAYS = FailureClass.TRANSIENT, FailureClass.POISON
 #: What SQLSTATEs mean, or whole classes of them. What concerns the database or the rights of the
 #: flow's user, not the command, passes when somebody mends it.
@@ -90,8 +93,10 @@ class Statement:
         """Look at its parameters.
 
         Raises:
-            ValueError: a placeholder that nothing fills.
+            ValueError: a placeholder that nothing fills, or a transaction of its own.
         """
+        if (own := _TRANSACTION.match(self.text)) is not None:
+            raise ValueError(f"{own[0].strip()}: the transaction is that of the inbox")
         known = self.parameters.keys() | _OWN_PARAMETERS
         for found in _PLACEHOLDER.finditer(self.text):
             if found["wrong"] is not None:
@@ -209,7 +214,9 @@ class SqlExecutor:
         parameters: Mapping[str, Any],
     ) -> Outcome:
         async with connection.cursor() as cursor:
-            await cursor.execute(self._statement.text.encode(), parameters)
+            # In a pipeline the server takes one statement only, also where there is no parameter.
+            async with connection.pipeline():
+                await cursor.execute(self._statement.text.encode(), parameters)
             found: Any = {"rows": cursor.rowcount}
             if cursor.description is not None:
                 names = [column.name for column in cursor.description]

@@ -12,7 +12,10 @@ from edo_stream.actions.handler import PythonExecutor
 from edo_stream.core.act.outcome import Done, Failed, FailureClass
 from edo_stream.core.act.policy import AfterDeadLetter, Delivery, Order
 from edo_stream.engine.act_plans import act_topics
+from edo_stream.engine.fleet import Fleet
+from edo_stream.engine.target import Targets
 from edo_stream.flows import Flows, load_flows
+from edo_stream.flows.targets import target_policies
 from edo_stream.registry import Registry, RegistryError, load
 from tests.actions.commands import command
 
@@ -36,6 +39,11 @@ def flows_in(folder: Path, registry: Registry, **texts: str) -> Flows:
     for name, text in texts.items():
         (folder / f"{name.replace('_', '-')}.yaml").write_text(text)
     return load_flows(folder, registry)
+
+
+def targets_in(flows: Flows, registry: Registry) -> Targets:
+    fleet = Fleet("app", "worker", target_policies(flows), lambda *_: None)
+    return targets_of(flows, registry, Outside(lambda: 0), fleet)
 
 
 def mistakes(folder: Path, registry: Registry, text: str, name: str = "ship") -> list[str]:
@@ -102,7 +110,7 @@ def test_a_mistake_is_told_at_its_line(
         ("{kind: http, url: ftp://x}", "ftp://x is not a URL"),
         ("{kind: http, url: 'http://x', auth: {bearer: s3cret}}", "not a reference to a secret"),
         ("{kind: dapr}", "write either invoke or publish"),
-        ("{kind: dapr, invoke: shipping}", "action.invoke is shipping"),
+        ("{kind: dapr, invoke: shipping}", "action.invoke is 'shipping': "),
         ("{kind: http, url: 'http://x', rules: [{codes: [x-y], means: success}]}", "not a code"),
         ("{kind: http, url: 'http://x', rules: [{codes: [599-500], means: poison}]}", "500-599"),
         ("{kind: sql, connection: 'env:X', statement: s, inbox: 'a b'}", "a b is not a table"),
@@ -140,7 +148,7 @@ def test_what_only_a_start_can_tell_is_told_then(
     whole = f"action: {action}, idempotency_key: command, replay: safe}}"
     flows = flows_in(tmp_path, registry, ship=re.sub("action: .*", lambda _: whole, FLOW))
     with pytest.raises(RegistryError) as refused:
-        targets_of(flows, registry, Outside(lambda: 0))
+        targets_in(flows, registry)
     assert expected in str(refused.value)
 
 
@@ -157,7 +165,7 @@ def test_the_guide_s_flow_is_one(
     monkeypatch.setenv("CARRIER_TOKEN", "s3cret")
     (text,) = _blocks("yaml")
     flows = flows_in(tmp_path, registry, ship_order=text)
-    target = targets_of(flows, registry, Outside(lambda: 0))["ship-order"]
+    target = targets_in(flows, registry)["ship-order"]
     assert target.protection.timeout_s == 10
 
 
