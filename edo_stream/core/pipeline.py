@@ -6,7 +6,7 @@ transaction. The step is a pure function of the tables, the batches and the two 
 what is kept in memory between steps repeats what the tables say, and is forgotten on a discard.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -46,6 +46,8 @@ _PUBLISH_MAX: Final = 10_000
 """Records of a step beyond which no further timer fires; the rest fire in the next."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 _SWEPT_MIN: Final = 2
+_PART_RECORDS: Final = 500
+"""Decided without a pause: some five milliseconds."""
 
 
 class Pipeline:
@@ -157,6 +159,21 @@ class Pipeline:
         Timers fire up to ``caught_up_ms`` only, the time at which the task had read all that was
         there: an outage must not look like events that did not come.
         """
+        steps = self.steps(batches, now_ms, caught_up_ms)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                effects: Effects = end.value
+                return effects
+
+    def steps(
+        self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int
+    ) -> Generator[None, None, Effects]:
+        """Decide as :meth:`step` does, but pause every so many records: others may have their turn.
+
+        Until it is at its end nobody else may call anything but ``discard``.
+        """
         self._step.now_ms = now_ms
         self._step.publish = []
         if batches:
@@ -167,7 +184,7 @@ class Pipeline:
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             else:
-                self._read(self._lanes[batch.topic], batch)
+                yield from self._read(self._lanes[batch.topic], batch)
         has_fired = self._fire(min(now_ms, caught_up_ms))
         if not batches and not has_fired:
             return Effects()
@@ -195,9 +212,15 @@ class Pipeline:
             source.next_offset = records[-1].offset + 1
         return records
 
-    def _read(self, lane: Lane, batch: Batch) -> None:
+    def _read(self, lane: Lane, batch: Batch) -> Generator[None, None, None]:
         """Bring the records of one source to their fates, in the order of their offsets."""
         records = self._take(batch, lane.ledger)
+        for at in range(0, len(records), _PART_RECORDS):
+            self._read_part(lane, records[at : at + _PART_RECORDS])
+            yield
+        self._ids.write(lane.topic)
+
+    def _read_part(self, lane: Lane, records: Sequence[Record]) -> None:
         judged, digests = lane.judge_all(records)
         ids, expiry, place, mark = self._ids, lane.expiry, lane.place, lane.ledger.mark
         known = ids.recall(digests) if expiry else [None] * len(digests)
@@ -223,7 +246,6 @@ class Pipeline:
                     lane.reject(record, outcome)
                 case _:
                     mark(record.offset, Fate.IGNORED)
-        ids.write(lane.topic)
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""

@@ -19,10 +19,10 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -113,6 +113,16 @@ class Decider(Protocol):
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events held by topic, and since when the oldest of them waits."""
+
+
+@runtime_checkable
+class PatientDecider(Decider, Protocol):
+    """A pipeline whose long steps pause for others."""
+
+    def steps(
+        self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int
+    ) -> Generator[None, None, Effects]:
+        """Decide with pauses; between them nothing but ``discard`` is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,7 +506,7 @@ class Task:
             self.progress.in_hand = batches
             self.progress.moved_at = asyncio.get_running_loop().time()
             now_ms = self._ports.now_ms()
-            effects = self.pipeline.step(batches, now_ms, self._caught_up_ms)
+            effects = await self._decide(batches, now_ms)
             if effects.publish:
                 positions = self.pipeline.positions()
                 moved = {TopicPartition(b.topic, b.partition): positions[b.topic] for b in batches}
@@ -507,6 +517,20 @@ class Task:
             self.progress.in_hand = ()
             for done in handed:
                 self._ports.intake.credit(done)
+
+    async def _decide(self, batches: Sequence[Batch], now_ms: int) -> Effects:
+        pipeline, caught_up_ms = self.pipeline, self._caught_up_ms
+        if not isinstance(pipeline, PatientDecider):
+            return pipeline.step(batches, now_ms, caught_up_ms)
+        # The transactions of other tasks go on meanwhile: their answers wait for nobody's batch.
+        steps = pipeline.steps(batches, now_ms, caught_up_ms)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                effects: Effects = end.value
+                return effects
+            await asyncio.sleep(0)
 
     async def _wait_for_work(self) -> None:
         while True:

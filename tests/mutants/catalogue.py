@@ -468,8 +468,8 @@ MUTANTS: Final = (
         f"{_ENGINE}/task.py",
         (
             (
-                "self.pipeline.step(batches, now_ms, self._caught_up_ms)",
-                "self.pipeline.step(batches, self._ports.now_ms(), self._caught_up_ms)",
+                "await self._decide(batches, now_ms)",
+                "await self._decide(batches, self._ports.now_ms())",
             ),
         ),
         ("tests/simulation/test_steps.py",),
