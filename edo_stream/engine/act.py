@@ -114,7 +114,7 @@ class ActTask(Task):
         for work in self._act.begun():
             target = self._targets[work.command.flow]
             self._reserved.remove(target)
-            self._runs.start(work, target)
+            self._start(work, target)
 
     def _begin_runs(self) -> None:
         """Begin what may begin, and note when to ask again for the rest."""
@@ -143,7 +143,17 @@ class ActTask(Task):
             if work is None:
                 self._reserved.append(target)
             else:
-                self._runs.start(work, target)
+                self._start(work, target)
+
+    def _start(self, work: Work, target: Target) -> None:
+        """Run a command; of a retry, tell how late."""
+        command = work.command
+        due_ms = max(command.due_ms, command.not_before_ms)
+        late_ms = self._ports.now_ms() - due_ms
+        # Earlier only where an operator said so.
+        if due_ms and late_ms >= 0:
+            self._ports.hooks.retried(self.spec.group, command.flow, late_ms)
+        self._runs.start(work, target)
 
     def _note_wait(self, wait_ms: int) -> None:
         at_ms = self._ports.now_ms() + wait_ms
