@@ -309,7 +309,7 @@ class ActPipeline:
             elif queue.running is None:
                 self._make_ready(work, queue)
             else:
-                queue.waiting.append(work)
+                queue.wait(work)
         elif command.blocks:
             if row.blocked is Blocked.WAITING and row.head == command.id:
                 row.run_now = False

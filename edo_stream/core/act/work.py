@@ -29,6 +29,14 @@ class KeyQueue:
     """The one that runs, or is ready to."""
     waiting: deque[Work] = field(default_factory=deque)
 
+    def wait(self, work: Work) -> None:
+        """It waits for its turn: a retry, whose time has come, before what has never run."""
+        if work.command.first_ms is None:
+            self.waiting.append(work)
+            return
+        fresh = (n for n, one in enumerate(self.waiting) if one.command.first_ms is None)
+        self.waiting.insert(next(fresh, len(self.waiting)), work)
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to remember."""
