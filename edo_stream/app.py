@@ -4,8 +4,10 @@ The composition root: settings from the environment, contracts from their folder
 put together from both. Whatever is wrong with either is said, all of it, before anything starts.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping
+from socket import gethostname
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from edo_stream.actions.handler import import_from
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.look import look
 from edo_stream.engine.pages import add_pages
@@ -24,6 +27,7 @@ from edo_stream.engine.task import TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
 from edo_stream.flows import load_flows
+from edo_stream.flows.targets import target_policies
 from edo_stream.observe.health import health_page, ready_page, status_page
 from edo_stream.observe.lateness import Lateness
 from edo_stream.observe.letters import log_dead_letters
@@ -83,10 +87,12 @@ def build(settings: Settings) -> EdoApp:
     plans = group_plans(registry, spec, tally, flows, ids)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
     wanted += act_topics(flows, settings.app_id, settings.replication)
-    plans |= act_plans(flows, spec)
+    name = _name_of_worker(settings)
+    plans |= act_plans(flows, spec, name)
     import_from(settings.flows_folder.parent)
     outside = Outside(now_ms)
-    targets = targets_of(flows, registry, outside)
+    fleet, link = join_fleet(worker.access, settings.app_id, name, target_policies(flows))
+    targets = targets_of(flows, registry, outside, fleet)
     metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}
 
@@ -110,8 +116,15 @@ def build(settings: Settings) -> EdoApp:
     @app.on_before_shutdown.connect
     async def close_connections(*_: Any, **__: Any) -> None:
         await outside.close()
+        fleet.close()
+        await link.close()
 
     return app
+
+
+def _name_of_worker(settings: Settings) -> str:
+    """In the whole fleet, and of this life of the process alone."""
+    return f"{settings.instance or gethostname()}/{os.getpid()}/{now_ms()}"
 
 
 def _watch_letters(app: EdoApp, owners: Owners) -> Waiting:
