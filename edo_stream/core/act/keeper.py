@@ -68,6 +68,8 @@ class TargetRow(msgspec.Struct, array_like=True):
     """Worker, number of its request and ms that it may take, while a probe runs."""
     lead_ms: int = 0
     """How far ahead calls were reserved."""
+    by: str = ""
+    """Worker whose report has changed the state last; empty when it was time."""
 
 
 decode_target_row: Final = msgspec.msgpack.Decoder(TargetRow).decode
@@ -111,6 +113,7 @@ class _Kept:
     slots: Slots | None = None
     probe: tuple[str, int, int] | None = None
     probe_until_ms: int | None = None
+    by: str = ""
     workers: dict[str, _Asking] = field(default_factory=dict)
     asks: dict[str, Request] = field(default_factory=dict)
     """What the workers want in this step."""
@@ -219,7 +222,7 @@ class TargetKeeper:
         breaker.why, breaker.opened, breaker.until_ms = row.why, row.opened, row.until_ms
         breaker.open_ms = row.open_ms or policy.breaker.open_ms
         breaker.successes = row.successes
-        return _Kept(breaker, policy.rate, lead_ms=row.lead_ms, probe=row.probe)
+        return _Kept(breaker, policy.rate, lead_ms=row.lead_ms, probe=row.probe, by=row.by)
 
     def _take_over(self, now_ms: int) -> None:
         """Begin where the last owner can have been at most, whatever its clock showed."""
@@ -241,7 +244,8 @@ class TargetKeeper:
             # Its worker is gone.
             kept.probe = kept.probe_until_ms = None
             kept.is_changed = True
-        kept.is_changed |= kept.breaker.epoch != epoch
+        if kept.breaker.epoch != epoch:
+            kept.is_changed, kept.by = True, ""
 
     def _read(self, batch: Batch, now_ms: int) -> Account:
         source = self._task.sources[batch.topic]
@@ -271,7 +275,8 @@ class TargetKeeper:
         worker.number, worker.heard_ms = request.number, now_ms
         epoch = kept.breaker.epoch
         self._report(kept, request, now_ms)
-        kept.is_changed |= kept.breaker.epoch != epoch
+        if kept.breaker.epoch != epoch:
+            kept.is_changed, kept.by = True, request.worker
         if request.tokens or request.probe_ms:
             # The last one counts: what it asked before it does not wait for any more.
             kept.asks[request.worker] = request
@@ -364,6 +369,7 @@ class TargetKeeper:
             successes=breaker.successes,
             probe=kept.probe,
             lead_ms=kept.lead_ms,
+            by=kept.by,
         )
         self._state.write(_ROW + target.encode(), msgspec.msgpack.encode(row))
 
