@@ -36,15 +36,6 @@ def targets_of(flows: Flows, registry: Registry, outside: Outside, fleet: Fleet)
     return targets
 
 
-def action_mistakes(flows: Flows, registry: Registry) -> list[Finding]:
-    """What keeps actions from being done, as far as it can be seen without their secrets."""
-    findings: list[Finding] = []
-    outside = Outside(lambda: 0, reads_secrets=False)
-    for flow in flows.flows.values():
-        _executors(flow, registry, outside, findings)
-    return findings
-
-
 def _executors(
     flow: Flow, registry: Registry, outside: Outside, findings: list[Finding]
 ) -> tuple[Executor, Executor | None] | None:

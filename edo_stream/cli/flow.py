@@ -9,6 +9,7 @@ from rich.text import Text
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json
 from edo_stream.cli.flow_explain import explain
 from edo_stream.cli.flow_graph import graph
+from edo_stream.cli.flow_inbox import inbox_table
 from edo_stream.cli.flow_lint import lint
 from edo_stream.cli.flow_new import new
 from edo_stream.cli.flow_read import FlowName, flow_of, read_flows
@@ -22,6 +23,7 @@ app.command("graph")(graph)
 app.command("test")(try_out)
 app.command("new")(new)
 app.command("explain")(explain)
+app.command("inbox-table")(inbox_table)
 
 
 @app.callback()
