@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from edo_stream.catalog.contract_schema import contract_schema
+from edo_stream.observe.alerts import alerts_file
 from edo_stream.observe.metrics import metrics_table
 from edo_stream.settings import settings_table
 
@@ -14,6 +15,8 @@ def main() -> None:
         page = Path(__file__).parent / f"{name}.md"
         head = page.read_text().partition(table[: table.index("|", 2) + 1])[0]
         page.write_text(head + table)
+    alerts = Path(__file__).parents[1] / "deploy" / "alerts.yml"
+    alerts.write_text(alerts_file(), encoding="utf-8")
     schema = json.dumps(contract_schema(), indent=2, ensure_ascii=False)
     (Path(__file__).parent / "contract.schema.json").write_text(schema + "\n")
 

@@ -4,15 +4,20 @@ The composition root: settings from the environment, contracts from their folder
 put together from both. Whatever is wrong with either is said, all of it, before anything starts.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping
+from socket import gethostname
 from typing import Any
+
+import msgspec
 
 from edo_stream.actions.build import Outside, targets_of
 from edo_stream.actions.handler import import_from
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.look import look
 from edo_stream.engine.pages import add_pages
@@ -22,10 +27,14 @@ from edo_stream.engine.task import TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
 from edo_stream.flows import load_flows
+from edo_stream.flows.targets import target_policies
 from edo_stream.observe.health import health_page, ready_page, status_page
+from edo_stream.observe.lateness import Lateness
 from edo_stream.observe.letters import log_dead_letters
+from edo_stream.observe.letters_watch import Waiting, follow_letters
 from edo_stream.observe.log_format import logging_config
 from edo_stream.observe.metrics import Metrics, MetricsPage
+from edo_stream.observe.owners import Owners, owners_of
 from edo_stream.registry import RegistryError, load
 from edo_stream.schedules.folder import load_schedules
 from edo_stream.schema_ids import schema_ids
@@ -78,10 +87,12 @@ def build(settings: Settings) -> EdoApp:
     plans = group_plans(registry, spec, tally, flows, ids)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
     wanted += act_topics(flows, settings.app_id, settings.replication)
-    plans |= act_plans(flows, spec)
+    name = _name_of_worker(settings)
+    plans |= act_plans(flows, spec, name)
     import_from(settings.flows_folder.parent)
     outside = Outside(now_ms)
-    targets = targets_of(flows, registry, outside)
+    fleet, link = join_fleet(worker.access, settings.app_id, name, target_policies(flows))
+    targets = targets_of(flows, registry, outside, fleet)
     metrics = Metrics(tally)
     letters = {contract.dead_letters for contract in registry.contracts.values()}
 
@@ -89,22 +100,56 @@ def build(settings: Settings) -> EdoApp:
         metrics.committed(group, effects, seconds, at_ms)
         log_dead_letters(group, effects, letters)
 
-    hooks = Hooks(committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by)
+    lateness = Lateness()
+
+    def retried(group: str, flow: str, late_ms: int) -> None:
+        metrics.retried(group, flow, late_ms)
+        lateness.retried(flow, late_ms)
+
+    hooks = Hooks(
+        committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by, retried
+    )
     app = make_app(worker, plans, wanted, hooks, targets)
-    _show(app, metrics)
+    waiting = _watch_letters(app, owners_of(registry, flows))
+    _show(app, metrics, waiting, lateness)
 
     @app.on_before_shutdown.connect
     async def close_connections(*_: Any, **__: Any) -> None:
         await outside.close()
+        fleet.close()
+        await link.close()
 
     return app
 
 
-def _show(app: EdoApp, metrics: Metrics) -> None:
+def _name_of_worker(settings: Settings) -> str:
+    """In the whole fleet, and of this life of the process alone."""
+    return f"{settings.instance or gethostname()}/{os.getpid()}/{now_ms()}"
+
+
+def _watch_letters(app: EdoApp, owners: Owners) -> Waiting:
+    """Count dead letters, on the worker that runs the first of all tasks."""
+    waiting = Waiting(owners)
+    first = (min(app.plans), 0) if app.plans else None
+
+    def is_wanted() -> bool:
+        return first is not None and first in app.assignment.tasks
+
+    async def follow() -> None:
+        await follow_letters(waiting, app.worker_settings.access.client(), is_wanted)
+
+    app.task(follow)
+    return waiting
+
+
+def _show(app: EdoApp, metrics: Metrics, waiting: Waiting, lateness: Lateness) -> None:
     """Serve what can be seen of the worker on its port."""
 
     def seen() -> WorkerView:
-        return look(app, now_ms())
+        at_ms = now_ms()
+        worker = look(app, at_ms)
+        letters, retries = waiting.views(at_ms), lateness.views()
+        return msgspec.structs.replace(worker, letters=letters, retries=retries)
 
     pages: Mapping[str, Callable[[], Page]] = {
         "/metrics": MetricsPage(metrics, seen, now_ms),

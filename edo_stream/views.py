@@ -123,6 +123,27 @@ class TargetView(msgspec.Struct, frozen=True, rename="camel"):
     """By the guard against floods of dead letters."""
 
 
+class RetriesView(msgspec.Struct, frozen=True, rename="camel"):
+    """Retries of a flow that this worker ran, and how long after they were due."""
+
+    flow: str
+    retries: int
+    """Since the worker started; the times are of the last thousand."""
+    late_median_ms: int
+    late_p99_ms: int
+    late_max_ms: int
+
+
+class LettersView(msgspec.Struct, frozen=True, rename="camel"):
+    """Dead letters of an owner that nobody has acknowledged, in the whole fleet."""
+
+    owner: str
+    waiting: int
+    oldest_age_ms: int
+    overdue: int
+    """Those that had to be acknowledged by now."""
+
+
 class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     """A worker and its tasks."""
 
@@ -138,6 +159,9 @@ class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     disks: tuple[DiskView, ...]
     standbys: tuple[StandbyView, ...] = ()
     targets: tuple[TargetView, ...] = ()
+    retries: tuple[RetriesView, ...] = ()
+    letters: tuple[LettersView, ...] | None = None
+    """``None`` where another worker counts them, or this one has not read all yet."""
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -1,19 +1,24 @@
 """From what flows declare to the targets that run their commands."""
 
+from typing import Final
+
 from edo_stream.actions.executors import ActionError, executor_of
 from edo_stream.actions.outside import Outside
-from edo_stream.core.act.breaker import BreakerPolicy
-from edo_stream.core.act.limits import RateLimit
+from edo_stream.engine.fleet import Fleet
 from edo_stream.engine.target import Executor, Protection, Target, Targets
 from edo_stream.flows.actions import Action
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows
+from edo_stream.flows.targets import rate_limit, target_of
 from edo_stream.registry import Finding, Registry, RegistryError
 from edo_stream.registry.document import read
 
+#: To commit that a command begins, at most.
+_COMMIT_S: Final = 60.0
 
-def targets_of(flows: Flows, registry: Registry, outside: Outside) -> Targets:
-    """Make the targets of all flows.
+
+def targets_of(flows: Flows, registry: Registry, outside: Outside, fleet: Fleet) -> Targets:
+    """Make the targets of all flows, behind the gates of the fleet.
 
     Raises:
         RegistryError: handlers, templates or secrets cannot be used; with every mistake.
@@ -24,20 +29,11 @@ def targets_of(flows: Flows, registry: Registry, outside: Outside) -> Targets:
         declaration = flow.declaration
         executors = _executors(flow, registry, outside, findings)
         if executors is not None:
-            protection = _protection(declaration)
-            targets[name] = Target(name, executors[0], protection, outside.now_ms, executors[1])
+            protection, gate = _protection(declaration), fleet.gates[target_of(declaration)]
+            targets[name] = Target(name, executors[0], protection, gate, executors[1])
     if findings:
         raise RegistryError(findings)
     return targets
-
-
-def action_mistakes(flows: Flows, registry: Registry) -> list[Finding]:
-    """What keeps actions from being done, as far as it can be seen without their secrets."""
-    findings: list[Finding] = []
-    outside = Outside(lambda: 0, reads_secrets=False)
-    for flow in flows.flows.values():
-        _executors(flow, registry, outside, findings)
-    return findings
 
 
 def _executors(
@@ -56,18 +52,14 @@ def _executors(
 
 
 def _protection(declaration: FlowDeclaration) -> Protection:
-    rate, breaker = declaration.rate, declaration.breaker
+    fallback = declaration.fallback or declaration.action
+    is_begun_first = declaration.delivery == "at-most-once"
     return Protection(
-        concurrency=declaration.concurrency,
+        concurrency=declaration.concurrency.max,
+        is_adaptive=declaration.concurrency.adaptive,
         timeout_s=declaration.action.timeout / 1000,
-        rate=None if rate is None else RateLimit(rate.per_second, rate.burst),
-        breaker=BreakerPolicy(
-            failure_ratio=breaker.failure_ratio,
-            window=breaker.window,
-            consecutive=breaker.consecutive,
-            open_ms=breaker.open,
-            open_max_ms=breaker.open_max,
-            probes=breaker.probes,
-        ),
+        fallback_timeout_s=fallback.timeout / 1000,
+        start_s=_COMMIT_S if is_begun_first else 0.0,
+        rate_per_key=rate_limit(declaration.rate_per_key),
         letters_max=declaration.letters_max,
     )

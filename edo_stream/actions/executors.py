@@ -143,7 +143,11 @@ class _Maker:
     def _record(self, action: RecordAction) -> RecordPlan:
         partitions = action.partitions
         if partitions is None:
-            partitions = self._registry.entries[action.topic].declaration.partitions
+            with _at("topic"):
+                entry = self._registry.entries.get(action.topic)
+                if entry is None:
+                    raise ValueError(f"no contract of {action.topic}: write its partitions")
+                partitions = entry.declaration.partitions
         with _at("key"):
             key = None if action.key is None else Template(action.key)
         return RecordPlan(

@@ -86,7 +86,7 @@ def waits(registry: Registry, flows: Flows) -> list[str]:
     for name, flow in flows.flows.items():
         declared = flow.declaration
         breaker = declared.breaker
-        runs = f"{declared.concurrency} at once on a worker"
+        runs = f"{declared.concurrency.max} at once on a worker"
         if declared.rate is not None:
             runs += f", {declared.rate.per_second:g} a second, {declared.rate.burst} in a burst"
         acting += [

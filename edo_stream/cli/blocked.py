@@ -26,6 +26,7 @@ from edo_stream.cli.operate import (
 from edo_stream.cli.screen import screen
 from edo_stream.core.notices import key_json
 from edo_stream.engine.act_plans import act_changelog
+from edo_stream.engine.clock import now_ms
 from edo_stream.observe.blocked import BlockedKey, read_blocked
 
 retry = typer.Typer(no_args_is_help=True, help="Commands that wait to be run again.")
@@ -121,17 +122,25 @@ def _as_json(one: BlockedKey) -> dict[str, Any]:
         "head": one.head,
         "attempt": one.attempt,
         "dueMs": one.due_ms,
+        "lateMs": _late_ms(one),
         "parked": one.parked,
         "sinceMs": one.since_ms,
         "error": one.error,
     }
 
 
+def _late_ms(one: BlockedKey) -> int:
+    """How long ago its head was due, and did not end since; 0 when it waits for its time."""
+    return 0 if one.due_ms is None else max(0, now_ms() - one.due_ms)
+
+
 def _show(found: Sequence[BlockedKey]) -> None:
     if not found:
         print("nothing is blocked")
         return
-    table = Table("flow", "partition", "key", "state", "attempt", "due", "parked", "since", "why")
+    table = Table(
+        *("flow", "partition", "key", "state", "attempt", "due", "late", "parked", "since", "why")
+    )
     for column in table.columns:
         column.overflow = "fold"
     for one in found:
@@ -142,6 +151,7 @@ def _show(found: Sequence[BlockedKey]) -> None:
             one.state,
             str(one.attempt or ""),
             "" if one.due_ms is None else shown_time(one.due_ms),
+            f"{late_ms / 1000:,.1f} s" if (late_ms := _late_ms(one)) else "",
             str(one.parked),
             shown_time(one.since_ms),
             Text(one.error),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from edo_stream.catalog.export.asyncapi import asyncapi
 from edo_stream.catalog.export.avro import NoCounterpartError, avro_of, json_of
@@ -16,7 +17,9 @@ from edo_stream.catalog.export.mermaid import mermaid
 from edo_stream.catalog.export.shelf import Shelved, shelve
 from edo_stream.cli.contracts_read import AsJson, entry_of, load_topics
 from edo_stream.cli.environment import CommandError
-from edo_stream.registry import Registry
+from edo_stream.flows import load_flows
+from edo_stream.flows.dapr import dapr_files
+from edo_stream.registry import Registry, RegistryError
 from edo_stream.settings import Settings, SettingsError, read_settings
 
 
@@ -29,6 +32,7 @@ class Format(Enum):
     MARKDOWN = "markdown"
     MERMAID = "mermaid"
     KAFKA_CLI = "kafka-cli"
+    DAPR = "dapr"
 
 
 def export(
@@ -38,15 +42,19 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="A file; for jsonschema and avsc a folder, a file a version."),
+        typer.Option(
+            "--out",
+            help="A file; for jsonschema and avsc a folder, a file a version; for dapr a folder.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the contracts as AsyncAPI 3.0, JSON Schema, Avro, Markdown, Mermaid or a script.
+    """Write the contracts as AsyncAPI 3.0, JSON Schema, Avro, Markdown, Mermaid, script or Dapr.
 
     jsonschema and avsc of one version are the schema itself, else an object by topic and version.
     An Avro schema is translated for jsonschema and a JSON Schema for avsc. The first three are JSON
-    as they are; --json wraps the others into an object.
+    as they are; --json wraps the others into an object. dapr is what Dapr needs to serve the
+    events and what flows call: component, subscriptions and resiliency, as YAML; --json lists them.
 
     Exit codes: 0 written, 1 a schema has no counterpart in the format, 2 mistakes in contracts.
     """
@@ -56,17 +64,58 @@ def export(
     if format in (Format.JSONSCHEMA, Format.AVSC):
         _write_schemas(shelved, format, out)
         return
+    if format is Format.DAPR:
+        _write_dapr(shelved, registry, out, as_json)
+        return
     text = _WRITERS[format](shelved, registry, _settings())
     if as_json and format is not Format.ASYNCAPI:
         text = _json({"format": format.value, "text": text})
     if out is None:
         print(text, end="")
         return
+    _write(out, text)
+
+
+def _write(out: Path, text: str) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}", 2) from error
+
+
+def _write_dapr(
+    shelved: list[Shelved], registry: Registry, out: Path | None, as_json: bool
+) -> None:
+    settings = _settings()
+    try:
+        flows = load_flows(settings.flows_folder, registry)
+    except RegistryError as error:
+        raise CommandError(str(error), 2) from error
+    declarations = [one.declaration for one in shelved]
+    files = dapr_files(declarations, flows, _access(settings))
+    if out is not None:
+        for name, resources in files.items():
+            _write(out / name, _yaml(resources))
+        return
+    every = [resource for resources in files.values() for resource in resources]
+    print(_json(every) if as_json else _yaml(every), end="")
+
+
+def _access(settings: Settings) -> dict[str, str | None]:
+    """How the broker is reached; without the password."""
+    return {
+        "broker": settings.broker,
+        "security_protocol": settings.security_protocol,
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_username": settings.sasl_username,
+        "tls_ca_file": None if settings.tls_ca_file is None else str(settings.tls_ca_file),
+        "tls_cert_file": None if settings.tls_cert_file is None else str(settings.tls_cert_file),
+    }
+
+
+def _yaml(resources: list[dict[str, Any]]) -> str:
+    return yaml.safe_dump_all(resources, sort_keys=False, explicit_start=True, allow_unicode=True)
 
 
 def _settings() -> Settings:

@@ -107,7 +107,7 @@ async def _judge(
                 outcomes.append(Outcome(topic, is_there=False))
                 continue
             places = [TopicPartition(topic, number) for number in range(seen[topic].partitions)]
-            found = [record async for record in _newest(consumer, places, last)]
+            found = [record async for record in newest(consumer, places, last)]
             found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
             outcomes.append(_outcome(topic, found[-last:], decode))
     finally:
@@ -115,7 +115,7 @@ async def _judge(
     return outcomes
 
 
-async def _newest(
+async def newest(
     consumer: AIOKafkaConsumer, places: Sequence[TopicPartition], last: int
 ) -> AsyncIterator[ConsumerRecord]:
     """Up to so many records from before the end of each partition, as of now."""

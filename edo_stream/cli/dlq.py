@@ -4,21 +4,24 @@ import asyncio
 import getpass
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
 from rich.table import Table
 from rich.text import Text
 
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson, key_bytes, readable, shown_time
 from edo_stream.cli.screen import screen
+from edo_stream.core.event import derive_id
 from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
+from edo_stream.core.redrive import REDRIVE
 from edo_stream.engine.admin import Admin, Wanted
 from edo_stream.engine.clock import now_ms
 from edo_stream.observe.dead_letters import (
@@ -26,9 +29,11 @@ from edo_stream.observe.dead_letters import (
     ACKS_PARTITIONS,
     Ack,
     Letter,
-    oldest_by_owner,
+    backlogs,
+    read_acks,
     read_letters,
 )
+from edo_stream.observe.owners import owners_of
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters.")
 
@@ -42,6 +47,16 @@ Class = Annotated[str | None, typer.Option("--class", help="Only of this class, 
 Reason = Annotated[str | None, typer.Option("--reason", help="Only for this reason.")]
 Owner = Annotated[str | None, typer.Option("--owner", help="Only of this owner.")]
 KeyOption = Annotated[str | None, typer.Option("--key", help="Only of this key, as text.")]
+KeyBase64 = Annotated[
+    str | None,
+    typer.Option("--key-base64", help="Only of this key, in Base64 where it is no text."),
+]
+NewKey = Annotated[
+    bool,
+    typer.Option(
+        "--new-key", help="Commands: with another idempotency key, so that receivers do them anew."
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="With those that are acknowledged.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters; or choose by options.")]
 By = Annotated[str | None, typer.Option("--by", help="Who does it; default: the user.")]
@@ -94,12 +109,13 @@ def list_(  # noqa: PLR0913 - the command line
     reason: Reason = None,
     owner: Owner = None,
     key: KeyOption = None,
+    key_base64: KeyBase64 = None,
     with_acknowledged: All = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the letters that nobody has acknowledged, the oldest first."""
-    key_ = None if key is None else key_bytes(key, None)
-    choice = _Choice((), topic, flow, failure, reason, owner, key_, with_acknowledged)
+    of_key = _key(key, key_base64)
+    choice = _Choice((), topic, flow, failure, reason, owner, of_key, with_acknowledged)
     found = _read(Environment.read(), choice)
     if as_json:
         print(json.dumps([_as_json(letter) for letter in found]))
@@ -110,19 +126,18 @@ def list_(  # noqa: PLR0913 - the command line
 @app.command()
 def owners(as_json: AsJson = False) -> None:
     """Show how many letters wait for each owner, and since when: 1 when one is overdue."""
-    environment = Environment.read()
-    waiting = oldest_by_owner(_read(environment, _Choice()))
-    within_ms = _acknowledged_within(environment)
     now = now_ms()
+    waiting = backlogs(_read(Environment.read(), _Choice()), now)
     rows = [
         {
             "owner": owner,
-            "letters": count,
-            "oldestMs": since_ms,
-            "ageSeconds": max(0, (now - since_ms) // 1000),
-            "isOverdue": owner in within_ms and now - since_ms > within_ms[owner],
+            "letters": backlog.letters,
+            "oldestMs": backlog.oldest_ms,
+            "ageSeconds": max(0, (now - backlog.oldest_ms) // 1000),
+            "overdue": backlog.overdue,
+            "isOverdue": backlog.overdue > 0,
         }
-        for owner, (count, since_ms) in sorted(waiting.items())
+        for owner, backlog in sorted(waiting.items())
     ]
     if as_json:
         print(json.dumps(rows))
@@ -131,8 +146,8 @@ def owners(as_json: AsJson = False) -> None:
     else:
         table = Table("owner", "letters", "oldest", "overdue")
         for row in rows:
-            overdue = "yes" if row["isOverdue"] else ""
-            oldest = shown_time(waiting[str(row["owner"])][1])
+            oldest = shown_time(waiting[str(row["owner"])].oldest_ms)
+            overdue = str(row["overdue"] or "")
             table.add_row(Text(str(row["owner"])), str(row["letters"]), oldest, overdue)
         screen().print(table)
     if any(row["isOverdue"] for row in rows):
@@ -164,15 +179,18 @@ def ack(  # noqa: PLR0913 - the command line
     failure: Class = None,
     reason: Reason = None,
     owner: Owner = None,
+    key: KeyOption = None,
+    key_base64: KeyBase64 = None,
     by: By = None,
     note: Note = "",
 ) -> None:
     """Say that letters were seen and need nothing more."""
     environment = Environment.read()
-    choice = _Choice(tuple(ids or ()), topic, flow, failure, reason, owner)
+    of_key = _key(key, key_base64)
+    choice = _Choice(tuple(ids or ()), topic, flow, failure, reason, owner, of_key)
     letters = _chosen(environment, choice)
     entry = Ack(by or getpass.getuser(), now_ms(), "acknowledged", note)
-    _write(environment, letters, entry, is_redrive=False)
+    _write(environment, letters, entry, _nothing)
     print(f"{len(letters)} acknowledged")
 
 
@@ -184,31 +202,34 @@ def redrive(  # noqa: PLR0913 - the command line
     failure: Class = None,
     reason: Reason = None,
     owner: Owner = None,
+    key: KeyOption = None,
+    key_base64: KeyBase64 = None,
+    new_key: NewKey = False,
     by: By = None,
     note: Note = "",
 ) -> None:
     """Send letters again to where they came from, and acknowledge them, in one transaction.
 
-    A command keeps its id, and so its idempotency key. Letters by reference cannot be sent again.
+    An event passes dedupe, once for each time that it is sent again. A command keeps its id, and so
+    its idempotency key, unless --new-key is given. Letters by reference cannot be sent again.
     """
     environment = Environment.read()
-    choice = _Choice(tuple(ids or ()), topic, flow, failure, reason, owner)
+    of_key = _key(key, key_base64)
+    choice = _Choice(tuple(ids or ()), topic, flow, failure, reason, owner, of_key)
     letters = _chosen(environment, choice)
     for letter in letters:
         _place_of(letter)
+        if new_key and letter.flow is None:
+            raise CommandError(f"{letter.id} is no command: --new-key means nothing", USAGE)
     entry = Ack(by or getpass.getuser(), now_ms(), "redriven", note)
-    _write(environment, letters, entry, is_redrive=True)
+    _write(environment, letters, entry, _again_by_new_key if new_key else _again)
     print(f"{len(letters)} sent again")
 
 
 def _read(environment: Environment, choice: _Choice) -> list[Letter]:
-    topics = sorted(
-        {contract.dead_letters for contract in environment.registry.contracts.values()}
-        | {flow.policy.dead_letters for flow in environment.flows.flows.values()}
-        | {group.spec.dead_letters for group in environment.flows.groups.values()}
-    )
+    owners = owners_of(environment.registry, environment.flows)
     with unreachable(environment.settings.broker):
-        letters = asyncio.run(read_letters(topics, environment.access.client()))
+        letters = asyncio.run(read_letters(owners, environment.access.client()))
     return [letter for letter in letters if choice.has(letter)]
 
 
@@ -224,19 +245,8 @@ def _chosen(environment: Environment, choice: _Choice) -> list[Letter]:
     return found
 
 
-def _acknowledged_within(environment: Environment) -> dict[str, int]:
-    """The shortest time that each owner has promised, in ms."""
-    within: dict[str, int] = {}
-    for entry in environment.registry.entries.values():
-        letters = entry.declaration.dead_letters
-        if letters.acknowledge_within is not None:
-            owner = letters.owner or entry.declaration.owner
-            within[owner] = min(letters.acknowledge_within, within.get(owner, 1 << 62))
-    for flow in environment.flows.flows.values():
-        owner = flow.policy.owner
-        promised = flow.declaration.dead_letters.acknowledge_within
-        within[owner] = min(promised, within.get(owner, 1 << 62))
-    return within
+def _key(text: str | None, base64: str | None) -> bytes | None:
+    return None if text is None and base64 is None else key_bytes(text, base64)
 
 
 def _place_of(letter: Letter) -> tuple[str, int]:
@@ -244,44 +254,76 @@ def _place_of(letter: Letter) -> tuple[str, int]:
     topic, _, rest = letter.origin.partition("/")
     partition = rest.partition("/")[0]
     is_known = partition.isdigit() and topic != letter.topic
-    if not is_known or (letter.value is None and letter.reason == "too-large"):
+    if not is_known or letter.is_reference:
         raise CommandError(f"{letter.id} cannot be sent again: its record is not in it", NOT_DONE)
     return topic, int(partition)
 
 
+Message = tuple[str, bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]
+"""Topic, value, key, partition and headers."""
+
+
+def _nothing(letter: Letter) -> list[Message]:
+    return []
+
+
+def _again(letter: Letter) -> list[Message]:
+    topic, partition = _place_of(letter)
+    # The last one: see edo_stream.core.redrive.
+    headers = [*letter.headers, (REDRIVE, b"%d" % (letter.redrive + 1))]
+    return [(topic, letter.value, letter.key, partition, headers)]
+
+
+def _again_by_new_key(letter: Letter) -> list[Message]:
+    (message,) = _again(letter)
+    *rest, headers = message
+    fresh = derive_id("redrive", letter.id).encode()
+    return [(*rest, [(n, fresh if n == "ce_id" else value) for n, value in headers])]  # type: ignore[list-item]
+
+
 def _write(
-    environment: Environment, letters: Sequence[Letter], entry: Ack, is_redrive: bool
+    environment: Environment,
+    letters: Sequence[Letter],
+    entry: Ack,
+    messages_of: Callable[[Letter], list[Message]],
 ) -> None:
     with unreachable(environment.settings.broker):
-        asyncio.run(_write_all(environment, letters, entry, is_redrive))
+        try:
+            asyncio.run(_write_all(environment, letters, entry, messages_of))
+        except ProducerFenced as error:
+            raise CommandError(
+                "another `edo dlq` has begun meanwhile: nothing was done, try again", NOT_DONE
+            ) from error
 
 
 async def _write_all(
-    environment: Environment, letters: Sequence[Letter], entry: Ack, is_redrive: bool
+    environment: Environment,
+    letters: Sequence[Letter],
+    entry: Ack,
+    messages_of: Callable[[Letter], list[Message]],
 ) -> None:
     await _create_acks(environment)
-    producer = AIOKafkaProducer(
-        **environment.access.client(),
-        acks="all",
-        # Of one operator's command: nobody else's is fenced by it.
-        transactional_id=f"{environment.settings.app_id}.dlq.{entry.at_ms}.{entry.by}",
-    )
+    broker = environment.access.client()
+    # One name for all operators: whoever begins later fences those before, so that nobody sends a
+    # letter again that was acknowledged since it was read.
+    name = f"{environment.settings.app_id}.dlq"
+    producer = AIOKafkaProducer(**broker, acks="all", transactional_id=name)
     try:
         await producer.start()
+        seen = await read_acks(broker)
+        if again := [letter.id for letter in letters if letter.id in seen and letter.ack is None]:
+            raise CommandError(
+                f"{', '.join(again)}: acknowledged by somebody else meanwhile; nothing was done",
+                NOT_DONE,
+            )
         async with producer.transaction():
             sent = []
             for letter in letters:
-                if is_redrive:
-                    topic, partition = _place_of(letter)
-                    headers = [*letter.headers, ("edo-redrive", b"%d" % (letter.redrive + 1))]
-                    sent.append(
-                        await producer.send(
-                            topic, letter.value, letter.key, partition, headers=headers
-                        )
-                    )
-                name = letter.id.encode()
-                to = partition_of(name, ACKS_PARTITIONS)
-                sent.append(await producer.send(ACKS, msgspec.json.encode(entry), name, to))
+                for topic, value, key, partition, headers in messages_of(letter):
+                    sent.append(await producer.send(topic, value, key, partition, headers=headers))
+                ack = letter.id.encode()
+                to = partition_of(ack, ACKS_PARTITIONS)
+                sent.append(await producer.send(ACKS, msgspec.json.encode(entry), ack, to))
             # A transaction commits although a record of it was refused.
             await asyncio.gather(*sent)
     finally:
@@ -316,6 +358,7 @@ def _as_json(letter: Letter) -> dict[str, Any]:
         "owner": letter.owner,
         "letter": f"{letter.topic}/{letter.partition}/{letter.offset}",
         "redrive": letter.redrive,
+        "dueMs": letter.due_ms,
         "ack": None if letter.ack is None else msgspec.to_builtins(letter.ack),
     }
 

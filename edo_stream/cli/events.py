@@ -99,7 +99,7 @@ def _prepared(
     broken: list[_Broken] = []
     twins: Counter[str] = Counter()
     for number, document in enumerate(documents, 1):
-        data, told = _split(document)
+        data, told = split_event(document)
         content = json.dumps(data, sort_keys=True, default=str)
         twins[content] += 1
         try:
@@ -152,8 +152,8 @@ async def _deliver(producer: Any, records: list[Any]) -> list[Any]:
         return found
 
 
-def _split(document: Any) -> tuple[Any, dict[str, Any]]:
-    """Data, and what an event in JSON says around it."""
+def split_event(document: Any) -> tuple[Any, dict[str, Any]]:
+    """Data, and what an event in JSON says around it, in the words of an envelope."""
     if not isinstance(document, dict) or "specversion" not in document:
         return document, {}
     rest = dict(document)

@@ -27,6 +27,8 @@ def lag(
 ) -> None:
     """Show how far each partition is behind: records, and the age of the first unread one.
 
+    Commands of flows are behind until they have ended, or wait for a retry.
+
     Exit codes: 0 all is read or being read, 1 something stands still (STOP, STALL, REWIND),
     3 the broker does not answer.
     """
@@ -62,9 +64,13 @@ async def _lags(group: GroupReader, before: GroupState, now: GroupState) -> list
 
 
 def reader(environment: Environment) -> GroupReader:
-    """Make a reader of the workers' group, over all topics that they read."""
-    registry = environment.registry
-    topics = [*registry.contracts, *map(control_topic, registry.groups)]
+    """Make a reader of the workers' group, over all topics that they read.
+
+    Not over the tiers of flows: what waits there waits on purpose.
+    """
+    registry, flows = environment.registry, environment.flows
+    topics = [*registry.contracts, *(flow.policy.commands for flow in flows.flows.values())]
+    topics += map(control_topic, (*registry.groups, *flows.groups))
     return GroupReader(environment.settings.app_id, topics, environment.access.client())
 
 

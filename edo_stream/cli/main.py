@@ -17,6 +17,7 @@ from edo_stream.cli import (
     dlq,
     doctor,
     events,
+    flow,
     gap,
     gateway,
     lag,
@@ -41,6 +42,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(events.app, name="events")
 app.add_typer(breaker.app, name="breaker")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(flow.app, name="flow")
 app.add_typer(gap.app, name="gap")
 app.add_typer(blocked.key, name="key")
 app.add_typer(blocked.retry, name="retry")

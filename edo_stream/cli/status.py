@@ -40,8 +40,8 @@ def status(
     Without --worker the one of EDO_WEB_BIND and EDO_WEB_PORT is asked, if it runs.
 
     Exit codes: 0 all is well; 1 nobody works, a task has stopped or is stuck, a standby has
-    failed, or there is more to read than --lag-max; 3 the broker, or a worker that was named,
-    does not answer.
+    failed, dead letters are overdue, or there is more to read than --lag-max; 3 the broker, or a
+    worker that was named, does not answer.
     """
     environment = Environment.read()
     with unreachable(environment.settings.broker):
@@ -110,6 +110,11 @@ def _of_workers(workers: Workers) -> list[str]:
             for standby in _standbys_of(told)
             if standby["phase"] == "failed"
         ]
+        findings += [
+            f"{one['overdue']:,} dead letters of {one['owner']} are overdue: see edo dlq list"
+            for one in told.get("letters") or ()
+            if one["overdue"]
+        ]
     return findings
 
 
@@ -153,6 +158,10 @@ def _show(
         console.print(_tasks(workers))
         if any(map(_standbys_of, workers.values())):
             console.print(_standbys(workers))
+        if any(told.get("targets") for told in workers.values()):
+            console.print(_flows(workers))
+        if any(one["waiting"] for told in workers.values() for one in told.get("letters") or ()):
+            console.print(_letters(workers))
     else:
         console.print("no worker was asked for its tasks: name some with --worker", markup=False)
     for finding in findings:
@@ -177,16 +186,26 @@ def _in_short(partitions: Sequence[TopicPartition]) -> str:
 
 
 def _offsets(environment: Environment, group: GroupState) -> Table:
-    contracts = environment.registry.contracts
+    contracts, acting = environment.registry.contracts, _groups_of_flows(environment)
     table = Table("group", "topic", "partition", "committed", "end", "lag")
     for column in table.columns[2:]:
         column.justify = "right"
     table.columns[1].overflow = "fold"
     for (topic, number), reading in group.readings.items():
-        name = contracts[topic].group if topic in contracts else topic.rpartition(".control.")[2]
+        name = contracts[topic].group if topic in contracts else acting.get(topic)
+        name = name or topic.rpartition(".control.")[2]
         committed = "none" if reading.committed is None else f"{reading.committed:,}"
         table.add_row(name, topic, str(number), committed, f"{reading.end:,}", f"{reading.lag:,}")
     return table
+
+
+def _groups_of_flows(environment: Environment) -> dict[str, str]:
+    """Groups of flows, by their topics of commands."""
+    return {
+        policy.commands: name
+        for name, group in environment.flows.groups.items()
+        for policy in group.spec.flows.values()
+    }
 
 
 def _tasks(workers: Workers) -> Table:
@@ -234,6 +253,40 @@ def _standbys(workers: Workers) -> Table:
                 "unknown" if lag is None else f"{lag:,}",
                 f"{standby['appliedRecords']:,}",
             )
+    return table
+
+
+def _flows(workers: Workers) -> Table:
+    """Flows of each worker: what runs, and how late its retries were."""
+    table = Table("worker", "flow", "running", "breaker", "retries", "late", "p99", "most")
+    for column in (table.columns[2], *table.columns[4:]):
+        column.justify = "right"
+    table.columns[0].overflow = table.columns[1].overflow = "fold"
+    for address, told in workers.items():
+        late = {one["flow"]: one for one in told.get("retries", ())}
+        for target in told.get("targets", ()):
+            one = late.get(target["flow"])
+            names = ("lateMedianMs", "lateP99Ms", "lateMaxMs")
+            table.add_row(
+                address,
+                target["flow"],
+                f"{target['running']:,}",
+                "stopped" if target["isStopped"] else target["breaker"],
+                "0" if one is None else f"{one['retries']:,}",
+                *("" if one is None else f"{one[name]:,} ms" for name in names),
+            )
+    return table
+
+
+def _letters(workers: Workers) -> Table:
+    """Dead letters that nobody has acknowledged, as the worker that counts them says."""
+    table = Table("dead letters of", "waiting", "oldest", "overdue")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    told = {one["owner"]: one for worker in workers.values() for one in worker.get("letters") or ()}
+    for owner, one in told.items():
+        oldest = f"{one['oldestAgeMs'] / 1000:,.0f} s"
+        table.add_row(owner, f"{one['waiting']:,}", oldest, f"{one['overdue']:,}")
     return table
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edo_stream.core.contract import Contract
+from edo_stream.core.correlation.feed import Feed, JoinTrigger
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError, Where
@@ -40,6 +41,8 @@ class Route:
     trigger: FlowTrigger
     conditions: tuple[Condition, ...] = ()
     """None: it wants every event."""
+    feed: JoinTrigger | None = None
+    """Input of a correlation that an event comes to, instead of becoming a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,19 @@ class Routes:
         return [Choice(number, found[number]) for number in sorted(found)]
 
 
+def _bound(identity: TaskIdentity, contract: Contract, route: Route) -> Trigger | Feed:
+    """What writes the record of a route, within a task."""
+    if route.feed is not None:
+        return Feed(identity, contract, route.feed)
+    return Trigger(identity, contract, route.trigger)
+
+
 class Router:
     """The flows of one topic within one task of it."""
 
     def __init__(self, identity: TaskIdentity, contract: Contract, routes: Routes) -> None:
         self._routes = routes
-        self._triggers = [Trigger(identity, contract, route.trigger) for route in routes.routes]
+        self._triggers = [_bound(identity, contract, route) for route in routes.routes]
         self._always = [self._triggers[number] for number in routes.always]
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
 

@@ -25,7 +25,7 @@ from edo_stream.core.act.work import Work
 from edo_stream.core.record import Batch
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
-from edo_stream.engine.target import Target
+from edo_stream.engine.target import Slot, Target
 from edo_stream.engine.task import VOID, Decider, MisplacedError, Ports, Task, TaskSpec
 
 _ASK_AGAIN_MAX_MS = 60_000
@@ -50,8 +50,8 @@ class ActTask(Task):
         self._runs = ports.runs.of(spec.group, partition)
         self._runs.attend(self._on_end)
         self._act.is_known = self._runs.knows
-        self._reserved: list[Target] = []
-        """Targets that were told of runs whose start is not committed yet."""
+        self._reserved: dict[tuple[str, str], Slot] = {}
+        """Slots of commands whose start is not committed yet, by flow and id."""
         self._ask_again_ms: int | None = None
         self._is_beginning = False
 
@@ -112,9 +112,8 @@ class ActTask(Task):
             self._runs.recorded(end.work)
             self._targets[end.work.command.flow].decided(end.outcome, end.is_given_up)
         for work in self._act.begun():
-            target = self._targets[work.command.flow]
-            self._reserved.remove(target)
-            self._runs.start(work, target)
+            slot = self._reserved.pop((work.command.flow, work.command.id))
+            self._start(work, slot)
 
     def _begin_runs(self) -> None:
         """Begin what may begin, and note when to ask again for the rest."""
@@ -122,7 +121,7 @@ class ActTask(Task):
         if self._is_beginning or self._stop.is_set():
             return
         self._is_beginning = True
-        self._ask_again_ms = None
+        self._ask_again_ms = self._act.release(self._ports.now_ms())
         for flow in self._act.ready_flows():
             self._begin_runs_of(flow, self._targets[flow])
         self._is_beginning = False
@@ -134,25 +133,40 @@ class ActTask(Task):
                 assert work is not None, f"{command.id} runs, so its start is committed"
                 self._runs.adopt(work)
                 continue
+            key_wait_ms = target.key_wait_ms(command.key)
+            if key_wait_ms:
+                self._act.defer(flow, self._note_wait(key_wait_ms))
+                continue
             wait_ms = target.wait_ms(self._wake.set)
             if wait_ms:
                 self._note_wait(min(wait_ms, _ASK_AGAIN_MAX_MS))
                 return
-            target.begin()
+            slot = target.begin(command.key)
             work = self._act.take(flow)
             if work is None:
-                self._reserved.append(target)
+                self._reserved[command.flow, command.id] = slot
             else:
-                self._runs.start(work, target)
+                self._start(work, slot)
 
-    def _note_wait(self, wait_ms: int) -> None:
+    def _start(self, work: Work, slot: Slot) -> None:
+        """Run a command; of a retry, tell how late."""
+        command = work.command
+        due_ms = max(command.due_ms, command.not_before_ms)
+        late_ms = self._ports.now_ms() - due_ms
+        # Earlier only where an operator said so.
+        if due_ms and late_ms >= 0:
+            self._ports.hooks.retried(self.spec.group, command.flow, late_ms)
+        self._runs.start(work, slot)
+
+    def _note_wait(self, wait_ms: int) -> int:
         at_ms = self._ports.now_ms() + wait_ms
         if self._ask_again_ms is None or at_ms < self._ask_again_ms:
             self._ask_again_ms = at_ms
+        return at_ms
 
     def _leave_reserved(self) -> None:
-        for target in self._reserved:
-            target.leave()
+        for slot in self._reserved.values():
+            slot.leave()
         self._reserved.clear()
 
     async def _wait_for_work(self) -> None:

@@ -10,9 +10,11 @@ from edo_stream.core.task import InternalTopics, TaskIdentity, refusal
 from edo_stream.engine.act import ActTask
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.keepers import keeper_plans, keeper_topics
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import ActGroup, Flows
+from edo_stream.flows.targets import target_policies
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
 
@@ -25,9 +27,13 @@ _SEGMENT_MS: Final = 3_600_000
 _REPLICAS_FOR_TWO_IN_SYNC: Final = 3
 
 
-def act_plans(flows: Flows, shared: TaskSpec) -> dict[str, GroupPlan]:
-    """Plans by group; ``shared`` gives what all groups share."""
-    return {name: _plan(group, shared) for name, group in flows.groups.items()}
+def act_plans(flows: Flows, shared: TaskSpec, worker: str) -> dict[str, GroupPlan]:
+    """Plans by group, and that of the tasks that own targets.
+
+    ``shared`` gives what all groups share, ``worker`` names this one.
+    """
+    plans = {name: _plan(group, shared) for name, group in flows.groups.items()}
+    return plans | keeper_plans(target_policies(flows), shared, worker)
 
 
 def _plan(group: ActGroup, shared: TaskSpec) -> GroupPlan:
@@ -56,7 +62,9 @@ def _state(app: str, group: str) -> GroupTable:
 
 def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
     """Every topic of the act plane: commands, tiers, outcomes, dead letters, control, state."""
-    return [topic for group in flows.groups.values() for topic in _topics(group, app, replication)]
+    owners = keeper_topics(app, replication) if flows.flows else []
+    groups = (_topics(group, app, replication) for group in flows.groups.values())
+    return [topic for topics in (*groups, owners) for topic in topics]
 
 
 def _topics(group: ActGroup, app: str, replication: int) -> list[Wanted]:

@@ -1,7 +1,7 @@
 """Who is told what tasks do: plain callables, so that the engine knows nothing of metrics.
 
-Each is called once a transaction or more rarely, never per record. They return at once and never
-raise.
+Each is called once a transaction or more rarely, never per record; but for each retry. They return
+at once and never raise.
 """
 
 from collections.abc import Callable
@@ -29,3 +29,5 @@ class Hooks:
     """A task reads records again that were handed to it and never arrived."""
     stood_by: Callable[[str, int], None] = _nobody
     """A standby has applied so many changelog records."""
+    retried: Callable[[str, str, int], None] = _nobody
+    """A command of a flow begins to run again: the flow, and ms since it was due."""

@@ -121,8 +121,8 @@ def _target(target: Target) -> TargetView:
     return TargetView(
         flow=target.flow,
         running=target.running,
-        breaker=target.breaker.state.value,
-        opened=target.breaker.opened,
+        breaker=target.breaker.value,
+        opened=target.opened,
         is_stopped=target.guard.is_tripped,
     )
 

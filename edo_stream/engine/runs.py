@@ -12,7 +12,7 @@ from collections.abc import Callable, Container
 from edo_stream.core.act.command import Command
 from edo_stream.core.act.outcome import Failed, FailureClass, Outcome
 from edo_stream.core.act.work import Work
-from edo_stream.engine.target import Target
+from edo_stream.engine.target import Slot
 
 _ENDED_MAX = 10_000
 """Ends whose command never comes again: their commit was unknown, and had succeeded."""
@@ -40,6 +40,8 @@ class Runs:
         self._running: dict[_Name, asyncio.Task[None]] = {}
         self._ended: dict[_Name, Outcome] = {}
         self._in_hand: dict[_Name, Work] = {}
+        self._starting: dict[_Name, Slot] = {}
+        """Slots of runs whose first instruction is still to come."""
 
     @property
     def running(self) -> int:
@@ -64,18 +66,20 @@ class Runs:
         if outcome is not None:
             self._on_end(work, outcome)
 
-    def start(self, work: Work, target: Target) -> None:
-        """Run a command; the target has been told that it begins."""
+    def start(self, work: Work, slot: Slot) -> None:
+        """Run a command in its slot."""
         name = _name_of(work.command)
         assert not self.knows(work.command), f"{name} runs already"
         self._in_hand[name] = work
+        self._starting[name] = slot
         self._running[name] = asyncio.create_task(
-            self._run(name, work.command, target), name=f"command {work.command.id}"
+            self._run(name, work.command, slot), name=f"command {work.command.id}"
         )
 
-    async def _run(self, name: _Name, command: Command, target: Target) -> None:
+    async def _run(self, name: _Name, command: Command, slot: Slot) -> None:
+        del self._starting[name]
         try:
-            outcome = await target.run(command)
+            outcome = await slot.run(command)
         finally:
             del self._running[name]
         if isinstance(outcome, Failed) and outcome.failure is FailureClass.FENCED:
@@ -105,6 +109,9 @@ class Runs:
             run.cancel()
         if running:
             await asyncio.wait(running)
+        for slot in self._starting.values():
+            slot.leave()
+        self._starting.clear()
         self._ended.clear()
         self._in_hand.clear()
 

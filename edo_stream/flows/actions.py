@@ -62,8 +62,13 @@ def _exception(value: object) -> str:
     return value
 
 
+def is_table(text: str) -> bool:
+    """Whether it names a table, with or without its schema."""
+    return _TABLE.fullmatch(text) is not None
+
+
 def _table(value: object) -> str:
-    if not isinstance(value, str) or not _TABLE.fullmatch(value):
+    if not isinstance(value, str) or not is_table(value):
         raise ValueError(f"{value} is not a table: write name or schema.name")
     return value
 

@@ -29,7 +29,14 @@ def _list_of_topics(value: object) -> object:
     return [{"topic": item} if isinstance(item, str) else item for item in items]
 
 
+def _concurrency(value: object) -> object:
+    """A plain number is the most."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return {"max": value} if is_number else value
+
+
 FlowName = Annotated[str, BeforeValidator(_own_name)]
+TargetName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 Program = Annotated[str, Field(min_length=1, max_length=10_000)]
 """An expression or a template of a flow."""
 
@@ -62,9 +69,20 @@ class Input(Declared):
 
 class Rate(Declared):
     per_second: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = Field(
-        examples=[10], description="Calls a second, on average, of one worker."
+        examples=[10], description="Calls a second, on average."
     )
     burst: Annotated[int, Field(ge=1)] = Field(default=1, description="Calls at once.")
+
+
+class Concurrency(Declared):
+    max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        examples=[64], description="Runs at once on one worker, at most."
+    )
+    adaptive: bool = Field(
+        default=False,
+        description="Whether their number follows what the receiver can bear, by how long runs "
+        "take and whether it pushes back.",
+    )
 
 
 class BreakerRules(Declared):
@@ -128,12 +146,33 @@ class FlowDeclaration(Declared):
         default="at-least-once", description="What a crash while it runs leads to."
     )
     retry: Retry = Field(default=Retry(), description="How often, and how late.")
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=16, description="Runs at once on one worker."
+    former_waits: list[Duration] = Field(
+        default=[],
+        examples=["[1s, 2s]"],
+        description="Waits of an earlier ladder whose topics are still read.",
     )
-    rate: Rate | None = Field(default=None, description="How fast a worker may call.")
+    draining: bool = Field(
+        default=False,
+        description="Whether events trigger it no more, while what they have triggered still runs.",
+    )
+    concurrency: Annotated[Concurrency, BeforeValidator(_concurrency)] = Field(
+        default=Concurrency(max=16),
+        examples=["16", "{max: 64, adaptive: true}"],
+        description="Runs at once on one worker.",
+    )
+    target: TargetName | None = Field(
+        default=None,
+        description="Name of what is called, where flows share its rate and its breaker; default: "
+        "the flow's own name.",
+    )
+    rate: Rate | None = Field(
+        default=None, description="How fast the target may be called, by the whole fleet."
+    )
+    rate_per_key: Rate | None = Field(
+        default=None, description="How fast commands of one key may run; other keys go on."
+    )
     breaker: BreakerRules = Field(
-        default=BreakerRules(), description="When to leave a broken receiver alone."
+        default=BreakerRules(), description="When to leave a broken target alone."
     )
     parked_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=1_000, description="Commands of a key that may wait; then the partition pauses."

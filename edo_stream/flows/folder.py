@@ -76,12 +76,7 @@ def _declaration(document: Document) -> FlowDeclaration | None:
 
 def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> None:
     """Find what is well formed and cannot be."""
-    for number, on in enumerate(flow.on):
-        if on.topic not in registry.topics:
-            message = f"on: no contract of {on.topic}: {nearest(on.topic, registry.topics)}"
-            if on.topic in registry.entries:
-                message = f"on: no worker reads {on.topic}: its contract has no emit"
-            document.find(("on", number, "topic"), message)
+    _check_topics(document, flow, registry)
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
     for name in ("action", "fallback"):
@@ -97,6 +92,15 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
             if entry is None:
                 message = f"{name}.topic: no contract of {action.topic}: write its partitions"
                 document.find((name, "topic"), message)
+
+
+def _check_topics(document: Document, flow: FlowDeclaration, registry: Registry) -> None:
+    for number, on in enumerate(flow.on):
+        if on.topic not in registry.topics:
+            message = f"on: no contract of {on.topic}: {nearest(on.topic, registry.topics)}"
+            if on.topic in registry.entries:
+                message = f"on: no worker reads {on.topic}: its contract has no emit"
+            document.find(("on", number, "topic"), message)
 
 
 def _clashes(flows: list[Flow], registry: Registry) -> list[Finding]:

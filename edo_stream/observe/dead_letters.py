@@ -5,16 +5,20 @@ A letter keeps its record's key, value and headers; what edo_stream adds are hea
 itself never changes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
+from edo_stream.observe.owners import Owners
 from edo_stream.observe.rows import read_topics
 
 ACKS: Final = "edo.dead-letter-acks"
 ACKS_PARTITIONS: Final = 8
+
+#: What a command is from its beginning: which event it is of, and whether a replay wrote it.
+_THE_COMMANDS_OWN: Final = frozenset({"edo-position", "edo-replay"})
 
 Header = tuple[str, bytes | None]
 
@@ -43,6 +47,10 @@ class Letter(msgspec.Struct, frozen=True):
     """The record's own, without what edo_stream has added."""
     redrive: int
     """How often it was sent again before."""
+    due_ms: int | None
+    """When it has to be acknowledged; ``None``: nothing is promised."""
+    is_reference: bool
+    """It was too large to be copied: its value is at its origin only."""
     ack: "Ack | None" = None
 
 
@@ -56,32 +64,56 @@ class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str = ""
 
 
-def letter_of(record: ConsumerRecord) -> Letter:
+def letter_id_of(record: ConsumerRecord, headers: Mapping[str, bytes]) -> bytes:
+    """Name of a letter, by which it is acknowledged; of one that others wrote, its place."""
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    return headers.get("edo-id") or place.encode()
+
+
+def source_of(headers: Mapping[str, bytes]) -> tuple[str | None, str]:
+    """Flow of a letter, and the topic that its record came from; empty where it is not said."""
+    flow = headers.get("edo-flow")
+    topic = headers.get("edo-topic", b"").decode("utf-8", "replace")
+    return None if flow is None else flow.decode("utf-8", "replace"), topic
+
+
+def letter_at_ms(record: ConsumerRecord, headers: Mapping[str, bytes]) -> int:
+    """When a letter was written; its record may bear the time of the event."""
+    return _number(headers.get("edo-at", b"").decode("utf-8", "replace"), int(record.timestamp))
+
+
+def letter_of(record: ConsumerRecord, owners: Owners) -> Letter:
     """Read a letter; what is missing in one that others wrote is empty."""
-    ours = {
-        name: (value or b"").decode("utf-8", "replace")
-        for name, value in record.headers
-        if name.startswith("edo-")
-    }
+    raw = {name: value or b"" for name, value in record.headers if name.startswith("edo-")}
+    ours = {name: value.decode("utf-8", "replace") for name, value in raw.items()}
     place = f"{record.topic}/{record.partition}/{record.offset}"
     source = "/".join(ours.get(f"edo-{part}", "") for part in ("topic", "partition", "offset"))
+    flow, source_topic = source_of(raw)
+    terms = owners.of(record.topic, flow, source_topic)
+    at_ms = letter_at_ms(record, raw)
     return Letter(
-        id=ours.get("edo-id") or place,
+        id=letter_id_of(record, raw).decode("utf-8", "replace"),
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        at_ms=_number(ours.get("edo-at"), record.timestamp),
+        at_ms=at_ms,
         origin=ours.get("edo-origin") or (source if "edo-topic" in ours else place),
         reason=ours.get("edo-reason", ""),
         failure=ours.get("edo-class", "poison"),
         detail=ours.get("edo-detail", ""),
         attempts=_number(ours.get("edo-attempts"), 0),
-        owner=ours.get("edo-owner", ""),
-        flow=ours.get("edo-flow"),
+        owner=terms.owner,
+        due_ms=None if terms.within_ms is None else at_ms + terms.within_ms,
+        flow=flow,
         key=record.key,
         value=record.value,
-        headers=tuple((name, value) for name, value in record.headers if name[:4] != "edo-"),
+        headers=tuple(
+            (name, value)
+            for name, value in record.headers
+            if name[:4] != "edo-" or name in _THE_COMMANDS_OWN
+        ),
         redrive=_number(ours.get("edo-redrive"), 0),
+        is_reference="edo-reference" in ours,
     )
 
 
@@ -89,8 +121,8 @@ def _number(text: str | None, default: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() else default
 
 
-async def read_letters(topics: Sequence[str], broker: Mapping[str, Any]) -> list[Letter]:
-    """Read all letters of the topics, the oldest first, each with its acknowledgement if any.
+async def read_letters(owners: Owners, broker: Mapping[str, Any]) -> list[Letter]:
+    """Read all letters, the oldest first, each with its acknowledgement if there is one.
 
     Raises:
         KafkaError: the broker cannot be reached, or gives nothing for half a minute.
@@ -102,9 +134,9 @@ async def read_letters(topics: Sequence[str], broker: Mapping[str, Any]) -> list
         if record.topic == ACKS:
             acks[record.key] = None if record.value is None else _ack(record.value)
         else:
-            letters.append(letter_of(record))
+            letters.append(letter_of(record, owners))
 
-    await read_topics([ACKS, *topics], broker, take)
+    await read_topics([ACKS, *sorted(owners.letters)], broker, take)
     letters.sort(key=lambda letter: (letter.at_ms, letter.topic, letter.partition, letter.offset))
     return [msgspec.structs.replace(one, ack=acks.get(one.id.encode())) for one in letters]
 
@@ -116,11 +148,37 @@ def _ack(value: bytes) -> Ack | None:
         return None
 
 
-def oldest_by_owner(letters: Iterable[Letter]) -> dict[str, tuple[int, int]]:
-    """Letters that nobody has acknowledged, by owner: how many, and since when the oldest waits."""
-    found: dict[str, tuple[int, int]] = {}
+async def read_acks(broker: Mapping[str, Any]) -> set[str]:
+    """Ids of all letters that are acknowledged.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    acks: dict[bytes, bool] = {}
+
+    def take(record: ConsumerRecord) -> None:
+        acks[record.key] = record.value is not None
+
+    await read_topics([ACKS], broker, take)
+    return {name.decode("utf-8", "replace") for name, is_set in acks.items() if is_set}
+
+
+class Backlog(msgspec.Struct):
+    """Letters of an owner that nobody has acknowledged."""
+
+    letters: int = 0
+    oldest_ms: int = 0
+    """Since when the oldest waits."""
+    overdue: int = 0
+
+
+def backlogs(letters: Iterable[Letter], now_ms: int) -> dict[str, Backlog]:
+    """Put the letters that wait together by owner."""
+    found: dict[str, Backlog] = {}
     for letter in letters:
         if letter.ack is None:
-            count, since_ms = found.get(letter.owner, (0, letter.at_ms))
-            found[letter.owner] = (count + 1, min(since_ms, letter.at_ms))
+            backlog = found.setdefault(letter.owner, Backlog(oldest_ms=letter.at_ms))
+            backlog.letters += 1
+            backlog.oldest_ms = min(backlog.oldest_ms, letter.at_ms)
+            backlog.overdue += letter.due_ms is not None and letter.due_ms < now_ms
     return found

@@ -25,10 +25,20 @@ from edo_stream.core.accounts import Fate
 from edo_stream.core.effects import Effects
 from edo_stream.observe.histogram import Histogram
 from edo_stream.schemas.enforcement import Tally
-from edo_stream.views import Failure, Page, Phase, SourceView, TargetView, TaskView, WorkerView
+from edo_stream.views import (
+    Failure,
+    LettersView,
+    Page,
+    Phase,
+    SourceView,
+    TargetView,
+    TaskView,
+    WorkerView,
+)
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _READY_SECONDS: Final = (*_SECONDS[1:], 30.0, 60.0, 300.0, 900.0, 3600.0)
+_LATE_SECONDS: Final = (0.001, *_SECONDS, 30.0, 60.0, 300.0)
 _RECORDS: Final = (1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
 
 _FATES: Final = {fate.value: fate.name.lower() for fate in Fate}
@@ -93,6 +103,18 @@ def _of_targets(name: str, help_: str, see: Callable[[TargetView], float]) -> Me
     return Measured(Declared(name, "gauge", ("flow",), help_), rows)
 
 
+def _of_letters(name: str, help_: str, see: Callable[[LettersView], float]) -> Measured:
+    def rows(worker: WorkerView) -> Iterator[Row]:
+        for letters in worker.letters or ():
+            yield [letters.owner], see(letters)
+
+    return Measured(Declared(name, "gauge", ("owner",), help_), rows)
+
+
+def _watches(worker: WorkerView) -> Iterator[Row]:
+    yield [], float(worker.letters is not None)
+
+
 def _seconds(time_ms: int | None) -> float | None:
     return None if time_ms is None else time_ms / 1000
 
@@ -147,6 +169,12 @@ READY: Final = _histogram(
 BATCH: Final = _histogram("edo_batch_records", "group", "Records read by one transaction")
 TRANSACTION: Final = _histogram(
     "edo_transaction_seconds", "group", "Transactions that were committed, from begin to commit"
+)
+RETRY_LATE: Final = _histogram(
+    "edo_retry_late_seconds",
+    "flow",
+    "How long after it was due a retry began to run; none is early. Waiting for a slot, a rate or "
+    "a breaker included",
 )
 _FAILURES: Final = {
     Failure.ABORTED: _counter(
@@ -227,6 +255,31 @@ _GAUGES: Final = (
         "1 when a flow has stopped because most of its commands became dead letters",
         lambda target: float(target.is_stopped),
     ),
+    _of_letters(
+        "edo_dead_letters_waiting",
+        "Dead letters of the whole fleet that nobody has acknowledged; one worker counts them, as "
+        "edo_dead_letters_watched says",
+        lambda letters: float(letters.waiting),
+    ),
+    _of_letters(
+        "edo_dead_letters_oldest_seconds",
+        "Age of the oldest of them; 0 when none waits",
+        lambda letters: letters.oldest_age_ms / 1000,
+    ),
+    _of_letters(
+        "edo_dead_letters_overdue",
+        "Those that had to be acknowledged by now: acknowledge_within of the contract or the flow",
+        lambda letters: float(letters.overdue),
+    ),
+    Measured(
+        Declared(
+            "edo_dead_letters_watched",
+            "gauge",
+            (),
+            "1 on the worker that counts dead letters, once it has read them all",
+        ),
+        _watches,
+    ),
     _of_tasks(
         "edo_task_running",
         "1 when the task processes, 0 while it restores, waits or has stopped",
@@ -272,7 +325,7 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
     *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, SAMPLED, MISPLACED, REPLAYED),
-    *(READY, BATCH, TRANSACTION),
+    *(READY, BATCH, TRANSACTION, RETRY_LATE),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
     *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
@@ -332,6 +385,10 @@ class Metrics(Collector):
     def stood_by(self, group: str, records: int) -> None:
         """Count what standbys apply."""
         self._sums[STOOD_BY][(group,)] += records
+
+    def retried(self, group: str, flow: str, late_ms: int) -> None:
+        """Count a retry."""
+        self._histogram(RETRY_LATE, flow, _LATE_SECONDS).add(late_ms / 1000)
 
     def _histogram(self, declared: Declared, group: str, bounds: tuple[float, ...]) -> Histogram:
         histogram = self._histograms.get((declared, group))

@@ -135,6 +135,20 @@ def test_relaxed_order_lets_later_commands_pass() -> None:
     assert world.run(DONE) == "a1"
 
 
+def test_relaxed_a_retry_that_is_due_does_not_wait_behind_what_has_never_run() -> None:
+    world = World(spec(policy(order=Order.RELAXED)))
+    sent(world, "a1", "a2", "a3", "a4", "a5")
+    assert ["a1", "a2"] == [world.run(TRANSIENT), world.run(TRANSIENT)]
+    third = world.take()
+
+    world.now_ms += 1_000
+    world.settle()
+    world.pipeline.finish(third, DONE)
+    world.settle()
+
+    assert ["a1", "a2", "a4", "a5"] == [world.run(DONE) for _ in range(4)]
+
+
 def test_business_failures_are_events_and_poison_is_a_dead_letter_at_once(world: World) -> None:
     sent(world, "a1", "a2", "a3")
     world.run(BUSINESS)

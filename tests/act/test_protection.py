@@ -4,90 +4,118 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edo_stream.core.act.breaker import Breaker, BreakerPolicy, BreakerState
-from edo_stream.core.act.limits import FloodGuard, RateLimit, TokenBucket
+from edo_stream.core.act.limits import (
+    LEASE_MS,
+    FloodGuard,
+    KeyRates,
+    Leases,
+    RateLimit,
+    Slots,
+)
 
 POLICY = BreakerPolicy(0.5, window=4, consecutive=3, open_ms=100, open_max_ms=400, probes=2)
 
 
-def run(breaker: Breaker, *failures: bool, now_ms: int = 0) -> None:
+def note(breaker: Breaker, *failures: bool, now_ms: int = 0) -> None:
     for is_failure in failures:
-        assert breaker.admits(now_ms)
-        breaker.begin()
-        breaker.end(is_failure, now_ms)
+        breaker.note(is_failure, "http-503", now_ms)
 
 
 def test_it_opens_on_failures_in_a_row_and_on_their_share() -> None:
     row, share = Breaker(POLICY), Breaker(POLICY)
-    run(row, True, True, True)
-    run(share, True, False, False)
+    note(row, True, True, True)
+    note(share, True, False, False)
     assert (row.state, share.state) == (BreakerState.OPEN, BreakerState.CLOSED)
-    run(share, True)
-    assert share.state is BreakerState.OPEN
+    assert row.why == "3 failures in a row: http-503"
+    note(share, True)
+    assert (share.state, share.why) == (BreakerState.OPEN, "2 of the last 4 runs failed: http-503")
 
 
-def test_it_probes_one_at_a_time_and_closes_after_enough() -> None:
+def test_probes_close_it_after_enough_in_a_row() -> None:
     breaker = Breaker(POLICY)
-    run(breaker, True, True, True)
-    assert not breaker.admits(99)
-    assert breaker.admits(100)
-    breaker.begin()
-    assert not breaker.admits(101), "one probe at a time"
-    breaker.end(False, 101)
+    note(breaker, True, True, True)
+    breaker.tick(99)
+    assert breaker.state is BreakerState.OPEN
+    breaker.tick(100)
     assert breaker.state is BreakerState.HALF_OPEN
-    run(breaker, False, now_ms=102)
-    assert breaker.state is BreakerState.CLOSED
+    breaker.probed(False, "", 101)
+    assert breaker.state is BreakerState.HALF_OPEN
+    breaker.probed(False, "", 102)
+    assert (breaker.state, breaker.since_ms, breaker.why) == (BreakerState.CLOSED, 102, "")
+    assert breaker.epoch == 4, "each state is an epoch of its own"
 
 
 def test_a_failed_probe_opens_it_for_longer_up_to_a_bound() -> None:
     breaker, now_ms, waits = Breaker(POLICY), 0, []
-    run(breaker, True, True, True)
+    note(breaker, True, True, True)
     for _ in range(4):
         assert breaker.until_ms is not None
         waits.append(breaker.until_ms - now_ms)
         now_ms = breaker.until_ms
-        run(breaker, True, now_ms=now_ms)
+        breaker.tick(now_ms)
+        breaker.probed(True, "timeout", now_ms)
     assert waits == [100, 200, 400, 400]
+    assert breaker.why == "a probe failed: timeout"
+    breaker.close(now_ms)
+    note(breaker, True, True, True, now_ms=now_ms)
+    assert breaker.until_ms == now_ms + 100, "closed, it begins anew"
 
 
-def test_a_cancelled_probe_lets_another_one_try() -> None:
-    breaker = Breaker(POLICY)
-    run(breaker, True, True, True)
-    assert breaker.admits(100)
-    breaker.begin()
-    breaker.abandon()
-    assert breaker.admits(100)
-
-
-def test_an_operator_opens_it_until_further_notice() -> None:
-    breaker = Breaker(POLICY)
-    breaker.force(is_open=True)
-    assert not breaker.admits(10**15)
-    breaker.force(is_open=False)
-    assert breaker.admits(0)
-
-
-@given(st.lists(st.integers(0, 500), max_size=200), st.integers(1, 20), st.integers(1, 50))
-def test_no_span_of_time_has_more_calls_than_the_limit(
-    pauses_ms: list[int], burst: int, per_s: int
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.integers(1, 30)), max_size=100),
+    st.integers(1, 20),
+    st.integers(1, 50),
+)
+def test_no_span_of_time_has_more_slots_than_the_limit(
+    asks: list[tuple[int, int]], burst: int, per_s: int
 ) -> None:
-    bucket, now_ms, calls = TokenBucket(RateLimit(per_s, burst)), 0, []
-    for pause_ms in pauses_ms:
+    limit, now_ms = RateLimit(per_s, burst), 0
+    slots, calls = Slots(limit, 0), []
+    for pause_ms, tokens in asks:
         now_ms += pause_ms
-        if bucket.wait_ms(now_ms) == 0:
-            bucket.take(now_ms)
-            calls.append(now_ms)
+        first_ms = now_ms + slots.reserve(tokens, now_ms)
+        # Nobody can be earlier than it is.
+        calls += [max(now_ms, first_ms + n * limit.interval_ms) for n in range(tokens)]
     for index, begin_ms in enumerate(calls):
         for count, end_ms in enumerate(calls[index:], start=1):
             assert count <= burst + (end_ms - begin_ms) / 1000 * per_s + 1e-6
 
 
-def test_a_wait_is_long_enough_and_a_clock_that_runs_back_gains_nothing() -> None:
-    bucket = TokenBucket(RateLimit(per_s=3))
-    bucket.take(1_000)
-    wait_ms = bucket.wait_ms(1_000)
-    assert bucket.wait_ms(500) == wait_ms
-    assert bucket.wait_ms(1_000 + wait_ms - 2) > 0
-    assert bucket.wait_ms(1_000 + wait_ms) == 0
+def test_time_that_nobody_asked_for_is_lost() -> None:
+    slots = Slots(RateLimit(10), 0)
+    assert slots.reserve(1, 0) == 0
+    assert slots.reserve(1, 10_000) == 0
+    assert slots.reserve(2, 10_000) == 100
+    assert slots.lead_ms(10_000) == 300
+
+
+def test_a_token_is_used_at_its_time_or_lost() -> None:
+    leases = Leases(100)
+    assert leases.wait_ms(0) is None
+    leases.add(2, 50)
+    assert (leases.held(0), leases.wait_ms(0)) == (2, 50)
+    leases.take()
+    assert (leases.held(50), leases.wait_ms(50)) == (1, 100)
+    assert leases.held(150 + LEASE_MS) == 1
+    assert leases.held(151 + LEASE_MS) == 0
+
+
+def test_a_key_rests_while_others_go_on() -> None:
+    keys = KeyRates(RateLimit(per_s=10, burst=2))
+    for key in (b"a", b"a"):
+        assert keys.wait_ms(key, 1_000) == 0
+        keys.take(key, 1_000)
+    assert (keys.wait_ms(b"a", 1_000), keys.wait_ms(b"b", 1_000)) == (100, 0)
+    assert keys.wait_ms(b"a", 1_100) == 0
+    keys.take(b"a", 1_100)
+    assert keys.wait_ms(b"a", 1_100) == 100
+
+
+def test_keys_that_have_rested_are_forgotten() -> None:
+    keys = KeyRates(RateLimit(per_s=1_000))
+    for number in range(10_000):
+        keys.take(b"%d" % number, number * 10)
+    assert len(keys._free_ms) < 2_000
 
 
 def test_a_flow_that_only_fails_is_stopped_and_one_that_mostly_works_is_not() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from edo_stream.core.act.limits import RateLimit
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.work import Work
 from edo_stream.core.record import StoredRecord
+from edo_stream.engine.fleet import Gate
 from edo_stream.engine.runs import WorkerRuns
 from edo_stream.engine.target import Protection, Target
+from tests.act.fleet import gate_of, may_begin
 
 RECORD = StoredRecord("edo.commands.ship", 0, 0, 0, b"k", b"{}")
 DOWN = Failed(FailureClass.TRANSIENT, "http-503")
@@ -42,8 +45,9 @@ class Receiver:
 
 
 def target(executor: Callable[[Command], Awaitable[Outcome]], **more: Any) -> Target:
-    protection = Protection(**{"breaker": QUICK, **more.pop("protection", {})})
-    return Target("ship", executor, protection, more.pop("now_ms", lambda: 0), **more)
+    protection = Protection(**more.pop("protection", {}))
+    gate: Gate = more.pop("gate", None) or gate_of(breaker=QUICK)
+    return Target("ship", executor, protection, gate, **more)
 
 
 def run(coroutine: Awaitable[None]) -> None:
@@ -64,8 +68,8 @@ def test_a_run_outlives_its_task_and_is_found_by_the_next_one() -> None:
         aim, told = target(receiver), []
         runs = worker.of("act", 3)
         runs.attend(lambda *_: told.append("the task that has gone"))
-        aim.begin()
-        runs.start(work("c1"), aim)
+        await may_begin(aim)
+        runs.start(work("c1"), aim.begin(b"k"))
         await settle()
         runs.let_go()
         again, same = work("c1"), worker.of("act", 3)
@@ -89,8 +93,8 @@ def test_an_end_that_was_not_recorded_is_not_run_again() -> None:
         runs = WorkerRuns().of("act", 0)
         runs.attend(lambda *end: told.append(end))
         aim = target(receiver)
-        aim.begin()
-        runs.start(work("c1"), aim)
+        await may_begin(aim)
+        runs.start(work("c1"), aim.begin(b"k"))
         await settle()
         runs.let_go()
         receiver.ends["c1"].set_result(Done())
@@ -109,24 +113,27 @@ def test_runs_of_a_partition_that_is_gone_are_cancelled() -> None:
     async def go() -> None:
         receiver, worker = Receiver(), WorkerRuns()
         aim = target(receiver)
-        aim.begin()
-        worker.of("act", 1).start(work("c1"), aim)
+        await may_begin(aim)
+        worker.of("act", 1).start(work("c1"), aim.begin(b"k"))
         await settle()
         worker.keep({("act", 2)})
         await worker.close()
         assert receiver.ends["c1"].cancelled()
         assert aim.running == 0
+        runs = worker.of("act", 1)
+        runs.start(work("c2"), aim.begin(b"k"))
+        await runs.stop()
+        assert (receiver.calls, aim.running) == (["c1"], 0), "nor has one begun that was about to"
 
     run(go())
 
 
-def test_slots_rate_and_a_stopped_flow_make_wait_and_an_end_calls_back() -> None:
+def test_slots_and_a_stopped_flow_make_wait_and_an_end_calls_back() -> None:
     async def go() -> None:
         receiver, called = Receiver(), []
         aim = target(receiver, protection={"concurrency": 1, "letters_max": 1})
-        assert aim.wait_ms(lambda: called.append("x")) == 0
-        aim.begin()
-        running = asyncio.create_task(aim.run(work("c1").command))
+        await may_begin(aim)
+        running = asyncio.create_task(aim.begin(b"k").run(work("c1").command))
         await settle()
         assert aim.wait_ms(lambda: called.append("end")) > 0
         receiver.ends["c1"].set_result(Done())
@@ -137,50 +144,70 @@ def test_slots_rate_and_a_stopped_flow_make_wait_and_an_end_calls_back() -> None
         aim.operate(is_open=False)
         assert called == ["end", "mended"]
         assert aim.wait_ms(lambda: None) == 0
+        aim.operate(is_open=True)
+        assert (aim.breaker, aim.wait_ms(lambda: None) > 0) == (BreakerState.OPEN, True)
 
     run(go())
-    limited = target(Receiver(), protection={"rate": RateLimit(10)})
-    limited.begin()
-    assert 100 <= limited.wait_ms(lambda: None) <= 101
+
+
+def test_a_rate_and_the_rate_of_a_key_are_kept() -> None:
+    async def go() -> None:
+        per_key = {"rate_per_key": RateLimit(0.1)}
+        aim = target(Receiver(), gate=gate_of(RateLimit(20)), protection=per_key)
+        clock, begun = asyncio.get_running_loop(), []
+        for key in (b"a", b"b", b"c"):
+            await may_begin(aim)
+            aim.begin(key)
+            begun.append(clock.time())
+        # Clocks have grains.
+        assert begun[2] - begun[0] >= 0.098
+        assert aim.key_wait_ms(b"a") > 9_000
+        assert aim.key_wait_ms(b"d") == 0
+
+    run(go())
 
 
 @pytest.mark.parametrize("has_fallback", [False, True])
 def test_a_broken_receiver_is_probed_by_one_run_at_a_time(has_fallback: bool) -> None:
     async def go() -> None:
-        receiver, now, used = Receiver(), [0], []
+        receiver, used = Receiver(), []
 
         async def fall_back(command: Command) -> Outcome:
             used.append(command.id)
             return Done()
 
-        aim = target(receiver, now_ms=lambda: now[0], fallback=fall_back if has_fallback else None)
+        aim = target(receiver, fallback=fall_back if has_fallback else None)
         for name in ("c1", "c2"):
-            aim.begin()
-            ending = asyncio.create_task(aim.run(work(name).command))
+            await may_begin(aim)
+            ending = asyncio.create_task(aim.begin(b"k").run(work(name).command))
             await settle()
             receiver.ends[name].set_result(DOWN)
             assert await ending == DOWN
-        assert aim.breaker.state is BreakerState.OPEN
         assert (aim.wait_ms(lambda: None) == 0) == has_fallback
-        now[0] = 100
-        aim.begin()
-        probe = asyncio.create_task(aim.run(work("probe").command))
-        await settle()
-        assert receiver.calls == ["c1", "c2", "probe"]
+        count = 0
+        while len(receiver.calls) < 3:
+            # Until the owner lets one probe.
+            await may_begin(aim)
+            probe = asyncio.create_task(aim.begin(b"k").run(work(f"p{count}").command))
+            count += 1
+            await asyncio.sleep(0.001)
         if has_fallback:
-            aim.begin()
-            assert await aim.run(work("other").command) == Done()
-            assert used == ["other"]
+            assert used == [f"p{number}" for number in range(count - 1)]
+            assert await aim.begin(b"k").run(work("other").command) == Done()
+            assert used[-1] == "other"
         else:
-            assert aim.wait_ms(lambda: None) > 0
-        receiver.ends["probe"].set_result(Done())
+            assert (count, aim.wait_ms(lambda: None) > 0) == (1, True)
+        assert aim.breaker is BreakerState.HALF_OPEN
+        receiver.ends[receiver.calls[2]].set_result(Done())
         await probe
-        assert aim.breaker.state is BreakerState.CLOSED
+        await may_begin(aim)
+        while aim.breaker is not BreakerState.CLOSED:
+            await settle()
 
     run(go())
 
 
-def test_whatever_an_executor_does_an_outcome_comes() -> None:
+def test_whatever_an_executor_does_an_outcome_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def raises(command: Command) -> Outcome:
         raise KeyError("an executor's bug")
 
@@ -188,13 +215,40 @@ def test_whatever_an_executor_does_an_outcome_comes() -> None:
         await asyncio.sleep(60)
         return Done()
 
+    release = asyncio.Event()
+
+    async def ignores(command: Command) -> Outcome:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await release.wait()
+        return Done()
+
     async def go() -> None:
-        for executor, reason in ((raises, "executor-failed"), (hangs, "timeout")):
+        cases = ((raises, "executor-failed"), (hangs, "timeout"), (ignores, "timeout"))
+        for executor, reason in cases:
             aim = target(executor, protection={"timeout_s": 0.01})
-            aim.begin()
-            outcome = await aim.run(work("c1").command)
+            await may_begin(aim)
+            outcome = await aim.begin(b"k").run(work("c1").command)
             assert isinstance(outcome, Failed)
             assert (outcome.failure, outcome.reason) == (FailureClass.TRANSIENT, reason)
             assert aim.running == 0
+        release.set()
+        await settle()
+
+    monkeypatch.setattr("edo_stream.engine.target._GRACE_S", 0.02)
+    run(go())
+
+
+def test_runs_at_once_follow_what_the_receiver_bears() -> None:
+    async def go() -> None:
+        async def throttles(command: Command) -> Outcome:
+            return Failed(FailureClass.THROTTLED, "http-429")
+
+        aim = target(throttles, protection={"concurrency": 64, "is_adaptive": True})
+        assert aim.limit == 4
+        await may_begin(aim)
+        await aim.begin(b"k").run(work("c1").command)
+        assert aim.limit == 2
+        assert target(throttles).limit == 16
 
     run(go())

@@ -163,10 +163,22 @@ def test_the_guide_s_flow_is_one(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARRIER_TOKEN", "s3cret")
-    (text,) = _blocks("yaml")
+    text = _blocks("yaml")[0]
     flows = flows_in(tmp_path, registry, ship_order=text)
     target = targets_in(flows, registry)["ship-order"]
     assert target.protection.timeout_s == 10
+
+
+def test_the_guide_s_actions_are_some(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_DATABASE", "host=x")
+    monkeypatch.setenv("AIRFLOW_PASSWORD", "s3cret")
+    actions = [text for text in _blocks("yaml") if text.startswith("action:")]
+    assert len(actions) == 2
+    for text in actions:
+        flow = re.sub("action: .*\n", lambda _, text=text: text, FLOW)
+        assert targets_in(flows_in(tmp_path, registry, ship=flow), registry)["ship"]
 
 
 def test_the_guide_s_handler_ships() -> None:

@@ -10,7 +10,7 @@ from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.effects import Effects
 from edo_stream.observe.histogram import Histogram
 from edo_stream.observe.metrics import DECLARED, Metrics, MetricsPage, metrics_table
-from edo_stream.views import Failure, Phase, StandbyPhase, StandbyView
+from edo_stream.views import Failure, LettersView, Phase, StandbyPhase, StandbyView
 from tests.observe.look import source, task, worker
 
 NOW_MS = 1_700_000_000_000
@@ -110,6 +110,30 @@ def test_standbys_show_how_far_behind_they_are() -> None:
     assert 'edo_standby_lag_records{group="g",partition="2"}' not in text
 
 
+def test_dead_letters_are_shown_by_the_worker_that_counts_them() -> None:
+    letters = (LettersView("team-a", waiting=3, oldest_age_ms=1_500, overdue=1),)
+    page = MetricsPage(Metrics(), lambda: worker(letters=letters), lambda: NOW_MS)
+    lines = page().body.decode().splitlines()
+    assert 'edo_dead_letters_waiting{owner="team-a"} 3.0' in lines
+    assert 'edo_dead_letters_oldest_seconds{owner="team-a"} 1.5' in lines
+    assert 'edo_dead_letters_overdue{owner="team-a"} 1.0' in lines
+    assert "edo_dead_letters_watched 1.0" in lines
+    other = MetricsPage(Metrics(), worker, lambda: NOW_MS)
+    lines = other().body.decode().splitlines()
+    assert "edo_dead_letters_watched 0.0" in lines
+    assert [] == [line for line in lines if line.startswith("edo_dead_letters_waiting{")]
+
+
+def test_retries_are_counted_by_how_late_they_ran() -> None:
+    metrics = Metrics()
+    for late_ms in (0, 4, 40, 400):
+        metrics.retried("g", "ship", late_ms)
+    name = "edo_retry_late_seconds"
+    counts = [value(metrics, f"{name}_bucket", flow="ship", le=le) for le in ("0.005", "0.05")]
+    assert [2, 3] == counts
+    assert 0.444 == value(metrics, f"{name}_sum", flow="ship")
+
+
 def test_what_is_not_known_is_not_shown() -> None:
     unknown = source(next_offset=None, lag_records=None, lag_ms=None)
     text = text_of(task(unknown, phase=Phase.FENCING))
@@ -131,7 +155,8 @@ def test_labels_are_never_keys_or_ids() -> None:
     of_records = {"flow", "reason", "group", "topic", "partition", "fate", "consumergroup"}
     of_contracts = {"contract", "version", "rule", "policy", "from_version", "to_version"}
     of_contracts |= {"revision"}
-    assert of_records | of_contracts == labels
+    of_declarations = {"owner"}
+    assert of_records | of_contracts | of_declarations == labels
 
 
 @given(st.lists(st.integers(-5_000, 20_000)))

@@ -1,12 +1,14 @@
 """The act plane in the world: real act tasks, executors that take time and fail, the same blows.
 
 What an executor does is written down outside of all workers, as the outside world would see it.
+Workers share rates and breakers by the real tasks that own targets, over the same network.
 """
 
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -17,7 +19,9 @@ from aiokafka import TopicPartition
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.act.breaker import BreakerPolicy
 from edo_stream.core.act.command import Command
+from edo_stream.core.act.keeper import KeeperTopics, TargetKeeper, TargetPolicy
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
+from edo_stream.core.act.limits import RateLimit
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order
@@ -26,7 +30,9 @@ from edo_stream.core.state import as_is
 from edo_stream.core.task import TASK_KEY, InternalTopics, TaskIdentity
 from edo_stream.engine.act import ActTask
 from edo_stream.engine.assignment import GroupPlan, GroupTable
-from edo_stream.engine.target import Protection, Target, Targets
+from edo_stream.engine.fleet import Fleet
+from edo_stream.engine.keepers import ANSWERS, GROUP, KeeperTask, keeper_changelog
+from edo_stream.engine.target import Protection, Slot, Target, Targets
 from edo_stream.engine.task import TaskSpec
 from tests.simulation.broker import Entry, NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS
@@ -46,6 +52,8 @@ FLOWS = ("ship", "bill")
 _LETTERS = "edo.dead"
 _CHANGELOG = f"{APP}-act-state-changelog"
 _NAME = "act"
+_TIMEOUTS_S = (0.5, 30.0)
+_BREAKER = BreakerPolicy(open_ms=200, open_max_ms=800, consecutive=4, window=8, probes=2)
 
 
 class BugError(Exception):
@@ -61,11 +69,23 @@ class Run(NamedTuple):
     process: str
 
 
+@dataclass
+class Probe:
+    """A run that probes, on the clock of the world."""
+
+    target: str
+    begin_s: float
+    end_s: float
+
+
 @dataclass(frozen=True)
 class ActGroup(Group):
     """A group of the act plane; ``spec`` says all."""
 
     spec: ActSpec
+    policies: Mapping[str, TargetPolicy]
+    target_of: Mapping[str, str]
+    """By flow."""
 
     @property
     def topics(self) -> list[str]:
@@ -98,7 +118,10 @@ def act_group(random: Random) -> ActGroup:
         window_max=random.choice((3, 1_000)),
         parked_max=random.choice((4, 1_000)),
     )
-    return ActGroup(_NAME, random.choice((1, 2, 3)), (), spec)
+    rates = (None, RateLimit(5), RateLimit(20, 5))
+    targets = random.choice((dict(zip(FLOWS, FLOWS, strict=True)), dict.fromkeys(FLOWS, "both")))
+    policies = {target: TargetPolicy(_BREAKER, random.choice(rates)) for target in targets.values()}
+    return ActGroup(_NAME, random.choice((1, 2, 3)), (), spec, policies, targets)
 
 
 def act_scenario_of(seed: int) -> Scenario:
@@ -116,7 +139,7 @@ def act_scenario_of(seed: int) -> Scenario:
         place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
         arrivals.append(Arrival(at_s, place, [record]))
     # A wiped disk is restored, retention only takes what was read: all blows mean the same here.
-    scenario.groups = [group]
+    scenario.groups = [group, Group(GROUP, random.choice((1, 2)), ())]
     scenario.arrivals = sorted(arrivals, key=lambda arrival: arrival.at_s)
     scenario.standbys = 0
     return scenario
@@ -127,12 +150,15 @@ class ActWorld(World):
 
     def __init__(self, seed: int, keeps_trace: bool = False) -> None:
         self.runs: list[Run] = []
+        self.probes: list[Probe] = []
+        self.calls: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        """When calls of a target were allowed, and to which process."""
         self.executors = Random(f"{seed} executors")
         super().__init__(act_scenario_of(seed), keeps_trace)
 
     @property
     def group(self) -> ActGroup:
-        (group,) = self.scenario.groups
+        group, _ = self.scenario.groups
         assert isinstance(group, ActGroup)
         return group
 
@@ -150,25 +176,43 @@ class ActWorld(World):
         for topic in (*self.group.topics, _LETTERS, _CHANGELOG):
             broker.create(topic, partitions)
         self.tables["act-state"] = (_CHANGELOG, as_is)
+        _, owners = self.scenario.groups
+        for topic in (owners.control, ANSWERS, keeper_changelog(APP)):
+            broker.create(topic, owners.partitions)
+        self.tables[f"{GROUP}-state"] = (keeper_changelog(APP), as_is)
+
+    def _task_spec(self, group: Group) -> TaskSpec:
+        return TaskSpec(
+            app=APP,
+            group=group.name,
+            sources={topic: Start() for topic in group.topics},
+            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            batch_records_max=self.scenario.batch_records_max,
+        )
+
+    def _keeper_plan(self, group: Group) -> GroupPlan:
+        topics, policies = KeeperTopics(ANSWERS, ACCOUNTS, 2), self.group.policies
+
+        def make_keeper(partition: int, rows: Any) -> TargetKeeper:
+            identity = TaskIdentity(APP, GROUP, partition)
+            return TargetKeeper(identity, "owner", policies, rows[0], topics)
+
+        tables = [GroupTable(f"{GROUP}-state", keeper_changelog(APP), as_is)]
+        spec = self._task_spec(group)
+        return GroupPlan(spec, group.partitions, tables, make_keeper, KeeperTask)
 
     def _plan(self, group: Group) -> GroupPlan:
-        assert isinstance(group, ActGroup)
+        if not isinstance(group, ActGroup):
+            return self._keeper_plan(group)
         internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
         act_spec = group.spec
 
         def make_pipeline(partition: int, rows: Any) -> ActPipeline:
             return ActPipeline(TaskIdentity(APP, _NAME, partition), act_spec, rows[0], internal)
 
-        spec = TaskSpec(
-            app=APP,
-            group=_NAME,
-            sources={topic: Start() for topic in group.topics},
-            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            batch_records_max=self.scenario.batch_records_max,
-        )
         tables = [GroupTable("act-state", _CHANGELOG, as_is)]
-        return GroupPlan(spec, group.partitions, tables, make_pipeline, ActTask)
+        return GroupPlan(self._task_spec(group), group.partitions, tables, make_pipeline, ActTask)
 
     def targets_of(self, worker: Worker) -> Targets:
         random = self.executors
@@ -191,17 +235,55 @@ class ActWorld(World):
 
         protection = Protection(
             concurrency=random.choice((1, 2, 50)),
-            timeout_s=random.choice((0.5, 30.0)),
-            breaker=BreakerPolicy(open_ms=200, open_max_ms=800, consecutive=4),
+            is_adaptive=random.random() < 0.5,
+            timeout_s=random.choice(_TIMEOUTS_S),
+            rate_per_key=random.choice((None, RateLimit(2, 3))),
             letters_max=1_000_000,
         )
-        return {flow: Target(flow, execute, protection, self.now_ms) for flow in FLOWS}
+        fleet = self._fleet(worker)
+        targets: dict[str, Target] = {}
+        for flow in FLOWS:
+            gate = fleet.gates[self.group.target_of[flow]]
+            targets[flow] = _Watched(self, worker.process.name, flow, execute, protection, gate)
+        return targets
+
+    def _fleet(self, worker: Worker) -> Fleet:
+        """A worker's gates; what it says takes its time, overtakes, and may get lost."""
+        _, owners = self.scenario.groups
+        process, broker, network = worker.process, self.broker, self.network
+
+        def send(target: str, value: bytes) -> None:
+            place = TopicPartition(owners.control, crc32(target.encode()) % owners.partitions)
+            if not self.faults.strikes("ask-fails"):
+                record = NewRecord(self.now_ms(), target.encode(), value)
+                network.call(process, broker.append, place, [record])
+
+        async def listen() -> None:
+            logs = [broker.logs[TopicPartition(ANSWERS, n)] for n in range(owners.partitions)]
+            positions = {log: log.last_stable for log in logs}
+            news = asyncio.Event()
+            broker.listeners.append(news.set)
+            while True:
+                await news.wait()
+                news.clear()
+                for log in logs:
+                    found, positions[log] = await network.call(
+                        process, log.read, positions[log], 100
+                    )
+                    for entry in found:
+                        fleet.hear(entry.value)
+
+        fleet = Fleet(APP, process.name, self.group.policies, send)
+        process.start(listen())
+        return fleet
 
     def _restless(self) -> str | None:
         for number in range(self.group.partitions):
             task = self._task(_NAME, number)
             if isinstance(task, ActTask) and (task.has_work or task._act.ready_flows()):
                 return f"{task.name}: commands run, or are about to"
+            if isinstance(task, ActTask) and task._act.release(0) is not None:
+                return f"{task.name}: keys rest"
         return super()._restless()
 
     def _judge(self) -> None:
@@ -212,6 +294,32 @@ class ActWorld(World):
             rows = self.platter(worker.machine, "act-state", number).rows
             if left := [row for row in rows if row != TASK_KEY]:
                 self.fail(f"act-{number}: rows outlive their commands: {left}")
+
+
+class _Watched(Target):
+    """A target whose calls and probes are written down."""
+
+    def __init__(self, world: ActWorld, process: str, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._world = world
+        self._process = process
+
+    def begin(self, key: bytes) -> Slot:
+        # At most once, the call follows when it is committed that it begins.
+        self._world.calls[self.name].append((self._world.now_ms(), self._process))
+        return super().begin(key)
+
+    async def run_in(self, slot: Slot, command: Command) -> Outcome:
+        if slot.ticket is None or not slot.ticket.probe:
+            return await super().run_in(slot, command)
+        now_s = self._world.loop.time()
+        # A process that is killed or frozen goes on outside for its time limit at most.
+        probe = Probe(self.name, now_s, now_s + self.protection.timeout_s)
+        self._world.probes.append(probe)
+        try:
+            return await super().run_in(slot, command)
+        finally:
+            probe.end_s = min(probe.end_s, self._world.loop.time())
 
 
 def judge_act(world: ActWorld) -> None:
@@ -241,6 +349,32 @@ def judge_act(world: ActWorld) -> None:
     _judge_order(world, sent, ends)
     _judge_runs(world, ends, announced)
     _judge_fates(world)
+    _judge_rates(world)
+    _judge_probes(world)
+
+
+def _judge_rates(world: ActWorld) -> None:
+    """Over any time a target has no more calls than its rate, and a lease a worker."""
+    for target, calls in world.calls.items():
+        rate = world.group.policies[target].rate
+        if rate is None:
+            continue
+        most = rate.burst + rate.lease_max * len({process for _, process in calls})
+        for index, (begin_ms, _) in enumerate(calls):
+            for count, (end_ms, _) in enumerate(calls[index:], start=1):
+                if count > most + (end_ms - begin_ms + 1) / 1000 * rate.per_s:
+                    world.fail(f"{target}: {count} calls in {begin_ms} to {end_ms}: {rate}")
+                    return
+
+
+def _judge_probes(world: ActWorld) -> None:
+    by_target: dict[str, list[Probe]] = defaultdict(list)
+    for probe in sorted(world.probes, key=lambda probe: probe.begin_s):
+        by_target[probe.target].append(probe)
+    for probes in by_target.values():
+        for probe, later in pairwise(probes):
+            if later.begin_s < probe.end_s:
+                world.fail(f"two probes at a time: {probe} and {later}")
 
 
 def _judge_order(world: ActWorld, sent: list[str], ends: Mapping[str, list[Entry]]) -> None:
@@ -292,7 +426,7 @@ def _judge_fates(world: ActWorld) -> None:
         world.fail(f"held and not settled, or settled and not held: {held ^ set(settled)}")
     for place, log in world.broker.logs.items():
         missing = [entry.offset for entry in log.committed() if (*place, entry.offset) not in read]
-        if missing and place.topic in world.group.topics:
+        if missing and any(place.topic in group.topics for group in world.scenario.groups):
             world.fail(f"{place} {missing}: no fate")
 
 

@@ -19,8 +19,10 @@ def test_no_command_is_lost_early_disordered_or_ended_twice(first: int) -> None:
         outcome = world.run()
         counts["runs"] += len(world.runs)
         counts["resets"] += outcome.resets
+        counts["probes"] += len(world.probes)
         if outcome.failures:
             failures[seed] = outcome.failures
     assert failures == {}
     assert counts["runs"] > 10 * _PART
     assert counts["resets"] > _PART
+    assert counts["probes"] > _PART

@@ -5,6 +5,9 @@ row, it *opens*: nothing of the target runs, what waits stays where it is and th
 so that an outage empties nothing into the dead letters. After a pause it is *half open*: one run at
 a time probes the target; enough successes in a row close it, one failure opens it again, for twice
 as long up to a bound. Only failures that say something of the target count: transient ones.
+
+There is one breaker for a target in the whole fleet, kept by its owner (:mod:`.keeper`). Each
+change of its state begins a new *epoch*: runs that had begun in an earlier one say nothing more.
 """
 
 from collections import deque
@@ -37,102 +40,96 @@ class BreakerPolicy:
     """Successes in a row of single probes that close it."""
 
 
-class Breaker:
-    """See the module's docstring; times are epoch ms."""
+class RecentRuns:
+    """The last runs of a target, and what they say of it."""
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
         self._runs: deque[bool] = deque(maxlen=policy.window)
         self._failures = 0
         self._in_a_row = 0
-        self._successes = 0
-        self._is_probing = False
-        self._open_ms = policy.open_ms
-        self._until_ms: int | None = None
-        self.state = BreakerState.CLOSED
-        self.opened = 0
-        """How often it has opened."""
 
-    @property
-    def until_ms(self) -> int | None:
-        """When it lets a probe through; ``None`` unless it is open, or forced open."""
-        return self._until_ms
-
-    def admits(self, now_ms: int) -> bool:
-        """Whether a run may begin now; while half open, one at a time."""
-        if self.state is BreakerState.OPEN and self._until_ms is not None:
-            if now_ms < self._until_ms:
-                return False
-            self.state, self._until_ms = BreakerState.HALF_OPEN, None
-            self._successes, self._is_probing = 0, False
-        match self.state:
-            case BreakerState.CLOSED:
-                return True
-            case BreakerState.HALF_OPEN:
-                return not self._is_probing
-            case BreakerState.OPEN:
-                return False
-
-    def begin(self) -> None:
-        """A run begins that was admitted."""
-        if self.state is BreakerState.HALF_OPEN:
-            self._is_probing = True
-
-    def end(self, is_failure: bool, now_ms: int) -> None:
+    def note(self, is_failure: bool) -> None:
         """A run has ended; ``is_failure`` when the target is to blame."""
-        if self.state is BreakerState.HALF_OPEN:
-            self._end_probe(is_failure, now_ms)
-        elif self.state is BreakerState.CLOSED:
-            self._note(is_failure)
-            if self._is_bad():
-                self._open(now_ms)
-        # Open: runs that had begun before it opened say nothing new.
-
-    def abandon(self) -> None:
-        """A run was cancelled: it says nothing, and another may probe."""
-        self._is_probing = False
-
-    def force(self, is_open: bool) -> None:
-        """An operator opens it until further notice, or closes it."""
-        self._reset()
-        self._until_ms = None
-        self.state = BreakerState.OPEN if is_open else BreakerState.CLOSED
-
-    def _end_probe(self, is_failure: bool, now_ms: int) -> None:
-        self._is_probing = False
-        if is_failure:
-            self._open_ms = min(self._open_ms * 2, self._policy.open_max_ms)
-            self._open(now_ms)
-            return
-        self._successes += 1
-        if self._successes >= self._policy.probes:
-            self._reset()
-            self.state = BreakerState.CLOSED
-
-    def _note(self, is_failure: bool) -> None:
         if len(self._runs) == self._runs.maxlen:
             self._failures -= self._runs[0]
         self._runs.append(is_failure)
         self._failures += is_failure
         self._in_a_row = self._in_a_row + 1 if is_failure else 0
 
-    def _is_bad(self) -> bool:
+    def verdict(self) -> str | None:
+        """Why the target is to be left alone, if it is."""
         policy = self._policy
+        if self._in_a_row >= policy.consecutive:
+            return f"{self._in_a_row} failures in a row"
         is_known = len(self._runs) == policy.window
-        return self._in_a_row >= policy.consecutive or (
-            is_known and self._failures >= policy.failure_ratio * policy.window
-        )
+        if is_known and self._failures >= policy.failure_ratio * policy.window:
+            return f"{self._failures} of the last {policy.window} runs failed"
+        return None
 
-    def _open(self, now_ms: int) -> None:
-        self.state, self._until_ms = BreakerState.OPEN, now_ms + self._open_ms
-        self.opened += 1
-        self._forget_runs()
-
-    def _reset(self) -> None:
-        self._open_ms = self._policy.open_ms
-        self._successes, self._is_probing = 0, False
-        self._forget_runs()
-
-    def _forget_runs(self) -> None:
+    def forget(self) -> None:
+        """Begin anew."""
         self._runs.clear()
         self._failures = self._in_a_row = 0
+
+
+class Breaker:
+    """See the module's docstring; times are epoch ms."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self.policy = policy
+        self.state = BreakerState.CLOSED
+        self.epoch = 1
+        self.since_ms = 0
+        """When its state began."""
+        self.why = ""
+        """What opened it last; empty once it has closed."""
+        self.opened = 0
+        """How often it has opened."""
+        self.until_ms: int | None = None
+        """When it lets a probe through; ``None`` unless it is open."""
+        self.open_ms = policy.open_ms
+        self.successes = 0
+        """Of probes, in a row."""
+        self._recent = RecentRuns(policy)
+
+    def note(self, is_failure: bool, error: str, now_ms: int) -> None:
+        """A run of this epoch has ended, no probe; ``error`` is the reason of a failure."""
+        if self.state is BreakerState.CLOSED:
+            self._recent.note(is_failure)
+            if (why := self._recent.verdict()) is not None:
+                self.trip(f"{why}: {error}" if error else why, now_ms)
+
+    def trip(self, why: str, now_ms: int) -> None:
+        """Open it: somebody has seen that the target is broken."""
+        self.why = why
+        self.until_ms = now_ms + self.open_ms
+        self.opened += 1
+        self._become(BreakerState.OPEN, now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Let a probe through when it is time."""
+        if self.until_ms is not None and self.until_ms <= now_ms:
+            self.until_ms, self.successes = None, 0
+            self._become(BreakerState.HALF_OPEN, now_ms)
+
+    def probed(self, is_failure: bool, error: str, now_ms: int) -> None:
+        """The one probe has ended."""
+        assert self.state is BreakerState.HALF_OPEN, f"a probe while {self.state.value}"
+        if is_failure:
+            self.open_ms = min(self.open_ms * 2, self.policy.open_max_ms)
+            self.trip(f"a probe failed: {error}", now_ms)
+            return
+        self.successes += 1
+        if self.successes >= self.policy.probes:
+            self.close(now_ms)
+
+    def close(self, now_ms: int) -> None:
+        """Let everything through: probes have shown that it works, or an operator knows."""
+        self.why, self.until_ms, self.open_ms = "", None, self.policy.open_ms
+        self._become(BreakerState.CLOSED, now_ms)
+
+    def _become(self, state: BreakerState, now_ms: int) -> None:
+        self.state, self.since_ms = state, now_ms
+        self.epoch += 1
+        self._recent.forget()

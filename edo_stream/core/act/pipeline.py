@@ -199,6 +199,14 @@ class ActPipeline:
         work = self._ready.peek(flow, is_committed)
         return None if work is None else work.command
 
+    def defer(self, flow: str, until_ms: int) -> None:
+        """Put off the command that :meth:`take` would take: its key rests until then."""
+        self._ready.defer(flow, until_ms)
+
+    def release(self, now_ms: int) -> int | None:
+        """Let commands that were put off until now run; returns when the next one is due."""
+        return self._ready.release(now_ms)
+
     def begun(self) -> list[Work]:
         """Commands whose start is committed; call it after the commit, once."""
         begun, self._begun = self._begun, []
@@ -309,7 +317,7 @@ class ActPipeline:
             elif queue.running is None:
                 self._make_ready(work, queue)
             else:
-                queue.waiting.append(work)
+                queue.wait(work)
         elif command.blocks:
             if row.blocked is Blocked.WAITING and row.head == command.id:
                 row.run_now = False

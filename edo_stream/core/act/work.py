@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from edo_stream.core.act.command import Command
 from edo_stream.core.record import Record
@@ -29,6 +30,14 @@ class KeyQueue:
     """The one that runs, or is ready to."""
     waiting: deque[Work] = field(default_factory=deque)
 
+    def wait(self, work: Work) -> None:
+        """It waits for its turn: a retry, whose time has come, before what has never run."""
+        if work.command.first_ms is None:
+            self.waiting.append(work)
+            return
+        fresh = (n for n, one in enumerate(self.waiting) if one.command.first_ms is None)
+        self.waiting.insert(next(fresh, len(self.waiting)), work)
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to remember."""
@@ -46,10 +55,24 @@ class Ready:
     def __init__(self) -> None:
         self._by_flow: dict[str, deque[Work]] = {}
         self._step = 0
+        self._deferred: list[tuple[int, int, Work]] = []
+        self._deferred_count = 0
 
     def clear(self) -> None:
         """Forget all."""
         self._by_flow.clear()
+        self._deferred.clear()
+
+    def defer(self, flow: str, until_ms: int) -> None:
+        """Put off the next of a flow: its key rests until then, others go on."""
+        self._deferred_count += 1
+        heappush(self._deferred, (until_ms, self._deferred_count, self.pop(flow)))
+
+    def release(self, now_ms: int) -> int | None:
+        """Let those that were put off until now run; returns when the next one is due."""
+        while self._deferred and self._deferred[0][0] <= now_ms:
+            self.add(heappop(self._deferred)[2])
+        return self._deferred[0][0] if self._deferred else None
 
     def begin_step(self) -> None:
         """What is added from here on is a new step's."""

@@ -116,6 +116,10 @@ class Collecting:
         key, waits = arrival.key, self._waits
         if self._contradicts(row, arrival):
             waits.mark(arrival.offset, Fate.STALE)
+            # One event may be of both inputs: it ends the wait before it, and opens the next.
+            own = [h for h in row.heads if _position(h.payload) == arrival.joined.position]
+            row.heads = [head for head in row.heads if head not in own]
+            row.postponed += own
             self._let_go(key, row, Fate.STALE)
             self._rest(key, row)
             return
@@ -160,9 +164,7 @@ class Collecting:
     def _is_contradicted(self, row: WaitRow, opener: Arrival) -> bool:
         """Whether what must not come was there before what it must not follow was read."""
         return self._absent is not None and any(
-            head.input == self._absent.without
-            # One event may be of both inputs: it does not follow itself.
-            and joined_of(head.payload).position != opener.joined.position
+            head.input == self._absent.without and _position(head.payload) != opener.joined.position
             for head in row.heads
         )
 
@@ -255,3 +257,7 @@ class Collecting:
         """Look again at what was postponed; what is still none of an open wait stays so."""
         for arrival in self._waits.take_postponed(key, row):
             self.place(arrival)
+
+
+def _position(payload: bytes) -> str:
+    return joined_of(payload).position

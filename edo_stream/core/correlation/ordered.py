@@ -15,7 +15,7 @@ from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, single
 from edo_stream.core.correlation.rows import Head, Phase, WaitRow
 from edo_stream.core.correlation.spec import Fire, OnLate, OnTimeout
-from edo_stream.core.correlation.waits import Arrival, Waits, joined_of
+from edo_stream.core.correlation.waits import Arrival, Waits, joined_of, place_of
 from edo_stream.core.event import Violation
 
 
@@ -32,12 +32,12 @@ def shortest(
         before = [h for h in heads if h.input == name and _may_follow(h, chain[0])]
         if not before:
             return None
-        chain.insert(0, max(before, key=_place_of))
+        chain.insert(0, max(before, key=place_of))
     for name in inputs[at + 1 :]:
         behind = [h for h in heads if h.input == name and _may_follow(chain[-1], h)]
         if not behind:
             return None
-        chain.append(min(behind, key=_place_of))
+        chain.append(min(behind, key=place_of))
     return chain if chain[-1].at_ms - chain[0].at_ms <= within_ms else None
 
 
@@ -46,10 +46,6 @@ def _may_follow(one: Head, other: Head) -> bool:
     if one.at_ms == other.at_ms:
         return joined_of(one.payload).position != joined_of(other.payload).position
     return one.at_ms < other.at_ms
-
-
-def _place_of(head: Head) -> tuple[int, int]:
-    return head.at_ms, head.number
 
 
 class InOrder:
@@ -85,7 +81,7 @@ class InOrder:
     def expire(self, key: bytes, row: WaitRow, due_ms: int) -> None:
         """Let go of events that can be part of no sequence any more."""
         old = [head for head in row.heads if head.at_ms + self._kept_ms <= due_ms]
-        for head in sorted(old, key=_place_of):
+        for head in sorted(old, key=place_of):
             if head not in row.heads:
                 continue  # It went with the sequence before it.
             if head.input == self._inputs[0]:
@@ -97,7 +93,7 @@ class InOrder:
 
     def force(self, key: bytes, row: WaitRow) -> None:
         """Fire with the latest event of each input, because an operator says so."""
-        latest = {head.input: head for head in sorted(row.heads, key=_place_of)}
+        latest = {head.input: head for head in sorted(row.heads, key=place_of)}
         chain = [latest[name] for name in self._inputs if name in latest]
         self._fire(key, row, End("forced", OPERATOR), chain)
 
@@ -140,7 +136,7 @@ class InOrder:
         elif policy is OnTimeout.DEAD_LETTER:
             detail = f"no sequence within {self._within_ms} ms"
             why = Violation("correlation-timeout", detail)
-            waits.bury(key, head.offset, inputs[0][1], why)
+            waits.outlet.dead_letter(key, head.offset, inputs[0][1], why)
             waits.note_end(row, end)
             waits.drop_head(row, head, Fate.DEAD_LETTERED)
         else:

@@ -45,7 +45,6 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     """An event in its wait's own row."""
 
     input: str
-    number: int
     at_ms: int
     """Time by the flow's clock."""
     offset: int
@@ -80,7 +79,6 @@ class WaitRow(msgspec.Struct, array_like=True):
     due_ms: int | None = None
     """When its timer is due."""
     heads: list[Head] = msgspec.field(default_factory=list)
-    next_number: int = 0
     held: int = 0
     """Events held, heads or rows; a manifest is none of them."""
     size_bytes: int = 0
@@ -95,7 +93,7 @@ class WaitRow(msgspec.Struct, array_like=True):
     ended_ms: int = 0
     completed_by: str = ""
     late: int = 0
-    """Events that came after the end."""
+    """Events that came after the end and were appended."""
     settled_ms: int = 0
     """Windows that end here or before have fired."""
     first_ms: int = 0

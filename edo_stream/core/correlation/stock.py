@@ -146,7 +146,7 @@ class TallyStock:
         refusal = self._unexpected(row, member)
         if refusal is not None:
             return refusal
-        place = NUMBER.pack(row.next_number) if member is None else member.encode()
+        place = NUMBER.pack(arrival.offset) if member is None else member.encode()
         there = None if member is None else waits.events.get(waits.name(arrival.key), place)
         if there is not None and stays(self._keep, there.at_ms, arrival.at_ms):
             waits.mark(arrival.offset, Fate.STALE)
@@ -165,6 +165,9 @@ class TallyStock:
     def _add_manifest(self, row: WaitRow, arrival: Arrival) -> Violation | None:
         waits, joined = self._waits, arrival.joined
         there = next((head for head in row.heads if head.input == joined.input), None)
+        if there is not None and stays(self._keep, there.at_ms, arrival.at_ms):
+            waits.mark(arrival.offset, Fate.STALE)
+            return None
         # However many wait: without it they would go on to wait.
         refusal = waits.refusal(row, arrival.size_bytes, there.size_bytes if there else 0)
         if refusal is not None:
@@ -247,7 +250,7 @@ class TallyStock:
             if event.at_ms > after_ms:
                 events.release(name, place)
                 row.counted -= 1
-                row.postponed.append(head_of(row, event))
+                row.postponed.append(head_of(event))
         late = [head for head in row.heads if head.at_ms > after_ms]
         if late:
             row.postponed += late
@@ -288,11 +291,10 @@ def by_input(joined: Sequence[Joined]) -> dict[str, Any]:
     return found
 
 
-def head_of(row: WaitRow, event: HeldEvent) -> Head:
+def head_of(event: HeldEvent) -> Head:
     """An event of a row of its own, as one in the wait's row."""
-    row.next_number += 1
-    name, number = joined_of(event.payload).input, row.next_number - 1
-    return Head(name, number, event.at_ms, event.offset, event.size_bytes, event.payload)
+    name = joined_of(event.payload).input
+    return Head(name, event.at_ms, event.offset, event.size_bytes, event.payload)
 
 
 def _unlisted(member: str) -> Violation:

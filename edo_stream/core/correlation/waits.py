@@ -142,6 +142,7 @@ class Waits:
         match self.correlation.late:
             case OnLate.APPEND:
                 # Its number is part of the id, and so of the state.
+                row.late += 1
                 self.put(key, row)
                 end = End("late", joined.input, joined)
                 self.outlet.fire(key, row, end, [(joined.input, joined)], {"inputs": inputs})
@@ -153,7 +154,6 @@ class Waits:
 
     def note_late(self, key: bytes, row: WaitRow) -> None:
         """Count a late event; its key's row is written now and then, so that it stays known."""
-        row.late += 1
         self.flow.late += 1
         self._is_flow_changed = True
         if self._step.row.stream_ms - row.touched_ms > self._touch_ms:
@@ -207,7 +207,7 @@ class Waits:
 
     def take_postponed(self, key: bytes, row: WaitRow) -> list[Arrival]:
         """Events that were held until the wait has ended, in the order of their times."""
-        heads, row.postponed = sorted(row.postponed, key=_place_of), []
+        heads, row.postponed = sorted(row.postponed, key=place_of), []
         for head in heads:
             self.forget(row, head.size_bytes)
         return [
@@ -223,17 +223,14 @@ class Waits:
         ]
 
     def _head(self, row: WaitRow, arrival: Arrival) -> Head:
-        head = Head(
+        self._note_held(row, arrival)
+        return Head(
             arrival.joined.input,
-            row.next_number,
             arrival.at_ms,
             arrival.offset,
             arrival.size_bytes,
             arrival.payload,
         )
-        row.next_number += 1
-        self._note_held(row, arrival)
-        return head
 
     def drop_head(self, row: WaitRow, head: Head, fate: Fate) -> None:
         """Let go of an event; its fate is final."""
@@ -245,7 +242,6 @@ class Waits:
         """Hold an event in a row of its own."""
         event = HeldEvent(arrival.at_ms, arrival.offset, arrival.size_bytes, arrival.payload)
         self.events.hold(self.name(key), place, event)
-        row.next_number += 1
         self._note_held(row, arrival)
 
     def _note_held(self, row: WaitRow, arrival: Arrival) -> None:
@@ -296,8 +292,9 @@ class Waits:
         row.completed_by = end.completed_by
 
 
-def _place_of(head: Head) -> tuple[int, int]:
-    return head.at_ms, head.number
+def place_of(head: Head) -> tuple[int, int]:
+    """What orders events: their times, and where they were read."""
+    return head.at_ms, head.offset
 
 
 def joined_of(payload: bytes) -> Joined:

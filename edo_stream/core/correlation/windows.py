@@ -71,8 +71,8 @@ class InWindows:
         else:
             is_first = row.phase != Phase.OPEN or arrival.at_ms < row.first_ms
             waits.turn(row, Phase.OPEN)
-            # In the order of times: each is followed by the number that makes it one of its own.
-            place = NUMBER.pack(arrival.at_ms) + NUMBER.pack(row.next_number)
+            # In the order of times: each is followed by what makes it one of its own.
+            place = NUMBER.pack(arrival.at_ms) + NUMBER.pack(arrival.offset)
             waits.add_event(key, row, place, arrival)
             if is_first:
                 self._begin_at(key, row, arrival.at_ms)

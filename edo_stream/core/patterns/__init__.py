@@ -11,5 +11,14 @@ See :mod:`.parse` for the language, :mod:`.leaves` for how an event is looked at
 from edo_stream.core.patterns.index import PatternIndex
 from edo_stream.core.patterns.leaves import leaves_of
 from edo_stream.core.patterns.parse import Pattern, PatternError, parse_pattern
+from edo_stream.core.patterns.reasons import Reason, reason_of
 
-__all__ = ["Pattern", "PatternError", "PatternIndex", "leaves_of", "parse_pattern"]
+__all__ = [
+    "Pattern",
+    "PatternError",
+    "PatternIndex",
+    "Reason",
+    "leaves_of",
+    "parse_pattern",
+    "reason_of",
+]

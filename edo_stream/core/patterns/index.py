@@ -124,7 +124,7 @@ def is_match(rule: Rule, leaves: Leaves) -> bool:
             if not field.may_be_missing:
                 return False
             continue
-        seats = [leaf.seats for leaf in found if _passes(field, leaf)]
+        seats = [leaf.seats for leaf in found if passes(field, leaf)]
         if not seats:
             return False
         if any(seats):
@@ -133,7 +133,8 @@ def is_match(rule: Rule, leaves: Leaves) -> bool:
     return _agree([seats for seats in met if seats], {})
 
 
-def _passes(field: Field, leaf: Leaf) -> bool:
+def passes(field: Field, leaf: Leaf) -> bool:
+    """Whether a leaf is what a field must be."""
     return (
         field.may_be_there
         or leaf.compared in field.values

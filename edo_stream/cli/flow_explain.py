@@ -1,0 +1,151 @@
+"""`edo flow explain`: the last events of a flow's topics, and which condition each did not meet."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+from rich.table import Table
+from rich.text import Text
+
+from edo_stream.cli.contracts_broker import Broker
+from edo_stream.cli.contracts_live import judged_as_workers_do, newest
+from edo_stream.cli.contracts_read import AsJson, print_json
+from edo_stream.cli.environment import Environment, unreachable
+from edo_stream.cli.flow_read import FlowName, flow_of
+from edo_stream.cli.operate import readable, shown_time
+from edo_stream.cli.screen import screen
+from edo_stream.core.event import Event, Violation
+from edo_stream.flows import Flow
+from edo_stream.flows.trial import Trial, trial_of
+from edo_stream.schemas.enforcement import Decode
+
+_TOLD = {"command": "a command", "no-match": "not wanted", "dead-letter": "a dead letter"}
+
+
+def explain(
+    name: FlowName,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Only events, or commands, of this key, as text.")
+    ] = None,
+    last: Annotated[
+        int, typer.Option("--last", min=1, max=100_000, help="Records of each topic, the newest.")
+    ] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Tell of the last events of a flow's topics whether they trigger it, and if not, why not.
+
+    Events are judged by the flow and the contracts as the files have them now. Nothing is written
+    or committed.
+
+    Exit codes: 0 told, 2 no such flow, 3 the broker does not answer.
+    """
+    environment = Environment.read()
+    flow = flow_of(environment.flows, name)
+    with unreachable(environment.settings.broker):
+        records = asyncio.run(_read(environment, list(flow.wants), last))
+    told = list(_told(environment, flow, records, None if key is None else key.encode()))
+    if as_json:
+        print_json({"flow": name, "on": list(flow.wants), "events": told})
+    else:
+        _show(name, told)
+
+
+async def _read(environment: Environment, topics: Sequence[str], last: int) -> list[ConsumerRecord]:
+    """The newest records of each topic, oldest first; a topic that is not there has none."""
+    async with Broker(environment.access) as broker:
+        seen = await broker.seen(topics)
+    if not seen:
+        return []
+    consumer = AIOKafkaConsumer(
+        **environment.access.client(),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    found: list[ConsumerRecord] = []
+    try:
+        for topic in seen:
+            places = [TopicPartition(topic, number) for number in range(seen[topic].partitions)]
+            records = [record async for record in newest(consumer, places, last)]
+            records.sort(key=_when)
+            found += records[-last:]
+    finally:
+        await consumer.stop()
+    return sorted(found, key=_when)
+
+
+def _when(record: ConsumerRecord) -> tuple[int, str, int, int]:
+    return record.timestamp, record.topic, record.partition, record.offset
+
+
+def _told(
+    environment: Environment, flow: Flow, records: Sequence[ConsumerRecord], key: bytes | None
+) -> Iterator[dict[str, Any]]:
+    entries = environment.registry.entries
+    decoders: dict[str, Decode] = {
+        topic: judged_as_workers_do(entries[topic]) for topic in flow.wants
+    }
+    for record in records:
+        said: dict[str, Any] = {
+            "place": f"{record.topic}/{record.partition}/{record.offset}",
+            "timeMs": record.timestamp,
+        }
+        event = decoders[record.topic](record)
+        if not isinstance(event, Event):
+            if key in (None, record.key):
+                detail = event.detail if isinstance(event, Violation) else ""
+                yield {
+                    **said,
+                    "result": "no-event",
+                    "why": f"{event.reason}: {detail}".rstrip(": "),
+                }
+            continue
+        contract = environment.registry.topics[record.topic].contract
+        app = environment.settings.app_id
+        trial = trial_of(flow, environment.flows, contract, app, (record, event))
+        keys = {event.key, record.key, None if trial.written is None else trial.written.key}
+        if key is not None and key not in keys:
+            continue
+        result = "command" if trial.is_command else "dead-letter"
+        yield {
+            **said,
+            "event": event.id,
+            "key": readable(event.key),
+            "result": "no-match" if trial.written is None else result,
+            "why": trial.why,
+            "command": _id_of(trial) if trial.is_command else None,
+        }
+
+
+def _id_of(trial: Trial) -> str:
+    """Id of the command that the event was, if the worker had the same files."""
+    assert trial.written is not None, "a command is written"
+    return (dict(trial.written.headers)["ce_id"] or b"").decode()
+
+
+def _show(name: str, told: Sequence[dict[str, Any]]) -> None:
+    console = screen()
+    if not told:
+        console.print(f"{name}: there are no such events", markup=False)
+        return
+    table = Table("place", "at", "event", "key", "it is", "because")
+    for one in told:
+        table.add_row(
+            one["place"],
+            shown_time(one["timeMs"]),
+            Text(one.get("event", "")),
+            Text(one.get("key", "")),
+            _TOLD.get(one["result"], "no event"),
+            Text(one["why"] or ""),
+        )
+    console.print(table)
+    counts = Counter(one["result"] for one in told)
+    said = ", ".join(
+        f"{count:,} {_TOLD.get(result, 'no event')}" for result, count in counts.items()
+    )
+    console.print(f"{name}: of {len(told):,} events, {said}", markup=False)

@@ -1,0 +1,52 @@
+"""What the verbs of `edo flow` begin with: the folder of flows, one of them by its name."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edo_stream.actions.handler import import_from
+from edo_stream.cli.environment import CommandError
+from edo_stream.flows import Flow, Flows, load_flows
+from edo_stream.registry import Registry, RegistryError
+from edo_stream.registry.mistakes import nearest
+from edo_stream.settings import SettingsError, read_settings
+
+FlowName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the flow.")]
+
+
+def flows_root() -> Path:
+    """The folder of flows: EDO_FLOWS, or ``flows`` beside the topics.
+
+    Raises:
+        CommandError: the settings have mistakes.
+    """
+    try:
+        return read_settings().flows_folder
+    except SettingsError as error:
+        raise CommandError(str(error), 2) from error
+
+
+def read_flows(registry: Registry) -> Flows:
+    """Read all flows; their handlers can be imported from then on.
+
+    Raises:
+        CommandError: with every mistake.
+    """
+    root = flows_root()
+    import_from(root.parent)
+    try:
+        return load_flows(root, registry)
+    except RegistryError as error:
+        raise CommandError(f"{error}\n('edo flow lint' says more)", 2) from error
+
+
+def flow_of(flows: Flows, name: str) -> Flow:
+    """A flow by its name.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if name not in flows.flows:
+        raise CommandError(f"flow {name} is not declared: {nearest(name, flows.flows)}", 2)
+    return flows.flows[name]

@@ -1,0 +1,226 @@
+"""`edo flow test`: what a flow would do with an event, without doing it."""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from edo_stream.actions.rendered import rendered
+from edo_stream.actions.template import UnfilledError
+from edo_stream.cli.contracts_live import judged_as_workers_do
+from edo_stream.cli.contracts_read import AsJson, load_topics, print_json
+from edo_stream.cli.environment import CommandError
+from edo_stream.cli.events import split_event
+from edo_stream.cli.flow_read import FlowName, flow_of, read_flows
+from edo_stream.cli.screen import screen
+from edo_stream.core.act.command import Command, parse_command
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import Event, Violation
+from edo_stream.core.record import Record, StoredRecord
+from edo_stream.engine.clock import now_ms
+from edo_stream.flows import Flow, Flows
+from edo_stream.flows.trial import Trial, trial_of
+from edo_stream.registry import Registry
+from edo_stream.registry.mistakes import nearest
+from edo_stream.settings import read_settings
+
+_STANDARD_INPUT: Final = "-"
+_SOURCE: Final = "/edo/flow-test"
+_TEXT_MAX: Final = 2_000
+
+
+def try_out(
+    name: FlowName,
+    event_file: Annotated[
+        str,
+        typer.Option("--event", metavar="FILE", help="Event, or its data; - is standard input."),
+    ],
+    topic: Annotated[
+        str | None, typer.Option(help="Topic; default: the event's type, or the flow's only one.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Key of the record, as text.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether an event triggers the flow, with which command, and what that would do.
+
+    Nothing is written, called or changed, and no broker is asked; secrets are not read.
+
+    Exit codes: 0 it is a command, 1 it is not (the first false condition is told), or its record
+    breaks the contract; 2 the flow or the file cannot be read.
+    """
+    registry = load_topics()
+    flows = read_flows(registry)
+    flow = flow_of(flows, name)
+    content = _content(event_file)
+    chosen = _topic(flow, topic, content)
+    told = tell(flow, flows, registry, chosen, _record(registry, chosen, content, key))
+    if as_json:
+        print_json(told)
+    else:
+        _show(told)
+    raise typer.Exit(0 if told["result"] == "command" else 1)
+
+
+def tell(
+    flow: Flow, flows: Flows, registry: Registry, topic: str, record: Record | Violation
+) -> dict[str, Any]:
+    """What comes of a record, as plain values."""
+    said: dict[str, Any] = {"flow": flow.policy.flow, "topic": topic}
+    event: Any = record
+    if not isinstance(record, Violation):
+        event = judged_as_workers_do(registry.entries[topic])(record)
+    if isinstance(event, Violation):
+        why = f"{event.reason}: {event.detail}"
+        return {**said, "result": "no-event", "why": why}
+    if not isinstance(event, Event):
+        return {**said, "result": "no-event", "why": f"ignored: {event.reason}"}
+    assert not isinstance(record, Violation), "a violation is no event"
+    contract, app = registry.topics[topic].contract, read_settings().app_id
+    trial = trial_of(flow, flows, contract, app, (record, event))
+    return {**said, "event": event.id, **_outcome(flow, trial)}
+
+
+def _outcome(flow: Flow, trial: Trial) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "conditions": [
+            {"on": one.number, "isMet": one.is_met, "why": one.why} for one in trial.answers
+        ]
+    }
+    if trial.written is None:
+        return {**said, "result": "no-match", "why": trial.why}
+    if not trial.is_command:
+        return {
+            **said,
+            "result": "dead-letter",
+            "why": trial.reason,
+            "deadLetter": {"topic": trial.written.topic},
+        }
+    action = _action(flow, trial.written)
+    return {
+        **said,
+        "result": "dead-letter" if "error" in action else "command",
+        "why": action.get("error"),
+        "command": _command(trial.written),
+        "action": action,
+    }
+
+
+def _command(written: Publish) -> dict[str, Any]:
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in written.headers}
+    return {
+        "id": headers["ce_id"],
+        "topic": written.topic,
+        "partition": written.partition,
+        "key": (written.key or b"").decode("utf-8", "replace"),
+        "headers": headers,
+        "data": _readable(written.value),
+    }
+
+
+def _action(flow: Flow, written: Publish) -> dict[str, Any]:
+    record = StoredRecord(
+        written.topic,
+        written.partition,
+        0,
+        written.timestamp_ms,
+        written.key,
+        written.value,
+        tuple(written.headers),
+    )
+    command = parse_command(record, flow.policy.flow)
+    assert isinstance(command, Command), "a trigger writes commands that can be read"
+    action = flow.declaration.action
+    try:
+        return rendered(action, command)
+    except UnfilledError as error:
+        return {"kind": action.kind, "error": f"template: {error}"}
+
+
+def _readable(value: bytes | None) -> Any:
+    try:
+        return None if value is None else msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return (value or b"").decode("utf-8", "replace")
+
+
+def _topic(flow: Flow, wanted: str | None, content: bytes) -> str:
+    topics = list(flow.wants)
+    if wanted is not None:
+        if wanted not in topics:
+            near = nearest(wanted, topics)
+            raise CommandError(f"{flow.policy.flow} is not on {wanted}: {near}", 2)
+        return wanted
+    document = _readable(content)
+    said = document.get("type") if isinstance(document, Mapping) else None
+    if said in topics:
+        return str(said)
+    if len(topics) == 1:
+        return topics[0]
+    raise CommandError(f"which topic is it of? say --topic, one of {', '.join(topics)}", 2)
+
+
+def _record(registry: Registry, topic: str, content: bytes, key: str | None) -> Record | Violation:
+    """The record of an event as a producer would write it; of other codecs, the file as it is."""
+    outgoing = import_module("edo_stream.outgoing")
+    entry = registry.entries[topic]
+    sources = (one.source for one in entry.declaration.producers if one.source is not None)
+    source = next(sources, _SOURCE)
+    try:
+        document = msgspec.json.decode(content)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"not JSON: {error}", 2) from error
+    try:
+        writer = outgoing.Writer(entry, source)
+    except outgoing.NotProducedError:
+        bare = None if key is None else key.encode()
+        return StoredRecord(topic, 0, 0, now_ms(), bare, content)
+    data, told = split_event(document)
+    told |= {} if key is None else {"key": key}
+    told.setdefault("id", outgoing.repeatable_id(topic, source, data, 1))
+    try:
+        made = writer.record(data, outgoing.Envelope(**told))
+    except outgoing.ContractError as error:
+        found: Violation = error.violation
+        return found
+    except outgoing.NotProducedError as error:
+        raise CommandError(str(error), 2) from error
+    return StoredRecord(
+        topic, made.partition, 0, made.timestamp_ms, made.key, made.value, tuple(made.headers)
+    )
+
+
+def _content(file: str) -> bytes:
+    if file == _STANDARD_INPUT:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror or error}", 2) from error
+
+
+def _show(told: dict[str, Any]) -> None:
+    console = screen()
+    results = {
+        "command": "is a command",
+        "no-match": "does not trigger it",
+        "dead-letter": "is a dead letter",
+        "no-event": "is no event",
+    }
+    console.print(f"{told['flow']}: the event {results[told['result']]}", markup=False)
+    if told.get("why"):
+        console.print(f"  {told['why']}", markup=False, highlight=False, soft_wrap=True)
+    table = Table(show_header=False)
+    for part in ("command", "action"):
+        for name, value in told.get(part, {}).items():
+            if name == "headers" and part == "command":
+                continue
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            table.add_row(f"{part}.{name}", Text(text[:_TEXT_MAX]))
+    if table.row_count:
+        console.print(table)

@@ -1,0 +1,92 @@
+"""From flows to the plan of the tasks that own targets, and their topics."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from edo_stream.core.act.keeper import KeeperTopics, TargetKeeper, TargetPolicy
+from edo_stream.core.contract import Start
+from edo_stream.core.state import Table, as_is
+from edo_stream.core.task import TaskIdentity, refusal
+from edo_stream.engine.admin import Wanted
+from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, TaskTable
+from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.registry import control_topic
+from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS
+
+#: Co-partition group of the tasks that own targets.
+GROUP: Final = "edo.targets"
+PARTITIONS: Final = 4
+REQUESTS: Final = control_topic(GROUP)
+ANSWERS: Final = "edo.targets"
+#: Nobody reads what was said an hour ago.
+_RETENTION_MS: Final = 3_600_000
+_REPLICAS_FOR_TWO_IN_SYNC: Final = 3
+
+
+class KeeperTask(Task):
+    """A task that owns targets: its time never jumps, whatever is done to the machine's clock."""
+
+    def __init__(  # noqa: PLR0913 - as every task
+        self,
+        spec: TaskSpec,
+        partition: int,
+        tables: Sequence[TaskTable],
+        pipeline: Decider,
+        ports: Ports,
+        on_given_up: Callable[[str], None],
+    ) -> None:
+        loop, began_ms = asyncio.get_running_loop(), ports.now_ms()
+        began_s = loop.time()
+
+        def steady_ms() -> int:
+            return began_ms + int((loop.time() - began_s) * 1000)
+
+        steady = replace(ports, now_ms=steady_ms)
+        super().__init__(spec, partition, tables, pipeline, steady, on_given_up)
+
+
+def keeper_plans(
+    policies: Mapping[str, TargetPolicy], shared: TaskSpec, worker: str
+) -> dict[str, GroupPlan]:
+    """The plan by its group; none without targets. ``worker`` is who is shown as the owner."""
+    if not policies:
+        return {}
+    topics = KeeperTopics(ANSWERS, ACCOUNTS, ACCOUNTS_PARTITIONS)
+
+    def make_keeper(partition: int, tables: Sequence[Table]) -> Decider:
+        (state,) = tables
+        identity = TaskIdentity(shared.app, GROUP, partition)
+        return TargetKeeper(identity, worker, policies, state, topics)
+
+    spec = shared.of_group(GROUP, {REQUESTS: Start()})
+    table = GroupTable(f"{GROUP}-state", keeper_changelog(shared.app), as_is, refusal)
+    return {GROUP: GroupPlan(spec, PARTITIONS, (table,), make_keeper, KeeperTask)}
+
+
+def keeper_changelog(app: str) -> str:
+    """Topic of the state of all targets."""
+    return f"{app}-{GROUP}-state-changelog"
+
+
+def keeper_topics(app: str, replication: int) -> list[Wanted]:
+    """Topics that the owners of targets read and write."""
+    in_sync = {"min.insync.replicas": "2" if replication >= _REPLICAS_FOR_TWO_IN_SYNC else "1"}
+    fleeting = {"cleanup.policy": "delete", "retention.ms": str(_RETENTION_MS)}
+    configs = {
+        REQUESTS: fleeting,
+        ANSWERS: fleeting,
+        keeper_changelog(app): {
+            "cleanup.policy": "compact",
+            "min.cleanable.dirty.ratio": "0.1",
+            "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
+            "segment.ms": "3600000",
+            "segment.bytes": str(16 << 20),
+        },
+    }
+    return [
+        Wanted(name, PARTITIONS, replication, config | in_sync, is_internal=True, why="flows")
+        for name, config in configs.items()
+    ]

@@ -1,0 +1,113 @@
+"""What depends on what: topics, the flows that their events trigger, and what those lead to.
+
+A *way* leads from a topic to a flow that wants its events, from a flow to the topic that its
+action writes or to the target that it calls, and from a topic to the one that the results of its
+contract are written to. A round of ways through topics is a cycle: an event of it may trigger
+itself for ever.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from edo_stream.flows.flow import Flow, Flows
+from edo_stream.registry import Registry
+
+TOPIC: Final = "topic"
+FLOW: Final = "flow"
+TARGET: Final = "target"
+
+
+class Node(NamedTuple):
+    """A topic, a flow, or what a flow calls."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From one node to the next."""
+
+    start: Node
+    end: Node
+    label: str = ""
+    is_conditional: bool = False
+    """Not every event goes this way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """All ways, in the order of the flows' names."""
+
+    ways: Sequence[Way]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Each once, in the order of the ways."""
+        return list(dict.fromkeys(node for way in self.ways for node in (way.start, way.end)))
+
+    def cycles(self) -> list[list[Node]]:
+        """Shortest rounds, from a topic back to it; each once."""
+        onward = self._onward()
+        found: dict[frozenset[Node], list[Node]] = {}
+        for topic in sorted(node for node in onward if node.kind == TOPIC):
+            path = _way_back(topic, onward)
+            if path is not None:
+                found.setdefault(frozenset(path), path)
+        return list(found.values())
+
+    def _onward(self) -> dict[Node, list[Node]]:
+        onward: dict[Node, list[Node]] = {}
+        for way in self.ways:
+            onward.setdefault(way.start, []).append(way.end)
+            onward.setdefault(way.end, [])
+        return onward
+
+
+def graph_of(registry: Registry, flows: Flows, targets: Mapping[str, str] | None = None) -> Graph:
+    """The graph; ``targets`` are words for what flows call, by flow."""
+    named = targets or {}
+    ways = [way for flow in flows.flows.values() for way in _ways_of(flow, named)]
+    seen = {node.name for way in ways for node in (way.start, way.end) if node.kind == TOPIC}
+    for name, entry in registry.entries.items():
+        emit = entry.declaration.emit
+        if emit is not None and (name in seen or emit.topic in seen):
+            ways.append(Way(Node(TOPIC, name), Node(TOPIC, emit.topic), "results"))
+    return Graph(ways)
+
+
+def _ways_of(flow: Flow, targets: Mapping[str, str]) -> Iterator[Way]:
+    name = flow.declaration.name
+    node = Node(FLOW, name)
+    for topic, conditions in flow.wants.items():
+        yield Way(Node(TOPIC, topic), node, "", bool(conditions))
+    for action in (flow.declaration.action, flow.declaration.fallback):
+        if action is None:
+            continue
+        if action.kind == "record":
+            yield Way(
+                node, Node(TOPIC, action.topic), action.kind, action is not flow.declaration.action
+            )
+        elif action is flow.declaration.action:
+            yield Way(node, Node(TARGET, targets.get(name, action.kind)), action.kind)
+
+
+def _way_back(start: Node, onward: Mapping[Node, Sequence[Node]]) -> list[Node] | None:
+    """The shortest way from a node to itself, both ends included."""
+    before: dict[Node, Node] = {}
+    border = [start]
+    while border:
+        ahead: list[Node] = []
+        for node in border:
+            for following in onward[node]:
+                if following not in before:
+                    before[following] = node
+                    ahead.append(following)
+        if start in before:
+            path = [start]
+            while path[-1] != start or len(path) == 1:
+                path.append(before[path[-1]])
+            return path[::-1]
+        border = ahead
+    return None

@@ -1,0 +1,56 @@
+"""The lint of flows: every mistake of every file at once, and what a worker would not notice.
+
+What makes a flow unusable is found whoever reads the folder. What is added here is for a review:
+cycles, fields that no schema has, patterns that can never match, words that say nothing. A rule
+looks at one flow, and finds in its document.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edo_stream.flows.folder import survey_flows
+from edo_stream.flows.graph import graph_of
+from edo_stream.flows.rules.case import FlowCase, Rule
+from edo_stream.flows.rules.cycles import find_cycles
+from edo_stream.flows.rules.expressions import find_odd_expressions, find_unknown_names
+from edo_stream.flows.rules.keys import find_unknown_keys
+from edo_stream.flows.rules.patterns import find_patterns_that_never_match
+from edo_stream.flows.rules.wants import find_wants_that_say_nothing
+from edo_stream.flows.shapes import Shapes
+from edo_stream.registry import Finding, Registry
+
+RULES: Sequence[Rule] = (
+    find_cycles,
+    find_wants_that_say_nothing,
+    find_patterns_that_never_match,
+    find_odd_expressions,
+    find_unknown_names,
+    find_unknown_keys,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowReview:
+    """What a lint found."""
+
+    names: Sequence[str]
+    """Flows, by the names of their files."""
+    findings: Sequence[Finding]
+    """Sorted by file and line."""
+
+
+def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowReview:
+    """Review a folder of flows; ``more`` are rules that need what is not to be imported here."""
+    survey = survey_flows(root, registry)
+    graph, shapes = graph_of(registry, survey.flows), Shapes(registry)
+    findings = list(survey.findings)
+    for name, flow in survey.flows.flows.items():
+        document = survey.documents[name]
+        before = len(document.findings)
+        case = FlowCase(flow, document, registry, graph, shapes)
+        for rule in (*RULES, *more):
+            rule(case)
+        findings += document.findings[before:]
+    names = sorted(file.stem for file in root.glob("*.yaml")) if root.is_dir() else []
+    return FlowReview(names, sorted(set(findings)))

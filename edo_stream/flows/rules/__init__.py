@@ -1,0 +1,1 @@
+"""Rules of the lint of flows; each finds one kind of mistake in one flow."""

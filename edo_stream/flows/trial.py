@@ -1,0 +1,186 @@
+"""One flow held against one event, and why it came out so: the same code as a worker's.
+
+For people who ask why a flow did or did not start: each condition with its answer, of a condition
+that is not met the first part that is false, and the command, or the letter, that would be written.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from edo_stream.core.contract import Contract
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import Event
+from edo_stream.core.facts import Facts, UndecidedError
+from edo_stream.core.patterns import parse_pattern, reason_of
+from edo_stream.core.record import Record
+from edo_stream.core.routing import Route
+from edo_stream.core.task import TaskIdentity
+from edo_stream.core.trigger import Trigger
+from edo_stream.flows.declaration import On
+from edo_stream.flows.expression import WhereExpression
+from edo_stream.flows.flow import Flow, Flows
+from edo_stream.flows.rules.patterns import leaves
+
+_OPENING: Final = {"(": ")", "[": "]", "{": "}"}
+_VALUE_CHARS_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one entry of ``on`` says of an event."""
+
+    number: int
+    """Of the entry, from 0."""
+    is_met: bool | None
+    """``None``: it cannot be told."""
+    why: str | None = None
+    """The first condition that is false, or why it cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a flow would do with an event."""
+
+    answers: Sequence[Answer]
+    """Of the entries for the event's topic."""
+    written: Publish | None
+    """The command, or the dead letter; ``None``: the flow does not want the event."""
+    is_command: bool
+    reason: str | None = None
+    """Of the dead letter: its code, and what it says."""
+
+    @property
+    def why(self) -> str | None:
+        """The first condition that is false, if the flow does not want the event."""
+        if self.is_command:
+            return None
+        if self.reason is not None:
+            return self.reason
+        return next((one.why for one in self.answers if one.why is not None), None)
+
+
+def trial_of(
+    flow: Flow, flows: Flows, contract: Contract, app: str, seen: tuple[Record, Event]
+) -> Trial:
+    """Hold a flow against an event of one of its topics; ``app`` is the workers' id."""
+    record, event = seen
+    route = route_of(flow, flows, contract.topic)
+    facts = Facts(event)
+    answers = [
+        _answer(number, on, facts)
+        for number, on in enumerate(flow.declaration.on)
+        if on.topic == contract.topic
+    ]
+    trigger = Trigger(TaskIdentity(app, contract.group, record.partition), contract, route.trigger)
+    if any(one.is_met for one in answers):
+        written = trigger.command(record, event, max(0, record.timestamp), facts)
+    elif any(one.is_met is None for one in answers):
+        why = next(one.why for one in answers if one.is_met is None)
+        written = trigger.letter(record, event, max(0, record.timestamp), "undecided", why or "")
+    else:
+        return Trial(answers, None, is_command=False)
+    if written.topic == route.trigger.commands:
+        return Trial(answers, written, is_command=True)
+    said = dict(written.headers)
+    reason = f"{_text(said['edo-reason'])}: {_text(said['edo-detail'])}"
+    return Trial(answers, written, is_command=False, reason=reason)
+
+
+def route_of(flow: Flow, flows: Flows, topic: str) -> Route:
+    """The route of a flow from one of its topics."""
+    routes = flows.routes(topic)
+    assert routes is not None, f"{flow.policy.flow} wants events of {topic}"
+    return next(one for one in routes.routes if one.trigger.flow == flow.policy.flow)
+
+
+def _answer(number: int, on: On, facts: Facts) -> Answer:
+    if on.match is not None:
+        reason = reason_of(parse_pattern(on.match), facts.whole)
+        if reason is not None:
+            return Answer(number, False, f"match: {_unmet(on.match, reason)}")
+    if on.where is None:
+        return Answer(number, True)
+    try:
+        if WhereExpression(on.where)(facts):
+            return Answer(number, True)
+    except UndecidedError as error:
+        return Answer(number, None, str(error))
+    return Answer(number, False, f"where: {first_false(on.where, facts)} is false")
+
+
+def _unmet(pattern: Mapping[str, Any], reason: Any) -> str:
+    if reason.is_split:
+        return f"{reason.path}: no one element of the array has all that is wanted of it"
+    wanted = [
+        msgspec.json.encode(_at(pattern, leaf.place)).decode()
+        for leaf in leaves(pattern, (), ())
+        if ".".join(leaf.names) == reason.path
+    ]
+    found = "nothing" if reason.found is None else ", ".join(map(_shown, reason.found))
+    return f"{reason.path}: expected {' or '.join(wanted)[:_VALUE_CHARS_MAX]}, found {found}"
+
+
+def _at(pattern: Any, place: Sequence[str | int]) -> Any:
+    for part in place:
+        pattern = pattern[part]
+    return pattern
+
+
+def _shown(value: Any) -> str:
+    return msgspec.json.encode(value).decode()[:_VALUE_CHARS_MAX]
+
+
+def first_false(text: str, facts: Facts) -> str:
+    """The first of the parts joined by ``&&`` that is false; the whole if that cannot be told."""
+    for part in parts_of(text):
+        try:
+            if not WhereExpression(part)(facts):
+                return part
+        except (UndecidedError, ValueError):
+            break
+    return text
+
+
+def parts_of(text: str) -> list[str]:
+    """An expression's parts that are joined by ``&&`` at its top; else the whole."""
+    parts, start = [], 0
+    for at, two in _top(text):
+        if two in ("||", "? "):
+            return [text]
+        if two == "&&":
+            parts.append(text[start:at].strip())
+            start = at + 2
+    return [*parts, text[start:].strip()]
+
+
+def _top(text: str) -> Iterator[tuple[int, str]]:
+    """Operators outside of brackets and texts: where, and ``&&``, ``||`` or ``? ``."""
+    closing: list[str] = []
+    quote = ""
+    at = 0
+    while at < len(text):
+        character = text[at]
+        if quote:
+            if character == "\\":
+                at += 1
+            elif character == quote:
+                quote = ""
+        elif character in "\"'":
+            quote = character
+        elif character in _OPENING:
+            closing.append(_OPENING[character])
+        elif closing and character == closing[-1]:
+            closing.pop()
+        elif not closing and text[at : at + 2] in ("&&", "||"):
+            yield at, text[at : at + 2]
+            at += 1
+        elif not closing and character == "?":
+            yield at, "? "
+        at += 1
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
