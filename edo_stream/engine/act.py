@@ -10,6 +10,8 @@ Theory of operation. It lives like every task (fence, restore, position, process
   flow's :class:`~edo_stream.engine.target.Target`; an end wakes the task, and the next step
   commits what it leads to, many ends in one transaction. During the commit others begin where runs
   end, so that no slot is idle for as long; but none that only that commit lets run.
+- Who is cut off from the group begins nothing: after a session without a heartbeat the partition
+  may be another worker's. No transaction would commit then, but an effect needs none.
 - Retries are overdue at once after an outage: unlike a gap's deadline, they wait for nothing.
 """
 
@@ -29,6 +31,7 @@ from edo_stream.engine.target import Slot, Target
 from edo_stream.engine.task import VOID, Decider, MisplacedError, Ports, Task, TaskSpec
 
 _ASK_AGAIN_MAX_MS = 60_000
+_CUT_OFF_POLL_MS = 200
 
 
 class ActTask(Task):
@@ -52,8 +55,16 @@ class ActTask(Task):
         self._act.is_known = self._runs.knows
         self._reserved: dict[tuple[str, str], Slot] = {}
         """Slots of commands whose start is not committed yet, by flow and id."""
+        self._begun: list[Work] = []
+        """Commands whose start is committed, and which do not run yet."""
         self._ask_again_ms: int | None = None
         self._is_beginning = False
+        self._assigned_at = 0.0
+
+    def begin(self) -> None:
+        """Start to run; the group has just said that the partition is this worker's."""
+        self._assigned_at = asyncio.get_running_loop().time()
+        super().begin()
 
     async def stop(self) -> None:
         """Let go of the partition; what runs goes on, for the case that it comes back."""
@@ -111,9 +122,7 @@ class ActTask(Task):
         for end in self._act.ended():
             self._runs.recorded(end.work)
             self._targets[end.work.command.flow].decided(end.outcome, end.is_given_up)
-        for work in self._act.begun():
-            slot = self._reserved.pop((work.command.flow, work.command.id))
-            self._start(work, slot)
+        self._begun += self._act.begun()
 
     def _begin_runs(self) -> None:
         """Begin what may begin, and note when to ask again for the rest."""
@@ -122,9 +131,21 @@ class ActTask(Task):
             return
         self._is_beginning = True
         self._ask_again_ms = self._act.release(self._ports.now_ms())
-        for flow in self._act.ready_flows():
-            self._begin_runs_of(flow, self._targets[flow])
+        if self._is_cut_off:
+            self._note_wait(_CUT_OFF_POLL_MS)
+        else:
+            for work in self._begun:
+                self._start(work, self._reserved.pop((work.command.flow, work.command.id)))
+            self._begun.clear()
+            for flow in self._act.ready_flows():
+                self._begin_runs_of(flow, self._targets[flow])
         self._is_beginning = False
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """Whether the group may have given the partition to another worker."""
+        heard_at = max(self._assigned_at, self._ports.membership.heard_at())
+        return asyncio.get_running_loop().time() - heard_at >= self.spec.session_timeout_s
 
     def _begin_runs_of(self, flow: str, target: Target) -> None:
         while (command := self._act.peek(flow, is_committed=not self._busy)) is not None:
@@ -168,6 +189,7 @@ class ActTask(Task):
         for slot in self._reserved.values():
             slot.leave()
         self._reserved.clear()
+        self._begun.clear()
 
     async def _wait_for_work(self) -> None:
         # What the last commit says, or after a restore the state.

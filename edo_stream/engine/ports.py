@@ -185,6 +185,9 @@ class Membership(Protocol):
         time ran out: then somebody else may own the partitions.
         """
 
+    def heard_at(self) -> float:
+        """When the last accepted heartbeat was sent, on the event loop's clock."""
+
 
 class Handed:
     """A batch on its way from the transport to its task.

@@ -460,6 +460,10 @@ class TaskConsumer(driver.Consumer):
             await asyncio.sleep(0.1)
         return False
 
+    def heard_at(self) -> float:
+        """See :class:`edo_stream.engine.ports.Membership`."""
+        return cast(TaskConsumerThread, self._thread).heartbeat[0]
+
     # -- threads
 
     def _client(self) -> Any:

@@ -218,6 +218,11 @@ class ActWorld(World):
         random = self.executors
 
         async def execute(command: Command) -> Outcome:
+            partition = int(command.origin.split("/")[1])
+            member = worker.membership
+            is_silent = self.loop.time() - member.answered_at >= SESSION_TIMEOUT_S
+            if is_silent and not self.coordinator.has(member.name, (_NAME, partition)):
+                self.fail(f"{worker.process} runs {command.id}, cut off from the group")
             run = Run(self.now_ms(), command.id, command.attempt, worker.process.name)
             self.say(f"{worker.process} runs {command.id}, attempt {command.attempt}")
             self.runs.append(run)

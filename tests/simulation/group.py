@@ -77,6 +77,10 @@ class Coordinator:
         if self._is_rebalancing:
             raise RebalanceInProgressError
 
+    def has(self, name: str, task: tuple[str, int]) -> bool:
+        """Whether a task is nobody else's yet: in a rebalance, those that had tasks end them."""
+        return self._is_rebalancing or self.owners.get(task) == name
+
     def leave(self, name: str) -> None:
         if self._members.pop(name, None) is not None:
             self._begin_rebalance()
@@ -155,6 +159,8 @@ class SimulatedMembership:
         heartbeat_interval_s: float,
     ) -> None:
         self.is_mute = False
+        self.answered_at = 0.0
+        """When the group last said that it is a member."""
         self._m = machinery
         self._coordinator = coordinator
         self._intake = intake
@@ -178,9 +184,10 @@ class SimulatedMembership:
             self._stop_beating()
             self._rejoin.clear()
             answer: asyncio.Future[Joined] = m.loop.create_future()
-            await m.network.call(m.process, self._coordinator.join, self._name(), answer)
+            await m.network.call(m.process, self._coordinator.join, self.name, answer)
             generation, partitions, standbys = await answer
             self._generation = generation
+            self.answered_at = m.loop.time()
             # The main loop learns of it a little later than the coordinator's client.
             await asyncio.sleep(m.faults.between(0, 0.003))
             self._beating = m.loop.create_task(self._beat_on())
@@ -188,7 +195,7 @@ class SimulatedMembership:
             await callbacks.assign(partitions, standbys)
             await self._rejoin.wait()
         self._stop_beating()
-        await m.network.call(m.process, self._coordinator.leave, self._name())
+        await m.network.call(m.process, self._coordinator.leave, self.name)
         self._left.set()
 
     async def leave(self) -> None:
@@ -213,7 +220,13 @@ class SimulatedMembership:
                     await self._beat.wait()
         return False
 
-    def _name(self) -> str:
+    def heard_at(self) -> float:
+        """See :class:`edo_stream.engine.ports.Membership`."""
+        return self._confirmed[0]
+
+    @property
+    def name(self) -> str:
+        """As the coordinator knows it."""
         return f"{self._m.process.name}#{self._incarnation}"
 
     def _stop_beating(self) -> None:
@@ -229,9 +242,7 @@ class SimulatedMembership:
                 continue
             sent_at, generation = m.loop.time(), self._generation
             try:
-                await m.network.call(
-                    m.process, self._coordinator.heartbeat, self._name(), generation
-                )
+                await m.network.call(m.process, self._coordinator.heartbeat, self.name, generation)
             except RebalanceInProgressError:
                 self._rejoin.set()
             except KafkaError:
@@ -240,5 +251,6 @@ class SimulatedMembership:
                 self._rejoin.set()
                 return
             self._confirmed = (sent_at, generation)
+            self.answered_at = m.loop.time()
             self._beat.set()
             self._beat.clear()
