@@ -22,6 +22,7 @@ from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.look import look
 from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
+from edo_stream.engine.saga_plans import saga_plans, saga_topics
 from edo_stream.engine.security import AccessError, broker_access
 from edo_stream.engine.task import TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
@@ -89,6 +90,8 @@ def build(settings: Settings) -> EdoApp:
     wanted += act_topics(flows, settings.app_id, settings.replication)
     name = _name_of_worker(settings)
     plans |= act_plans(flows, spec, name)
+    wanted += saga_topics(flows, settings.app_id, settings.replication)
+    plans |= saga_plans(flows, spec)
     import_from(settings.flows_folder.parent)
     outside = Outside(now_ms)
     fleet, link = join_fleet(worker.access, settings.app_id, name, target_policies(flows))

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.plans import wanted_topics
+from edo_stream.engine.saga_plans import saga_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access, reason_of
 from edo_stream.engine.ticks import ticker_topics
 from edo_stream.flows import Flows, load_flows
@@ -59,7 +60,8 @@ class Environment:
         app, replication = self.settings.app_id, self.settings.replication
         ticker = ticker_topics(app, replication) if self.schedules else []
         acting = act_topics(self.flows, app, replication)
-        return [*wanted_topics(self.registry, app, replication), *ticker, *acting]
+        sagas = saga_topics(self.flows, app, replication)
+        return [*wanted_topics(self.registry, app, replication), *ticker, *acting, *sagas]
 
 
 class _LastWords(logging.Handler):

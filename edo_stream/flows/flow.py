@@ -9,7 +9,9 @@ from edo_stream.core.act.ladder import Ladder, RetryPolicy
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
 from edo_stream.core.facts import Make
 from edo_stream.core.routing import Condition, Route, Routes
+from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.trigger import FlowTrigger
+from edo_stream.flows.correlation import Join, JoinGroup, feeds, join_groups
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
@@ -47,15 +49,51 @@ class ActGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class SagaGroup:
+    """Sagas that share tasks; their steps are flows of a group with as many partitions."""
+
+    name: str
+    partitions: int
+    sagas: Mapping[str, SagaSpec]
+    """By name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flows:
     """All declared flows by name, sorted, and their groups."""
 
     flows: Mapping[str, Flow]
     groups: Mapping[str, ActGroup]
+    joins: Mapping[str, Join] = field(default_factory=dict)
+    """What flows wait for, by the flow's name; those that end in an event are here only."""
+    sagas: Mapping[str, SagaGroup] = field(default_factory=dict)
+    """Groups of sagas; their steps are among the flows."""
+    starts: Mapping[str, Sequence[Route]] = field(default_factory=dict)
+    """What starts sagas, by topic of the events."""
+
+    @property
+    def join_groups(self) -> Mapping[str, JoinGroup]:
+        """Groups of flows that wait."""
+        commands = {
+            name: self.groups[flow.declaration.group].partitions
+            for name, flow in self.flows.items()
+        }
+        return join_groups(self.joins.values(), commands)
+
+    def task_routes(self, topic: str) -> Routes | None:
+        """All that the task of a topic writes for its events: commands, and what flows wait for."""
+        joins = self.joins.values()
+        groups = self.join_groups.values()
+        found = self._routes(topic) + [
+            route for group in groups for route in feeds(group, joins, topic)
+        ]
+        return Routes(found) if found else None
 
     def triggers(self, topic: str) -> tuple[FlowTrigger, ...]:
-        """Flows that want events of a topic, all or some."""
-        return tuple(route.trigger for route in self._routes(topic))
+        """Flows that want events of a topic, all or some; what starts sagas is none."""
+        return tuple(
+            route.trigger for route in self._routes(topic) if route.trigger.flow in self.flows
+        )
 
     def routes(self, topic: str) -> Routes | None:
         """The same, compiled together with when each wants an event; ``None``: none does."""
@@ -63,11 +101,12 @@ class Flows:
         return Routes(routes) if routes else None
 
     def _routes(self, topic: str) -> list[Route]:
-        return [
+        routes = [
             Route(self._trigger(flow), tuple(flow.wants[topic]))
             for flow in self.flows.values()
             if topic in flow.wants
         ]
+        return [*routes, *self.starts.get(topic, ())]
 
     def _trigger(self, flow: Flow) -> FlowTrigger:
         policy = flow.policy
@@ -124,18 +163,20 @@ def _retry(retry: Retry) -> RetryPolicy:
     )
 
 
-def flows_of(flows: Iterable[Flow]) -> Flows:
+def flows_of(flows: Iterable[Flow], joins: Iterable[Join] = ()) -> Flows:
     """Put flows together with their groups."""
     by_name = {flow.policy.flow: flow for flow in flows}
     members: dict[str, list[Flow]] = {}
     for name in sorted(by_name):
         members.setdefault(by_name[name].declaration.group, []).append(by_name[name])
     groups = {group: _group(group, members[group]) for group in sorted(members)}
-    return Flows(dict(sorted(by_name.items())), groups)
+    waiting = {join.flow: join for join in sorted(joins, key=lambda join: join.flow)}
+    return Flows(dict(sorted(by_name.items())), groups, waiting)
 
 
 def _group(name: str, flows: list[Flow]) -> ActGroup:
     delays_ms = {delay for flow in flows for delay in flow.policy.retry.delays_ms()}
+    delays_ms |= {delay for flow in flows for delay in flow.declaration.former_waits}
     ladder = Ladder(tuple(sorted(delays_ms or RetryPolicy().delays_ms())))
     asked = [flow.declaration.partitions for flow in flows if flow.declaration.partitions]
     spec = ActSpec(
