@@ -11,7 +11,7 @@ MUTANTS ?=
 BOUNDS ?=
 BENCH ?= --latency --faults --codecs --actions --page
 
-.PHONY: help demo bench test check sim broker chaos mutants bounds format docs clean
+.PHONY: help demo bench test check sim broker chaos airflow mutants bounds format docs clean
 
 help:
 	@echo "make demo     the main job on a real Kafka, PostgreSQL and Debezium, judged at the end"
@@ -21,6 +21,7 @@ help:
 	@echo "make sim      more histories: make sim N=50000 SEED=7"
 	@echo "make broker   tests on a real Kafka"
 	@echo "make chaos    faults to workers, brokers and protocol: SEED=7 MINUTES=10 FAULTS=50 CHAOS='--help'"
+	@echo "make airflow  actions on a real Airflow, which it installs into build/: two minutes"
 	@echo "make mutants  each invariant broken on purpose in a copy: a test must go red: MUTANTS='--help'"
 	@echo "make bounds   memory, idle cost, lateness, size of state, cost of metrics, against their bars"
 	@echo "make format   format the code"
@@ -58,6 +59,9 @@ sim: $(VENV)/.ready
 
 chaos: $(VENV)/.ready
 	@$(BIN)/python -m load.chaos --seed $(SEED) --minutes $(MINUTES) --faults $(FAULTS) $(CHAOS)
+
+airflow: $(VENV)/.ready
+	EDO_AIRFLOW=build/airflow $(BIN)/pytest -q tests/airflow
 
 mutants: $(VENV)/.ready
 	@$(BIN)/python -m tests.mutants $(MUTANTS)
