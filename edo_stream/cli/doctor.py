@@ -21,12 +21,15 @@ from edo_stream.cli.contracts_broker import Broker
 from edo_stream.cli.contracts_plan import Action, Step, steps
 from edo_stream.cli.environment import CommandError, unreachable
 from edo_stream.cli.screen import screen
+from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.checkup import Facts, accepts, ask
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.leftovers import leftovers
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
 from edo_stream.engine.ticks import ticker_topics
+from edo_stream.flows import load_flows
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.schedules.folder import load_schedules
 from edo_stream.schema_ids import framed_entries, remote_registry, unregistered
@@ -133,6 +136,7 @@ def _declared(settings: Settings, wanted: list[Wanted]) -> Iterator[Check]:
     try:
         registry: Registry = load(settings.topics)
         schedules = load_schedules(settings.schedules_folder, registry.entries)
+        flows = load_flows(settings.flows_folder, registry)
     except RegistryError as error:
         for finding in error.findings:
             yield Check("contracts", Verdict.PROBLEM, str(finding), "mend the file")
@@ -141,8 +145,10 @@ def _declared(settings: Settings, wanted: list[Wanted]) -> Iterator[Check]:
     wanted += wanted_topics(registry, app, replication)
     if schedules:
         wanted += ticker_topics(app, replication)
+    wanted += act_topics(flows, app, replication)
     found = f"{len(registry.entries)} topics declared, {len(registry.topics)} read"
-    yield Check("contracts", Verdict.OK, f"{found}, {len(schedules)} schedules")
+    told = f"{found}, {len(schedules)} schedules, {len(flows.flows)} flows"
+    yield Check("contracts", Verdict.OK, told)
     yield from _schema_registry(settings, registry)
 
 
@@ -201,6 +207,7 @@ async def _broker(settings: Settings, access: BrokerAccess, wanted: list[Wanted]
             facts = await ask(access, names, settings.app_id, now_ms() + _AHEAD_MS)
             async with Broker(access) as broker:
                 differing = steps(wanted, await broker.seen(names))
+            left = await leftovers(access, settings.app_id, names)
     except (CommandError, KafkaError, TimeoutError) as error:
         advice = "see the broker's log; EDO_SECURITY_PROTOCOL must be the one that it speaks"
         return [*checks, Check("broker", Verdict.UNREACHABLE, str(error), advice)]
@@ -214,6 +221,7 @@ async def _broker(settings: Settings, access: BrokerAccess, wanted: list[Wanted]
         *_replicas(facts, {topic.name: topic.config for topic in wanted}),
         *_clock(facts),
         *_group(settings, facts),
+        *(Check("flows", Verdict.PROBLEM, one.found, one.advice) for one in left),
     ]
 
 

@@ -1,8 +1,10 @@
 """From flows to plans: the groups of the act plane, and which topics they need."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from edo_stream.core.act.keys import stranded
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.contract import DAY_MS, Start
 from edo_stream.core.state import Table, as_is
@@ -11,7 +13,7 @@ from edo_stream.engine.act import ActTask
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.keepers import keeper_plans, keeper_topics
-from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
+from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, Refusal
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import ActGroup, Flows
 from edo_stream.flows.targets import target_policies
@@ -47,8 +49,26 @@ def _plan(group: ActGroup, shared: TaskSpec) -> GroupPlan:
 
     sources = dict.fromkeys((*group.topics, control), _EARLIEST)
     spec = shared.of_group(group.name, sources)
-    tables = [_state(shared.app, group.name)]
+    tables = [replace(_state(shared.app, group.name), refusal=_refusal_of(group))]
     return GroupPlan(spec, group.partitions, tables, make_pipeline, ActTask)
+
+
+def _refusal_of(group: ActGroup) -> Refusal:
+    """Why a task must not go on: it would leave commands behind."""
+
+    def refuse(state: Table) -> str | None:
+        if (why := refusal(state)) is not None:
+            return why
+        if not (flows := stranded(state, group.spec.flows)):
+            return None
+        told = ", ".join(f"{count:,} of {flow}" for flow, count in sorted(flows.items()))
+        return (
+            f"commands of flows that are not declared in group {group.name} wait in its state: "
+            f"{told}. Declare them again in this group, with draining: true, until they have run; "
+            "edo key list shows them"
+        )
+
+    return refuse
 
 
 def act_changelog(app: str, group: str) -> str:

@@ -24,6 +24,7 @@ from edo_stream.engine.assignor import TaskAssignor
 from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower
 from edo_stream.engine.disks import remove_abandoned
 from edo_stream.engine.hooks import Hooks
+from edo_stream.engine.leftovers import leftovers
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.process import (
@@ -91,6 +92,7 @@ class Preparation(Service):
             if app.conf.web_enabled:
                 require_port(str(app.conf.web_bind), app.conf.web_port)
             limits = await prepare(settings.access, app.wanted)
+            await _refuse_leftovers(app)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except PreparationError as error:
@@ -108,6 +110,13 @@ class Preparation(Service):
         while not self.should_stop:
             await self.sleep(GC_EVERY_S)
             collect_cycles()
+
+
+async def _refuse_leftovers(app: "EdoApp") -> None:
+    settings, declared = app.worker_settings, {topic.name for topic in app.wanted}
+    found = await leftovers(settings.access, settings.app_id, declared)
+    if found:
+        raise PreparationError([f"{one.found}: {one.advice}" for one in found])
 
 
 def _leave(status: int, *lines: str) -> NoReturn:

@@ -14,6 +14,7 @@ from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
 from edo_stream.flows.targets import disagreements
 from edo_stream.flows.waiting import group_clashes, is_result_flow, result_flow, waiting_flow
+from edo_stream.flows.targets import disagreements
 from edo_stream.registry import Finding, Registry, RegistryError
 from edo_stream.registry.document import Document, read
 from edo_stream.registry.mistakes import find_mistake, nearest
@@ -69,6 +70,7 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
+    findings += disagreements(flows)
     findings += group_clashes(flows, joins, registry)
     findings += disagreements(flows)
     return FlowSurvey(flows_of(flows, joins), documents, findings, len(files))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker.bench import Bench, Sent, wait_for
+from tests.broker.test_exits import CONFIGURATION, run_worker, said
 
 HANDLER = '''\
 """Writes down each run with its process, and fails while there is a file that says so."""
@@ -141,3 +142,51 @@ def _judge_probes(failed: list[Run], opened: int) -> None:
     assert len(probes) == opened - 1 < len(failed)
     for probe, later in pairwise(probes):
         assert later[2] - probe[3] >= 0.45, "one at a time, and after a pause"
+
+
+SLOW = """\
+name: {name}
+owner: team-tests
+description: Calls slowly.
+on: {topic}
+group: {group}
+partitions: 1
+action: {{kind: python, handler: "carrier:call", idempotency_key: command, replay: safe}}
+{more}
+"""
+
+
+def test_a_flow_that_is_renamed_while_commands_of_it_wait_is_refused_until_they_have_run(
+    bench: Bench, tmp_path: Path
+) -> None:
+    carrier = Carrier(bench, tmp_path)
+    old, new = carrier.flows
+    folder = tmp_path / "flows"
+
+    def declare(name: str, more: str = "") -> None:
+        text = SLOW.format(name=name, topic=carrier.topic, group=carrier.name, more=more)
+        (folder / f"{name}.yaml").write_text(text)
+
+    (folder / f"{new}.yaml").unlink()
+    declare(old, "rate: {per_second: 0.001}")
+    worker = bench.worker(**carrier.environment)
+    worker.start()
+    carrier.send(0, 5)
+    wait_for(carrier.runs, "the first call")
+    worker.kill()
+    # Its partition count is another flow's as well: nothing but the name has changed.
+    (folder / f"{old}.yaml").unlink()
+    declare(new)
+
+    refused = run_worker(bench, **carrier.environment)
+    advised = bench.edo("doctor", "--json")
+    assert refused.returncode == CONFIGURATION
+    waiting = f"commands wait on edo.commands.{old}, and there is no flow {old}"
+    assert waiting in said(refused)
+    found = [one for one in json.loads(advised.stdout)["checks"] if waiting in one["found"]]
+    assert (advised.returncode, len(found)) == (1, 1)
+
+    declare(old, "draining: true")
+    worker.start()
+    wait_for(lambda: len({run[0] for run in carrier.runs()}) == 5, "what was left has run")
+    wait_for(lambda: len(bench.read(f"edo.outcomes.{old}")) == 5, "and nothing else of that name")

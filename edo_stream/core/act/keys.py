@@ -10,6 +10,7 @@ Commands that come meanwhile are parked: one row ``p`` each, numbered within the
 blocked keys are kept in memory as well; a key costs some 300 bytes while it is blocked.
 """
 
+from collections.abc import Container
 from enum import Enum
 from struct import Struct
 from typing import Final
@@ -130,6 +131,17 @@ class Keys:
             row = self._rows.get(queue)
             self._state.write(_KEY + queue, None if row is None else msgspec.msgpack.encode(row))
         self._dirty.clear()
+
+
+def stranded(state: Table, flows: Container[str]) -> dict[str, int]:
+    """Commands that wait behind heads, or are heads, of keys of flows that are not these."""
+    found: dict[str, int] = {}
+    for row, value in state.scan(_KEY, _KEY_END):
+        flow = row[1:].partition(b"\0")[0].decode()
+        if flow not in flows:
+            key = decode_key_row(value)
+            found[flow] = found.get(flow, 0) + key.parked + (key.blocked is Blocked.WAITING)
+    return {flow: count for flow, count in found.items() if count}
 
 
 def _parked_row(queue: bytes, number: int) -> bytes:
