@@ -54,7 +54,7 @@ def group_plans(
         name: Source(
             topic.contract,
             _decoder(topic, counts, ids.get(name, {})),
-            flows.routes(name),
+            flows.task_routes(name),
             _origin(topic, counts, ids.get(name, {})),
         )
         for name, topic in registry.topics.items()

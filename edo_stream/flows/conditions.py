@@ -1,12 +1,12 @@
 """From what a flow declares that it wants to conditions of the core; each mistake at its line."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from edo_stream.core.facts import Make
 from edo_stream.core.patterns import PatternError, parse_pattern
 from edo_stream.core.routing import Condition
-from edo_stream.flows.declaration import FlowDeclaration, On
+from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.expression import ExpressionError, WhereExpression
 from edo_stream.flows.inputs import maker_of
 from edo_stream.registry.document import Document, Place
@@ -41,7 +41,7 @@ def conditions_of(document: Document, flow: FlowDeclaration) -> Mapping[str, lis
     everything: set[str] = set()
     for number, on in enumerate(flow.on):
         conditions = found.setdefault(on.topic, [])
-        condition = _condition(document, (_ON, number), on)
+        condition = condition_of(document, (_ON, number), on)
         if condition is None:
             everything.add(on.topic)
         else:
@@ -49,7 +49,19 @@ def conditions_of(document: Document, flow: FlowDeclaration) -> Mapping[str, lis
     return {topic: [] if topic in everything else some for topic, some in found.items()}
 
 
-def _condition(document: Document, place: Place, on: On) -> Condition | None:
+class Wanted(Protocol):
+    """What says which events of a topic are wanted."""
+
+    @property
+    def match(self) -> dict[str, Any] | None:
+        """A pattern."""
+
+    @property
+    def where(self) -> str | None:
+        """An expression."""
+
+
+def condition_of(document: Document, place: Place, on: Wanted) -> Condition | None:
     """What one entry says; ``None``: nothing but a topic."""
     if on.match is None and on.where is None:
         return None

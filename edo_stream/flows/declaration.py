@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.flows.actions import Action
+from edo_stream.flows.when import When
 from edo_stream.registry.declaration import Declared, Partitions, Retry
 from edo_stream.registry.names import GroupName, Key, Text, TopicName
 from edo_stream.registry.quantity import Duration
@@ -118,9 +119,15 @@ class FlowDeclaration(Declared):
     owner: Text = Field(examples=["team-shipping"], description="Who is asked about it.")
     description: Text = Field(examples=["Ships an order."], description="What it does.")
     on: Annotated[list[On], BeforeValidator(_list_of_topics), Field(min_length=1)] = Field(
+        default=[],
         examples=["shop.order.placed"],
         description="A topic with a contract, {topic, match, where}, or a list of them: each event "
         "of it that goes on, and is as one of them says, is a command.",
+    )
+    when: When | None = Field(
+        default=None,
+        examples=["{all: {…}, within: 1d}"],
+        description="Instead of on: events that are waited for, until all that is needed is there.",
     )
     key: Key | None = Field(
         default=None, description="What is kept in order; default: the event's own key."

@@ -218,3 +218,6 @@ class JoinSpec:
     topic: str
     partitions: int
     correlations: Mapping[str, Correlation]
+    upstream: tuple[tuple[str, int], ...] = ()
+    """Topics that the events come from, with their partitions: a deadline has not passed before
+    what these had at the time has come here."""
