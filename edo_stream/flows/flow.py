@@ -9,6 +9,7 @@ from edo_stream.core.act.ladder import Ladder, RetryPolicy
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
 from edo_stream.core.facts import Make
 from edo_stream.core.routing import Condition, Route, Routes
+from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.correlation import Join, JoinGroup, feeds, join_groups
 from edo_stream.flows.declaration import FlowDeclaration
@@ -48,6 +49,16 @@ class ActGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class SagaGroup:
+    """Sagas that share tasks; their steps are flows of a group with as many partitions."""
+
+    name: str
+    partitions: int
+    sagas: Mapping[str, SagaSpec]
+    """By name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flows:
     """All declared flows by name, sorted, and their groups."""
 
@@ -55,6 +66,10 @@ class Flows:
     groups: Mapping[str, ActGroup]
     joins: Mapping[str, Join] = field(default_factory=dict)
     """What flows wait for, by the flow's name; those that end in an event are here only."""
+    sagas: Mapping[str, SagaGroup] = field(default_factory=dict)
+    """Groups of sagas; their steps are among the flows."""
+    starts: Mapping[str, Sequence[Route]] = field(default_factory=dict)
+    """What starts sagas, by topic of the events."""
 
     @property
     def join_groups(self) -> Mapping[str, JoinGroup]:
@@ -75,8 +90,10 @@ class Flows:
         return Routes(found) if found else None
 
     def triggers(self, topic: str) -> tuple[FlowTrigger, ...]:
-        """Flows that want events of a topic, all or some."""
-        return tuple(route.trigger for route in self._routes(topic))
+        """Flows that want events of a topic, all or some; what starts sagas is none."""
+        return tuple(
+            route.trigger for route in self._routes(topic) if route.trigger.flow in self.flows
+        )
 
     def routes(self, topic: str) -> Routes | None:
         """The same, compiled together with when each wants an event; ``None``: none does."""
@@ -84,11 +101,12 @@ class Flows:
         return Routes(routes) if routes else None
 
     def _routes(self, topic: str) -> list[Route]:
-        return [
+        routes = [
             Route(self._trigger(flow), tuple(flow.wants[topic]))
             for flow in self.flows.values()
             if topic in flow.wants
         ]
+        return [*routes, *self.starts.get(topic, ())]
 
     def _trigger(self, flow: Flow) -> FlowTrigger:
         policy = flow.policy
@@ -158,6 +176,7 @@ def flows_of(flows: Iterable[Flow], joins: Iterable[Join] = ()) -> Flows:
 
 def _group(name: str, flows: list[Flow]) -> ActGroup:
     delays_ms = {delay for flow in flows for delay in flow.policy.retry.delays_ms()}
+    delays_ms |= {delay for flow in flows for delay in flow.declaration.former_waits}
     ladder = Ladder(tuple(sorted(delays_ms or RetryPolicy().delays_ms())))
     asked = [flow.declaration.partitions for flow in flows if flow.declaration.partitions]
     spec = ActSpec(

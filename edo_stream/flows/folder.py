@@ -1,7 +1,7 @@
 """The folder of flows: every file read, every mistake of every file found."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,6 +10,9 @@ from edo_stream.flows.conditions import conditions_of, found_maker, listed
 from edo_stream.flows.correlation import Join
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
+from edo_stream.flows.saga import FOLDER as SAGAS
+from edo_stream.flows.saga import survey_sagas
+from edo_stream.flows.targets import disagreements
 from edo_stream.flows.waiting import group_clashes, is_result_flow, result_flow, waiting_flow
 from edo_stream.registry import Finding, Registry, RegistryError
 from edo_stream.registry.document import Document, read
@@ -30,15 +33,21 @@ class FlowSurvey:
 
 
 def load_flows(root: Path, registry: Registry) -> Flows:
-    """Read every ``<root>/<name>.yaml``; no folder means no flows.
+    """Read every ``<root>/<name>.yaml``, and all sagas; no folder means no flows.
 
     Raises:
         RegistryError: with every mistake of every file.
     """
     survey = survey_flows(root, registry)
-    if survey.findings:
-        raise RegistryError(survey.findings)
-    return survey.flows
+    flows = survey.flows.flows.values()
+    sagas = survey_sagas(root / SAGAS, registry, flows)
+    if findings := [*survey.findings, *sagas.findings]:
+        raise RegistryError(findings)
+    return replace(
+        flows_of([*flows, *sagas.flows], survey.flows.joins.values()),
+        sagas=sagas.groups,
+        starts=sagas.starts,
+    )
 
 
 def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
@@ -58,13 +67,14 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
         if declaration is not None:
             joins += waiting_flow(document, declaration, registry)
             _check(document, declaration, registry)
-            wants = conditions_of(document, declaration)
+            wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
             flows.append(Flow(policy_of(declaration), declaration, file, wants, maker))
             documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
     findings += group_clashes(flows, joins, registry)
+    findings += disagreements(flows)
     return FlowSurvey(flows_of(flows, joins), documents, findings, len(files))
 
 
