@@ -1,5 +1,6 @@
 """What flows call: its rate and breaker, said once for all that share it; how a flow ends."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,11 @@ def test_waits_of_an_earlier_ladder_are_still_read(tmp_path: Path, registry: Reg
     more = "retry: {initial: 2s, retries: 1}\nformer_waits: [500ms, 1s]"
     flows = flows_in(tmp_path, registry, ship=more)
     assert flows.groups["actions"].spec.ladder.delays_ms == (500, 1_000, 2_000)
+
+
+def test_the_guide_s_protection_is_some(tmp_path: Path, registry: Registry) -> None:
+    guide = (Path(__file__).parents[2] / "docs/flows.md").read_text()
+    (text,) = re.findall(r"```yaml\n(target: .*?)```", guide, flags=re.DOTALL)
+    policies = target_policies(flows_in(tmp_path, registry, ship=text))
+    assert policies["carrier"].rate == RateLimit(40, 1)
+    assert policies["carrier"].breaker.open_ms == 5_000
