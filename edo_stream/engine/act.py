@@ -123,6 +123,8 @@ class ActTask(Task):
             self._runs.recorded(end.work)
             self._targets[end.work.command.flow].decided(end.outcome, end.is_given_up)
         self._begun += self._act.begun()
+        # Also when the task is to stop: not run, they would be nobody knows what.
+        self._start_begun()
 
     def _begin_runs(self) -> None:
         """Begin what may begin, and note when to ask again for the rest."""
@@ -131,15 +133,22 @@ class ActTask(Task):
             return
         self._is_beginning = True
         self._ask_again_ms = self._act.release(self._ports.now_ms())
-        if self._is_cut_off:
-            self._note_wait(_CUT_OFF_POLL_MS)
-        else:
-            for work in self._begun:
-                self._start(work, self._reserved.pop((work.command.flow, work.command.id)))
-            self._begun.clear()
+        try:
+            if self._is_cut_off:
+                self._note_wait(_CUT_OFF_POLL_MS)
+                return
+            self._start_begun()
             for flow in self._act.ready_flows():
                 self._begin_runs_of(flow, self._targets[flow])
-        self._is_beginning = False
+        finally:
+            self._is_beginning = False
+
+    def _start_begun(self) -> None:
+        if self._is_cut_off:
+            return
+        for work in self._begun:
+            self._start(work, self._reserved.pop((work.command.flow, work.command.id)))
+        self._begun.clear()
 
     @property
     def _is_cut_off(self) -> bool:

@@ -19,7 +19,7 @@ from edo_stream.actions import (
     TransientError,
     action,
 )
-from load.act_chaos.plan import Job, Step
+from load.act_chaos.plan import HANG_S, Job, Step
 from load.effects import Ledger, Line, Moment
 
 DIRECTORY: Final = "CHAOS_DIRECTORY"
@@ -49,6 +49,8 @@ def perform_in_thread(job: Job, call: Call) -> None:
     """Run in a thread."""
     _note(Moment.BEGAN, job, call)
     time.sleep(job.wait_ms / 1000)
+    if job.step(call.attempt) is Step.HANG_AND_DO:
+        time.sleep(HANG_S)
     _take(job.step(call.attempt), job, call)
 
 

@@ -21,6 +21,7 @@ _PYTHON: Final = {
     Step.FAIL_AFTER: "transient",
     Step.BUG: "executor-failed",
     Step.HANG: "timeout",
+    Step.HANG_AND_DO: "timeout",
 }
 _REASONS: Final[Mapping[str, Mapping[Step, str]]] = {
     "async": _PYTHON,

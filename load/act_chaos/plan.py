@@ -16,6 +16,7 @@ from edo_stream.core.act.policy import Delivery, Order
 KEYS: Final = 25
 WAIT_MAX_MS: Final = 20.0
 TIMEOUT_S: Final = 1.5
+HANG_S: Final = TIMEOUT_S + 0.5
 RETRIES: Final = 4
 
 
@@ -63,7 +64,12 @@ FLOWS: Final = (
         {**_FAILING, **_CRASHING, Step.FAIL_AFTER: 0.01, Step.BUG: 0.005, Step.HANG: 0.005},
     ),
     FlowPlan("bill", "async", {**_FAILING, **_CRASHING}, delivery=Delivery.AT_MOST_ONCE),
-    FlowPlan("note", "thread", {**_FAILING, Step.FAIL_AFTER: 0.01, Step.BUG: 0.005}, Order.RELAXED),
+    FlowPlan(
+        "note",
+        "thread",
+        {**_FAILING, Step.FAIL_AFTER: 0.01, Step.BUG: 0.005, Step.HANG_AND_DO: 0.003},
+        Order.RELAXED,
+    ),
     FlowPlan("tell", "http", {**_FAILING, Step.FAIL_AFTER: 0.01, Step.HANG_AND_DO: 0.005}),
 )
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from load.act_chaos.plan import TIMEOUT_S, Job, Step
+from load.act_chaos.plan import HANG_S, Job, Step
 from load.effects import Ledger, Line, Moment, Receiver
 
 _STATUS: Final = {Step.FAIL: 503, Step.REFUSE: 409, Step.POISON: 400}
@@ -95,7 +95,7 @@ class HttpReceiver:
             _reply(request, _TOO_MANY, [("Retry-After", "1")])
         else:
             if step is Step.HANG_AND_DO:
-                time.sleep(TIMEOUT_S + 0.5)
+                time.sleep(HANG_S)
             self._do(job, request, attempt)
             if step is Step.FAIL_AFTER:
                 request.close_connection = True  # Without an answer.
