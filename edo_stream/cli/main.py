@@ -26,6 +26,7 @@ from edo_stream.cli import (
     publish,
     register,
     replay,
+    saga,
     schedule,
     source,
     status,
@@ -48,6 +49,7 @@ app.add_typer(blocked.key, name="key")
 app.add_typer(blocked.retry, name="retry")
 app.add_typer(local.app, name="local")
 app.add_typer(pattern.app, name="pattern")
+app.add_typer(saga.app, name="saga")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(source.app, name="source")
 app.add_typer(topics.app, name="topics")

@@ -94,8 +94,13 @@ class World:
     def begin(self) -> None:
         """Start the task anew from what is committed."""
         self.state = Table(self.memory)
-        self.pipeline = SagaPipeline(IDENTITY, {"ship": self.spec}, self.state, INTERNAL)
-        for topic in (TOPICS.starts, TOPICS.outcomes, TOPICS.dead_letters, CONTROL):
+        self.pipeline = SagaPipeline(IDENTITY, {self.spec.name: self.spec}, self.state, INTERNAL)
+        for topic in (
+            self.spec.topics.starts,
+            self.spec.topics.outcomes,
+            self.spec.topics.dead_letters,
+            CONTROL,
+        ):
             if topic not in self.pipeline.positions():
                 self.commit(self.pipeline.start(topic, 0, self.now_ms))
         self.reading = dict(self.pipeline.positions())
@@ -114,7 +119,7 @@ class World:
         """Append what a step published to the logs, and its rows to the disk."""
         for one in effects.publish:
             self.published.append(one)
-            if one.topic.startswith("commands."):
+            if one.topic in self.spec.commands.values():
                 headers = dict(one.headers)
                 command = Command(
                     (headers["ce_id"] or b"").decode(),
@@ -140,11 +145,13 @@ class World:
     def send(self, name: str, key: str = "k", data: Any = None) -> None:
         """An event that starts an instance."""
         value = msgspec.json.encode({"order": name} if data is None else data)
-        self.append(TOPICS.starts, key.encode(), value, {"ce_id": name, "ce_correlationid": "c"})
+        self.append(
+            self.spec.topics.starts, key.encode(), value, {"ce_id": name, "ce_correlationid": "c"}
+        )
 
     def ask(self, op: str, key: str = "k", **rest: Any) -> None:
         """Write an operator's request."""
-        request = {"op": op, "saga": "ship", "key": key, **rest}
+        request = {"op": op, "saga": self.spec.name, "key": key, **rest}
         self.append(CONTROL, key.encode(), msgspec.json.encode(request), {})
 
     def end(self, command: Command, kind: str, result: Any = None, reason: str = "no") -> None:
@@ -160,11 +167,11 @@ class World:
                 "edo-reason": reason,
                 "edo-attempts": "1" if is_refused else "6",
             }
-            self.append(TOPICS.dead_letters, command.key, b"{}", headers)
+            self.append(self.spec.topics.dead_letters, command.key, b"{}", headers)
             return
         headers |= {"ce_causationid": command.id, "ce_type": f"edo.{command.flow}.{kind}"}
         value = {"reason": reason} if kind != "done" else result
-        self.append(TOPICS.outcomes, command.key, msgspec.json.encode(value), headers)
+        self.append(self.spec.topics.outcomes, command.key, msgspec.json.encode(value), headers)
 
     def batches(self, records_max: int = 50) -> list[Batch]:
         """Read on where there is something."""
@@ -205,14 +212,16 @@ class World:
 
     def row(self, key: str = "k") -> InstanceRow:
         """What is committed of an instance."""
-        return decode_instance(self.memory.rows[INSTANCE + b"ship\0" + key.encode()])
+        return decode_instance(
+            self.memory.rows[INSTANCE + self.spec.name.encode() + b"\0" + key.encode()]
+        )
 
     def events(self) -> list[Any]:
         """All events of instances, in order."""
         return [
             msgspec.json.decode(one.value or b"")
             for one in self.published
-            if one.topic == TOPICS.events
+            if one.topic == self.spec.topics.events
         ]
 
     def kinds(self) -> list[str]:
