@@ -9,7 +9,6 @@ and is done once an event, for all expressions of its topic.
 """
 
 from functools import cached_property
-from importlib import import_module
 from typing import Any, Final
 
 from edo_stream.core.facts import Facts, UndecidedError
@@ -61,13 +60,13 @@ class Expression:
             ExpressionError: it is none.
         """
         self.text = text
-        # Only who writes expressions pays for the library: 0.2 s at the start.
-        library: Any = import_module("cel")
+        import cel  # noqa: PLC0415 - only who writes expressions pays for it: 0.2 s at the start
+
         try:
-            self._program = library.compile(text)
+            self._program = cel.compile(text)
         except (ValueError, RecursionError) as error:
             raise ExpressionError(_first_fault(str(error))) from error
-        self._context = library.Context
+        self._context = cel.Context
         self.names: tuple[str, ...] = tuple(self._program.variables())
         """Names that it speaks of, those that its own loops bind among them."""
         for name in self._program.functions():

@@ -10,7 +10,6 @@ event; the words for that are refused when the flow is read.
 
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any, Final
 
 import msgspec
@@ -77,9 +76,10 @@ class _JqMaker:
         if (word := _refused_word(program)) is not None:
             raise ValueError(f"{word} may not be used: it ends when it likes, or reads what is "
                              "outside of the event")  # fmt: skip
-        library: Any = import_module("jq")
+        import jq  # noqa: PLC0415 - only who writes programs pays for it
+
         try:
-            self._program = library.compile(program)
+            self._program = jq.compile(program)
         except ValueError as error:
             line = str(error).splitlines()[0].removeprefix("jq: error: ")
             raise ValueError(f"not a program of jq: {line[:_DETAIL_CHARS_MAX]}") from error
@@ -112,14 +112,14 @@ class _CelMaker:
 
 class _TemplateMaker:
     def __init__(self, text: str) -> None:
-        jinja, sandbox = import_module("jinja2"), import_module("jinja2.sandbox")
-        environment: Any = sandbox.ImmutableSandboxedEnvironment(
-            undefined=jinja.StrictUndefined, autoescape=False
-        )
+        from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415 - likewise
+        from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
         environment.filters["json"] = lambda value: msgspec.json.encode(value).decode()
         try:
             self._template = environment.from_string(text)
-        except jinja.TemplateError as error:
+        except TemplateError as error:
             raise ValueError(f"not a template: {error}") from error
 
     def __call__(self, facts: Facts) -> bytes:
