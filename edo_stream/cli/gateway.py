@@ -12,8 +12,9 @@ import typer
 from edo_stream.cli.environment import CommandError
 from edo_stream.engine.admin import Admin, Wanted
 from edo_stream.engine.security import AccessError, broker_access
+from edo_stream.flows import NO_FLOWS, commands_topic, load_flows
 from edo_stream.observe.log_format import JsonFormatter
-from edo_stream.registry import RegistryError
+from edo_stream.registry import RegistryError, load
 from edo_stream.settings import Settings, SettingsError, read_settings
 
 _REJECTED_PARTITIONS = 1
@@ -35,7 +36,8 @@ def gateway(
     try:
         settings = read_settings()
         access = broker_access(settings)
-    except (SettingsError, AccessError) as error:
+        bounds = _bounds(declared, settings)
+    except (SettingsError, RegistryError, AccessError) as error:
         raise CommandError(str(error), 2) from error
     _set_up_logging(settings)
     # Here, as no other command needs what these need.
@@ -47,7 +49,8 @@ def gateway(
     async def run() -> bool:
         prepared = asyncio.create_task(_prepare(declared.rejected.topic, access, settings))
         try:
-            return await process.run(declared, os.environ, own_access.broker_access(settings))
+            client = own_access.broker_access(settings)
+            return await process.run(declared, os.environ, client, settings.app_id, bounds)
         finally:
             prepared.cancel()
             await asyncio.gather(prepared, return_exceptions=True)
@@ -71,6 +74,27 @@ def _read(config: Path, listen: str | None) -> Any:
         return declared.model_copy(update={"listen": declaration.address(listen)})
     except (RegistryError, ValueError) as error:
         raise CommandError(str(error), 2) from error
+
+
+def _bounds(declared: Any, settings: Settings) -> dict[str, Any]:
+    """What each source with backpressure watches: its topic, and the commands that it triggers."""
+    pressed = {name: one for name, one in declared.sources.items() if one.backpressure is not None}
+    if not pressed:
+        return {}
+    from edo_stream.gateway.backlog import Bound  # noqa: PLC0415
+
+    flows = NO_FLOWS
+    if settings.flows_folder.is_dir():
+        flows = load_flows(settings.flows_folder, load(settings.topics))
+    bounds = {}
+    for name, source in pressed.items():
+        wanted = source.backpressure
+        commands = [trigger.commands for trigger in flows.triggers(source.topic)]
+        if wanted.flows is not None:
+            commands = [commands_topic(flow) for flow in wanted.flows]
+        topics = (source.topic, *commands)
+        bounds[name] = Bound(topics, wanted.lag, wanted.age, wanted.retry_after / 1_000)
+    return bounds
 
 
 def _set_up_logging(settings: Settings) -> None:

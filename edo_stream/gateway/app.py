@@ -11,6 +11,7 @@ import msgspec
 
 from edo_stream.gateway.access_log import AccessLog
 from edo_stream.gateway.admission import client_address, is_within
+from edo_stream.gateway.backlog import Backlog, Depth
 from edo_stream.gateway.content import Outgoing, Unread, digest_identity
 from edo_stream.gateway.declaration import Declaration
 from edo_stream.gateway.documents import Documents
@@ -80,6 +81,7 @@ class Gateway:
         documents: Documents,
         access_log: AccessLog,
     ) -> None:
+        self._backlog: Backlog | None = None
         self._declared = declaration
         self._writer = writer
         self._documents = documents
@@ -90,7 +92,7 @@ class Gateway:
             self._sources[path] = CompiledSource(name, source, environ)
         self._remembered = Remembered(declaration.remembered)
         self._refusals = Refusals(declaration.rejected.rate)
-        self.metrics = Metrics(self._see)
+        self.metrics = Metrics(self._see, self._depths)
         self._server: Server | None = None
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
@@ -106,6 +108,10 @@ class Gateway:
         """Know the server, and whether its port answers ``/metrics`` and the like."""
         self._server = server
         self._own_pages = shows_pages
+
+    def heed(self, backlog: Backlog) -> None:
+        """Turn requests away while the workers are too far behind with their source."""
+        self._backlog = backlog
 
     async def close(self) -> None:
         """End what runs beside the requests."""
@@ -144,6 +150,9 @@ class Gateway:
     ) -> bytes | None:
         if source.networks is not None and not is_within(client, source.networks):
             return self._refuse(exchange, source, 403, "network", "address is not allowed")
+        behind = None if self._backlog is None else self._backlog.refusal(source.name)
+        if behind is not None:
+            return self._refuse(exchange, source, 429, "backlog", *behind)
         limits = self._declared.limits
         if self._in_flight >= limits.in_flight:
             return self._refuse(exchange, source, 429, "storm", "too many requests at once", 1)
@@ -481,6 +490,9 @@ class Gateway:
             "edo_gateway_records_given_up": writer.given_up,
             "edo_gateway_rejected_unsampled": self._refusals.skipped,
         }
+
+    def _depths(self) -> Mapping[str, Depth]:
+        return {} if self._backlog is None else self._backlog.depths()
 
     def _refresh(self) -> None:
         for source in self._sources.values():

@@ -151,6 +151,19 @@ class Verify(Declared):
         return Options(window_ms=self.window, topic_arns=tuple(self.topic_arns), **told)
 
 
+class Backpressure(Declared):
+    lag: Count | None = None
+    age: Duration | None = None
+    flows: list[str] | None = None
+    retry_after: Duration = 10_000
+
+    @model_validator(mode="after")
+    def _check_bound(self) -> "Backpressure":
+        if self.lag is None and self.age is None:
+            raise ValueError("backpressure needs lag or age: write for instance lag: 10000")
+        return self
+
+
 class Source(Declared):
     topic: TopicName = Field(examples=["shop.payment.received"])
     verify: Verify = Field(examples=["{scheme: github, secrets: [env:GITHUB_SECRET]}"])
@@ -169,6 +182,7 @@ class Source(Declared):
     networks: list[Network] | None = Field(default=None, alias="from")
     rate: Annotated[float | None, BeforeValidator(_rate)] = None
     burst: Count | None = None
+    backpressure: Backpressure | None = None
     confirm: bool = True
 
     @model_validator(mode="after")

@@ -15,10 +15,14 @@ from prometheus_client.core import (
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from edo_stream.gateway.backlog import Depth
+
 _BOUNDS_S: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 See = Callable[[], Mapping[str, float]]
 """Gauges and counters that are looked at when they are asked for, by name."""
+
+SeeDepths = Callable[[], Mapping[str, Depth]]
 
 _SEEN: Final = {
     "edo_gateway_connections": "Open connections",
@@ -38,8 +42,9 @@ _COUNTED: Final = {
 class Metrics(Collector):
     """Counts of one gateway."""
 
-    def __init__(self, see: See) -> None:
+    def __init__(self, see: See, see_depths: SeeDepths) -> None:
         self._see = see
+        self._see_depths = see_depths
         self._answers: Counter[tuple[str, int, str]] = Counter()
         self._buckets = [0] * (len(_BOUNDS_S) + 1)
         self._sum_s = 0.0
@@ -81,6 +86,19 @@ class Metrics(Collector):
         )
         times.add_metric([], buckets, self._sum_s)
         yield times
+        lag = GaugeMetricFamily(
+            "edo_gateway_backlog_records",
+            "Offsets that workers have not worked off of a source's topics, where it has a bound",
+            labels=["source"],
+        )
+        age = GaugeMetricFamily(
+            "edo_gateway_backlog_seconds", "Age of the first of them", labels=["source"]
+        )
+        for source, depth in self._see_depths().items():
+            lag.add_metric([source], depth.lag)
+            age.add_metric([source], depth.age_ms / 1000)
+        yield lag
+        yield age
         seen = self._see()
         for name, text in _SEEN.items():
             yield GaugeMetricFamily(name, text, value=seen[name])

@@ -11,6 +11,7 @@ from typing import Any
 
 from edo_stream.gateway.access_log import AccessLog
 from edo_stream.gateway.app import Gateway
+from edo_stream.gateway.backlog import Backlog, Bound
 from edo_stream.gateway.declaration import Declaration, Limits
 from edo_stream.gateway.documents import Documents
 from edo_stream.gateway.http import Server
@@ -29,9 +30,15 @@ class ListenError(Exception):
 
 
 async def run(
-    declaration: Declaration, environ: Mapping[str, str], access: Mapping[str, Any]
+    declaration: Declaration,
+    environ: Mapping[str, str],
+    access: Mapping[str, Any],
+    group: str = "",
+    bounds: Mapping[str, Bound] | None = None,
 ) -> bool:
     """Serve until SIGTERM or SIGINT; whether all that was under way has been answered.
+
+    ``bounds`` are of sources that are refused while the workers of ``group`` are too far behind.
 
     Raises:
         ListenError: see there.
@@ -44,7 +51,10 @@ async def run(
     size_max = max(source.size for source in declaration.sources.values())
     writer = Writer(access, declaration.produce_time, size_max + _HEADROOM_BYTES)
     access_log = AccessLog(declaration.access_log, _write)
+    backlog = Backlog(access, group, bounds) if bounds else None
     gateway = Gateway(declaration, environ, writer, Documents(), access_log)
+    if backlog is not None:
+        gateway.heed(backlog)
     servers = []
     try:
         servers = await _listen(declaration, gateway)
@@ -58,6 +68,8 @@ async def run(
         for server in servers[1:]:
             await server.drain(0.2)
         await gateway.close()
+        if backlog is not None:
+            await backlog.close()
         access_log.close()
     log.info("gateway has stopped")
     return is_answered

@@ -20,7 +20,8 @@ from rich.table import Table
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
 from load.bench.machine import wait_until_quiet
-from load.bounds.measures import MEASURES, Bound, Scale, names_of
+from load.bounds.figures import Bound, Scale
+from load.bounds.measures import MEASURES, names_of
 from load.bounds.place import SETTINGS, BoundError
 
 _WIDTH: Final = 150

@@ -4,7 +4,6 @@ import asyncio
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,9 @@ from edo_stream.registry.plan import ACCOUNTS, GAPS
 from load.bench.machine import peak_mb
 from load.bench.records import profile_of, records_of
 from load.bench.topics import sizes_on_disk
+from load.bounds.figures import Bound, Scale
 from load.bounds.place import PARTITIONS, BoundError, Place
+from load.bounds.retries import measure_retries
 from load.fleet import LocalWorker
 from load.plan import Kind, Planned
 from load.read import records
@@ -35,34 +36,6 @@ _SETTLE_S: Final = 10.0
 _TTL_S: Final = 30
 _GAP_MS: Final = 1_000
 _SERVICE: Final = "bounds"
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A figure, and what it must not exceed."""
-
-    name: str
-    value: float
-    bar: float
-    unit: str
-    detail: str
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the figure is within its bar."""
-        return self.value <= self.bar
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much is done; the bars are meant for the defaults."""
-
-    burst: int = 1_000_000
-    idle_s: float = 60.0
-    timers: int = 400
-    rate: int = 10_000
-    pairs: int = 5
-    pair_records: int = 400_000
 
 
 def measure_burst(root: Path, kafka: LocalKafka, scale: Scale) -> list[Bound]:
@@ -259,6 +232,7 @@ MEASURES: Final = {
     "ids": measure_ids,
     "idle": measure_idle,
     "timers": measure_timers,
+    "retries": measure_retries,
     "state": measure_state,
     "metrics": measure_metrics,
 }

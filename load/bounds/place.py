@@ -12,9 +12,11 @@ from urllib.error import URLError
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Admin, Wanted
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import BrokerAccess
+from edo_stream.flows import load_flows
 from edo_stream.local.kafka import LocalKafka
 from edo_stream.registry import load
 from load.fleet import LocalWorker
@@ -63,6 +65,13 @@ class Place:
         )
         (self._folder / self.topic / "contract.yaml").write_text(text, encoding="utf-8")
 
+    def add_flow(self, name: str, declaration: str, module: str, handler: str) -> None:
+        """Declare a flow, and write the module of its handler; before :meth:`create`."""
+        flows = self._root / "flows"
+        flows.mkdir()
+        (flows / f"{name}.yaml").write_text(declaration, encoding="utf-8")
+        (self._root / f"{module}.py").write_text(handler, encoding="utf-8")
+
     def create(
         self, service: str, adapt: Callable[[Wanted], Wanted] = lambda wanted: wanted
     ) -> None:
@@ -70,7 +79,9 @@ class Place:
 
         async def run() -> None:
             async with Admin(BrokerAccess(self.kafka.bootstrap)) as admin:
-                wanted = wanted_topics(load(self._folder), f"{service}-decide", 1)
+                registry, app = load(self._folder), f"{service}-decide"
+                flows = load_flows(self._root / "flows", registry)
+                wanted = [*wanted_topics(registry, app, 1), *act_topics(flows, app, 1)]
                 present = await admin.present(topic.name for topic in wanted)
                 await admin.create(adapt(one) for one in wanted if one.name not in present)
 
@@ -83,7 +94,7 @@ class Place:
         worker.launch()
         try:
             worker.wait_ready(60.0)
-            self._wait_until(lambda: _answers(f"{worker.address}/readyz"), "all tasks to run")
+            self.wait_until(lambda: _answers(f"{worker.address}/readyz"), "all tasks to run")
             yield worker
         finally:
             worker.stop()
@@ -110,7 +121,7 @@ class Place:
     def wait_until_read(self, service: str) -> None:
         """Wait until the group has committed all that is in the topic."""
         group = f"{service}-decide"
-        self._wait_until(lambda: asyncio.run(self._is_read(group)), f"{group} to read all")
+        self.wait_until(lambda: asyncio.run(self._is_read(group)), f"{group} to read all")
 
     async def _is_read(self, group: str) -> bool:
         places = [TopicPartition(self.topic, number) for number in range(self.partitions)]
@@ -126,7 +137,12 @@ class Place:
             await asker.stop()
         return all(read[place].offset == ends[place] for place in places if ends[place])
 
-    def _wait_until(self, look: Callable[[], bool], what: str) -> None:
+    def wait_until(self, look: Callable[[], bool], what: str) -> None:
+        """Look until it is so.
+
+        Raises:
+            BoundError: it is not, within ten minutes.
+        """
         deadline_s = time.monotonic() + _PATIENCE_S
         while not look():
             if time.monotonic() > deadline_s:

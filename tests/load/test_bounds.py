@@ -8,8 +8,9 @@ import pytest
 from edo_stream.core.task import TASK_KEY, TaskRow
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.store import RocksDisk
-from load.bounds import measures
-from load.bounds.measures import Bound, names_of
+from load.bounds import measures, retries
+from load.bounds.figures import Bound
+from load.bounds.measures import names_of
 from load.bounds.place import BoundError
 
 
@@ -60,3 +61,10 @@ def test_live_bytes_are_those_of_rows_that_still_count(tmp_path: Path) -> None:
     for disk in (state, ids):
         disk.close()
     assert len(TASK_KEY) + len(task) + len(b"d-alive") + 4 == measures._live_bytes(tmp_path)
+
+
+def test_runs_are_read_from_the_ledger_of_the_handler(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    assert retries._runs(ledger) == {}
+    ledger.write_text("a 1700000000000\nb 1700000000005\n")
+    assert retries._runs(ledger) == {"a": 1_700_000_000_000, "b": 1_700_000_000_005}
