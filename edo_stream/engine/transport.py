@@ -62,7 +62,7 @@ _NEVER_MS = 2**31 - 1
 _NOTHING_TO_FETCH_S = 0.02
 
 #: Marks of backpressure per partition: records and bytes handed over and not yet done with.
-RECORDS_HIGH, RECORDS_LOW = 4_000, 1_000
+RECORDS_HIGH, RECORDS_LOW = 8_000, 4_000
 BYTES_HIGH, BYTES_LOW = 8 << 20, 2 << 20
 
 #: How much later than its timeout a rebalance may be answered.
