@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, overload
 
+from edo_stream.core.accounts import Fate
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
-from edo_stream.core.record import Headers
+from edo_stream.core.record import Headers, Record
+from edo_stream.core.sequence import SequenceRow
 
 BUILD: Final[int]
 KEY_IS_RECORD: Final[int]
@@ -75,6 +77,42 @@ class ResultHeaders:
         self, id_start: bytes, source: bytes, place: bytes, reserved: Iterable[str]
     ) -> None: ...
     def of(self, offset: int, event: Event, is_late: bool) -> WireHeaders | None: ...
+
+class PlainWay:
+    def __init__(
+        self,
+        headers: ResultHeaders,
+        topic: str,
+        partition: int,
+        fate: Fate,
+        bytes_max: int,
+        prefix: bytes,
+        rows: dict[bytes, SequenceRow | None] | None,
+        dirty: dict[bytes, None] | None,
+        idle_ms: int,
+    ) -> None: ...
+    @property
+    def stream_ms(self) -> int: ...
+    def take(
+        self,
+        records: Sequence[Record],
+        judged: list[Decoded],
+        digests: list[bytes],
+        known: list[bytes | None],
+        start: int,
+        now_ms: int,
+        stream_ms: int,
+        ahead_ms: int,
+        until_ms: int,
+        expiry_s: int,
+        fresh: dict[bytes, int] | None,
+        of_expiry: list[bytes] | None,
+        offsets: list[int],
+        fates: list[Fate],
+        times_ms: list[int],
+        last_offset: int,
+        publish: list[Publish],
+    ) -> int: ...
 
 class RecordsWriter:
     @property

@@ -24,6 +24,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 
 cdef extern from *:
@@ -1073,6 +1074,143 @@ cdef class ResultHeaders:
         headers._count = count
         headers.size_bytes = used + 8 * count
         return headers
+
+
+# -- the plain way of an event
+
+
+@cython.final
+cdef class PlainWay:
+    """Takes events that are new, next in line and of nobody's further concern to the results.
+
+    It does what :meth:`edo_stream.core.pipeline.Pipeline._read_part` does for them, through
+    ``Ids.admit``, ``Resequencer.place``, ``Outlet.emit`` and ``Ledger.mark``; at the first event
+    that is not such a one it stops, before it has changed anything for it.
+    """
+
+    cdef ResultHeaders _headers
+    cdef str _topic
+    cdef object _partition, _fate
+    cdef Py_ssize_t _bytes_max
+    cdef bytes _prefix
+    cdef dict _rows, _dirty
+    cdef int64_t _idle_ms
+    cdef readonly int64_t stream_ms
+
+    def __init__(
+        self,
+        ResultHeaders headers not None,
+        str topic not None,
+        int partition,
+        fate,
+        Py_ssize_t bytes_max,
+        bytes prefix not None,
+        dict rows,
+        dict dirty,
+        int64_t idle_ms,
+    ):
+        """``rows`` are those of the keys in order, ``None`` where keys have no numbers."""
+        self._headers = headers
+        self._topic = topic
+        self._partition = partition
+        self._fate = fate
+        self._bytes_max = bytes_max
+        self._prefix = prefix
+        self._rows = rows
+        self._dirty = dirty
+        self._idle_ms = idle_ms
+
+    def take(
+        self,
+        records,
+        list judged not None,
+        list digests not None,
+        list known not None,
+        Py_ssize_t start,
+        int64_t now_ms,
+        int64_t stream_ms,
+        int64_t ahead_ms,
+        int64_t until_ms,
+        expiry_s,
+        dict fresh,
+        list of_expiry,
+        list offsets not None,
+        list fates not None,
+        list times_ms not None,
+        int64_t last_offset,
+        list publish not None,
+    ):
+        """Take events from ``start`` on; the index of the first that was not taken.
+
+        Stream time as it is then is in ``stream_ms``. ``fresh`` is ``None`` without dedupe;
+        ``last_offset`` is below the first offset that may be marked.
+        """
+        cdef Py_ssize_t index, end = len(judged)
+        cdef int64_t timestamp, offset, number = 0
+        cdef WireHeaders headers
+        cdef PyObject *found
+        cdef bytes name = None
+        cdef bytes key
+        cdef object row = None
+        self.stream_ms = stream_ms
+        for index in range(start, end):
+            event = judged[index]
+            record = records[index]
+            timestamp = record.timestamp
+            if timestamp > self.stream_ms and self.stream_ms < ahead_ms:
+                self.stream_ms = min(timestamp, ahead_ms)
+            if type(event) is not Event or timestamp < 0 or timestamp > now_ms:
+                return index
+            digest = digests[index]
+            if fresh is not None:
+                if self.stream_ms >= until_ms or known[index] is not None or not digest:
+                    return index
+                if digest in fresh:
+                    return index
+            elif digest:
+                return index
+            key = event.key
+            if self._rows is not None:
+                position = event.position
+                if type(position) is not int or not 0 <= position < 0x7FFFFFFFFFFFFFFF:
+                    return index
+                number = position
+                name = self._prefix + key
+                found = PyDict_GetItem(self._rows, name)
+                if found is NULL:
+                    return index
+                row = <object>found
+                if row is None or row.next != position or row.held or row.filled:
+                    return index
+                if self.stream_ms - <int64_t>row.touched_ms > self._idle_ms:
+                    return index
+            offset = record.offset
+            if offset <= last_offset:
+                return index
+            headers = self._headers.of(offset, event, False)
+            if headers is None:
+                return index
+            data = event.data
+            if (
+                PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
+                > self._bytes_max
+            ):
+                return index
+            # From here on it is taken.
+            last_offset = offset
+            if fresh is not None:
+                fresh[digest] = expiry_s
+                of_expiry.append(digest)
+            time_ms = event.time_ms
+            publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
+            offsets.append(offset)
+            fates.append(self._fate)
+            times_ms.append(timestamp if time_ms is None else time_ms)
+            if row is not None:
+                row.next = number + 1
+                row.touched_ms = self.stream_ms
+                self._dirty[name] = None
+        return end
 
 
 # -- writing

@@ -183,6 +183,11 @@ class Ids:
         again = blake2b(digest + redrive, digest_size=_DIGEST_BYTES).digest()
         return self.admit(again, self.recall([again])[0], record.offset, stream_ms, expiry_s)
 
+    def pages(self, expiry_s: int) -> tuple[dict[bytes, int], list[bytes] | None]:
+        """What the compiled half writes to; ``None`` before the first sighting of an expiry."""
+        of_expiry = self._fresh_by_expiry.get(expiry_s)
+        return self._fresh, None if of_expiry is None else of_expiry[1]
+
     def write(self, topic: str) -> None:
         """Write the first sightings of a batch of one topic to the table."""
         name = topic.encode()

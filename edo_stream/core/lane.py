@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from edo_stream.core.assembly import Assembler, AssemblyRow, AssemblyState
 from edo_stream.core.contract import Contract, MonotonicOrder, SequenceOrder, TransactionOrder
@@ -17,6 +18,9 @@ from edo_stream.core.resequencer import Resequencer, SequenceState
 from edo_stream.core.routing import Router, Routes
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import TaskIdentity
+
+if TYPE_CHECKING:
+    from edo_stream.core._native import PlainWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,17 @@ class Lane:
         self.is_assembled = isinstance(ordering, TransactionOrder)
         self.place: Callable[[Record, Event], None] = self.outlet.emit
         self.monotonic: Monotonic | None = None
+        self.plain: PlainWay | None = None
         if self.is_numbered:
             self.place = self.resequencer.place
+            self.plain = self.resequencer.plain_way()
         elif self.is_assembled:
             self.place = self.assembler.place
         elif isinstance(ordering, MonotonicOrder):
             self.monotonic = Monotonic(contract, ordering, self.outlet, state.step, reached)
             self.place = self.monotonic.place
+        else:
+            self.plain = self.outlet.plain_way(b"", None, 0)
         dedupe = contract.dedupe
         self.expiry = None if dedupe is None else Expiry(dedupe)
         self._digests = None if dedupe is None else digests_of(contract.topic, dedupe.fields)

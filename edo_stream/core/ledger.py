@@ -41,6 +41,12 @@ class Ledger:
         else:
             self._fates[bisect_left(offsets, offset)] = fate
 
+    def pages(self) -> tuple[list[int], list[Fate], list[int], int]:
+        """What the compiled half writes to: offsets, fates, times; marks go beyond the last."""
+        offsets = self._offsets
+        last = offsets[-1] if offsets else -1
+        return offsets, self._fates, self.times_ms, max(last, self._read_from - 1)
+
     def close(self, identity: TaskIdentity, at_ms: int) -> Account | None:
         """The step's account, ``None`` when there is nothing to tell; the ledger starts anew."""
         if self._read_from == _UNREAD and not self._settled:

@@ -27,10 +27,12 @@ from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Headers, Record
 from edo_stream.core.redrive import REDRIVE
 from edo_stream.core.routing import Router
+from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.state import RowCache
 from edo_stream.core.task import Step, TaskIdentity
 
 if IS_COMPILED:
-    from edo_stream.core._native import ResultHeaders
+    from edo_stream.core._native import PlainWay, ResultHeaders
 
 _SLACK_BYTES: Final = 63 * 1024
 """Of the 64 KiB that a topic of results allows beyond its source's limit."""
@@ -62,10 +64,12 @@ class Outlet:
         self._source = ("ce_source", f"/edo/{identity.app}".encode())
         self._place = f"{topic}/{partition}/".encode()
         self._headers_of = self._headers_in_python
+        self._compiled: ResultHeaders | None = None
         if IS_COMPILED:
-            plain = ResultHeaders(_id_start(*cause), self._source[1], self._place, _RESERVED).of
-            in_python = self._headers_in_python
+            compiled = ResultHeaders(_id_start(*cause), self._source[1], self._place, _RESERVED)
+            plain, in_python = compiled.of, self._headers_in_python
             self._headers_of = lambda *result: plain(*result) or in_python(*result)
+            self._compiled = compiled
         self.router: Router | None = None
         """What an event that goes on triggers besides."""
 
@@ -91,6 +95,20 @@ class Outlet:
         ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
         if self.router is not None:
             step.publish += self.router.commands(record, event, step.now_ms)
+
+    def plain_way(
+        self, prefix: bytes, rows: RowCache[SequenceRow] | None, idle_ms: int
+    ) -> "PlainWay | None":
+        """The compiled way of plain events, ``None`` where each has something more to it."""
+        if self._compiled is None or self._partition is None:
+            return None
+        if self._write_metadata or self.router is not None:
+            return None
+        decoded, dirty = (None, None) if rows is None else rows.pages()
+        return PlainWay(
+            self._compiled, self._topic, self._partition, Fate.EMITTED, self._bytes_max,
+            prefix, decoded, dirty, idle_ms,
+        )  # fmt: skip
 
     def _headers_in_python(self, offset: int, event: Event, is_late: bool) -> Headers:
         causation = event.id.encode("utf-8", "replace")

@@ -15,7 +15,7 @@ from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.assembly import ASSEMBLY, decode_assembly, encode_assembly
 from edo_stream.core.dedupe import Ids
 from edo_stream.core.effects import Effects, account_records, counted
-from edo_stream.core.event import Event, Violation
+from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.held import Held
 from edo_stream.core.idle import REACHED, SEQUENCE, IdleSweep
 from edo_stream.core.lane import Lane, Source
@@ -222,30 +222,55 @@ class Pipeline:
 
     def _read_part(self, lane: Lane, records: Sequence[Record]) -> None:
         judged, digests = lane.judge_all(records)
-        ids, expiry, place, mark = self._ids, lane.expiry, lane.place, lane.ledger.mark
-        known = ids.recall(digests) if expiry else [None] * len(digests)
+        ids, expiry = self._ids, lane.expiry
+        known: list[bytes | None] = ids.recall(digests) if expiry else [None] * len(digests)
         row = self._step.row
-        stream_ms, ahead_ms = row.stream_ms, self._step.now_ms + _SKEW_MS
-        expiry_s = until_ms = 0
-        for record, outcome, digest, seen in zip(records, judged, digests, known, strict=True):
-            if record.timestamp > stream_ms < ahead_ms:
-                stream_ms = row.stream_ms = min(record.timestamp, ahead_ms)
-            if expiry and stream_ms >= until_ms:
-                expiry_s, until_ms = expiry.at(stream_ms)
-            match outcome:
-                case Event():
-                    if (
-                        not digest
-                        or ids.admit(digest, seen, record.offset, stream_ms, expiry_s)
-                        or ids.admit_again(digest, record, stream_ms, expiry_s)
-                    ):
-                        place(record, outcome)
-                    else:
-                        mark(record.offset, Fate.DUPLICATE)
-                case Violation():
-                    lane.reject(record, outcome)
-                case _:
-                    mark(record.offset, Fate.IGNORED)
+        ahead_ms = self._step.now_ms + _SKEW_MS
+        expiry_s = until_ms = at = 0
+        while at < len(records):
+            if lane.plain is not None:
+                fresh, of_expiry = ids.pages(expiry_s) if expiry else (None, None)
+                if fresh is None or of_expiry is not None:
+                    at = lane.plain.take(
+                        records, judged, digests, known, at, self._step.now_ms, row.stream_ms,
+                        ahead_ms, until_ms, expiry_s, fresh, of_expiry, *lane.ledger.pages(),
+                        self._step.publish,
+                    )  # fmt: skip
+                    row.stream_ms = lane.plain.stream_ms
+                    if at == len(records):
+                        break
+            record = records[at]
+            if record.timestamp > row.stream_ms < ahead_ms:
+                row.stream_ms = min(record.timestamp, ahead_ms)
+            if expiry and row.stream_ms >= until_ms:
+                expiry_s, until_ms = expiry.at(row.stream_ms)
+            self._judge(lane, record, judged[at], (digests[at], known[at], expiry_s))
+            at += 1
+
+    def _judge(
+        self,
+        lane: Lane,
+        record: Record,
+        outcome: Decoded,
+        sighting: tuple[bytes, bytes | None, int],
+    ) -> None:
+        """Bring a record to its fate; ``sighting``: digest, row and expiry of its key values."""
+        digest, seen, expiry_s = sighting
+        ids, stream_ms = self._ids, self._step.row.stream_ms
+        match outcome:
+            case Event():
+                if (
+                    not digest
+                    or ids.admit(digest, seen, record.offset, stream_ms, expiry_s)
+                    or ids.admit_again(digest, record, stream_ms, expiry_s)
+                ):
+                    lane.place(record, outcome)
+                else:
+                    lane.ledger.mark(record.offset, Fate.DUPLICATE)
+            case Violation():
+                lane.reject(record, outcome)
+            case _:
+                lane.ledger.mark(record.offset, Fate.IGNORED)
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""

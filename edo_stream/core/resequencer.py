@@ -8,7 +8,7 @@ event that comes after all is late instead of lost.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.contract import Contract, OnFull, OnLate, OnTimeout, SequenceOrder
@@ -23,6 +23,9 @@ from edo_stream.core.sequence import NUMBER_MAX, SequenceRow, find
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import Step
 from edo_stream.core.timers import Timers
+
+if TYPE_CHECKING:
+    from edo_stream.core._native import PlainWay
 
 _SLACK_BYTES: Final = 60 * 1024
 """Of the 64 KiB that the changelog of the state allows beyond a source's limit."""
@@ -56,6 +59,10 @@ class Resequencer:
         # A row's time is rewritten when it is a sixteenth old: forgotten by that much later.
         self._touch_ms = policy.idle_ttl_ms // 16
         self._idle_ms = policy.idle_ttl_ms + self._touch_ms
+
+    def plain_way(self) -> "PlainWay | None":
+        """The compiled way of events that are next in line."""
+        return self._outlet.plain_way(self._prefix, self._rows, self._idle_ms)
 
     def place(self, record: Record, event: Event) -> None:
         """Let an event go on, hold it, or turn it away."""

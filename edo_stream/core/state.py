@@ -144,6 +144,10 @@ class RowCache(Generic[T]):
         self._rows[key] = row
         self._dirty[key] = None
 
+    def pages(self) -> tuple[dict[bytes, T | None], dict[bytes, None]]:
+        """What the compiled half reads and writes: decoded rows, and which of them have changed."""
+        return self._rows, self._dirty
+
     def delete(self, key: bytes) -> None:
         """Remove the row."""
         self._rows[key] = None

@@ -81,7 +81,7 @@ def consumer_on(loop: asyncio.AbstractEventLoop) -> tuple[Any, Client, list[Hand
     return consumer, client, arrived
 
 
-def batch(epoch: int, records: int = 1_500, size_bytes: int = 150_000) -> Handed:
+def batch(epoch: int, records: int = 3_000, size_bytes: int = 150_000) -> Handed:
     return Handed(PLACE, [SimpleNamespace(offset=0)] * records, epoch, 0, size_bytes=size_bytes)
 
 

@@ -79,7 +79,8 @@ class Copy:
         for name in _COPIED:
             source = ROOT / name
             if source.is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
+                # The mutants are of what is written in Python: it alone is to be found out.
+                ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
                 shutil.copytree(source, root / name, ignore=ignored)
             elif source.exists():
                 shutil.copy2(source, root / name)
