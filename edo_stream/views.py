@@ -121,6 +121,10 @@ class TargetView(msgspec.Struct, frozen=True, rename="camel"):
     """How often it has opened."""
     is_stopped: bool
     """By the guard against floods of dead letters."""
+    target: str = ""
+    """What is called, which other flows may share."""
+    limit: int = 0
+    """Runs at once, at most, now."""
 
 
 class RetriesView(msgspec.Struct, frozen=True, rename="camel"):

@@ -124,6 +124,8 @@ def _target(target: Target) -> TargetView:
         breaker=target.breaker.value,
         opened=target.opened,
         is_stopped=target.guard.is_tripped,
+        target=target.name,
+        limit=target.limit,
     )
 
 
