@@ -19,6 +19,7 @@ from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
 from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
+from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.look import look
 from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
@@ -90,6 +91,8 @@ def build(settings: Settings) -> EdoApp:
     wanted += act_topics(flows, settings.app_id, settings.replication)
     name = _name_of_worker(settings)
     plans |= act_plans(flows, spec, name)
+    wanted += join_topics(flows, settings.app_id, settings.replication)
+    plans |= join_plans(flows, spec)
     wanted += saga_topics(flows, settings.app_id, settings.replication)
     plans |= saga_plans(flows, spec)
     import_from(settings.flows_folder.parent)
