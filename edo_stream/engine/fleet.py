@@ -81,12 +81,13 @@ class Gate:
     def hear(self, answer: Answer) -> None:
         """Take the owner's word."""
         before = self.state
-        self._share.hear(answer, self.now_ms())
+        is_news = self._share.hear(answer, self.now_ms())
         if self.state is not before:
             log.warning(
                 "breaker of target %s: %s, was %s", self.target, self.state.value, before.value
             )
-        for listener in self._listeners:
+        # Most of what is said is for other workers.
+        for listener in self._listeners if is_news else ():
             listener()
         self._poke()
 
