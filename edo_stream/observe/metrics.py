@@ -33,6 +33,7 @@ from edo_stream.views import (
     SourceView,
     TargetView,
     TaskView,
+    WaitsView,
     WorkerView,
 )
 
@@ -101,6 +102,15 @@ def _of_targets(name: str, help_: str, see: Callable[[TargetView], float]) -> Me
             yield [target.flow], see(target)
 
     return Measured(Declared(name, "gauge", ("flow",), help_), rows)
+
+
+def _of_waits(name: str, help_: str, see: Callable[[WaitsView], float]) -> Measured:
+    def rows(worker: WorkerView) -> Iterator[Row]:
+        for task in worker.tasks:
+            for waits in task.waits:
+                yield [waits.flow, str(task.partition)], see(waits)
+
+    return Measured(Declared(name, "gauge", ("flow", "partition"), help_), rows)
 
 
 def _of_letters(name: str, help_: str, see: Callable[[LettersView], float]) -> Measured:
@@ -254,6 +264,33 @@ _GAUGES: Final = (
         "edo_flow_stopped",
         "1 when a flow has stopped because most of its commands became dead letters",
         lambda target: float(target.is_stopped),
+    ),
+    _of_waits("edo_waits_open", "Waits of a flow that are open", lambda waits: float(waits.open)),
+    _of_waits("edo_waits_events", "Events that wait in them", lambda waits: float(waits.events)),
+    _of_waits(
+        "edo_waits_oldest_seconds",
+        "Age of the wait whose deadline is the next; 0 when none is open",
+        lambda waits: waits.oldest_age_ms / 1000,
+    ),
+    _of_waits(
+        "edo_waits_fired",
+        "Results of a flow that waits, since its state began",
+        lambda waits: float(waits.fired),
+    ),
+    _of_waits(
+        "edo_waits_timed_out",
+        "Waits whose deadline has passed, since the state began",
+        lambda waits: float(waits.timed_out),
+    ),
+    _of_waits(
+        "edo_waits_late",
+        "Events that came after their wait had ended, since the state began",
+        lambda waits: float(waits.late),
+    ),
+    _of_waits(
+        "edo_waits_refused",
+        "Events that became dead letters because a bound was reached, since the state began",
+        lambda waits: float(waits.refused),
     ),
     _of_letters(
         "edo_dead_letters_waiting",
