@@ -252,3 +252,34 @@ def test_runs_at_once_follow_what_the_receiver_bears() -> None:
         assert target(throttles).limit == 16
 
     run(go())
+
+
+def test_a_freed_slot_goes_to_the_one_that_has_waited_longest() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim, order = target(receiver, protection={"concurrency": 1}), []
+        await may_begin(aim)
+
+        def caller(name: str) -> Callable[[], None]:
+            """One that has always more to run, like a partition with a backlog."""
+            runs = worker.of(name, 0)
+
+            def take() -> None:
+                while len(order) < 9 and not aim.wait_ms(take):
+                    order.append(name)
+                    runs.start(work(f"{name}{len(order)}"), aim.begin(b"k"))
+
+            runs.attend(lambda *_: take())
+            return take
+
+        for name in "abc":
+            caller(name)()
+        for _ in range(9):
+            await settle()
+            receiver.ends[receiver.calls[-1]].set_result(Done())
+        await settle()
+        # The first has asked twice before the others came.
+        assert "".join(order) == "aabcabcab"
+        await worker.close()
+
+    run(go())
