@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from edo_stream.actions.build import Outside, targets_of
+from edo_stream.actions.build import targets_of
 from edo_stream.actions.handler import import_from
+from edo_stream.actions.outside import Outside
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
