@@ -170,6 +170,11 @@ REPLAYED: Final = _counter(
     "flow reason",
     "Events that replays have looked at for a flow: replayed, or the reason why not",
 )
+SAGA_CHANGES: Final = _counter(
+    "edo_saga_changes_total",
+    "saga change",
+    "What has happened to instances of a saga: started, completed, compensated, stuck and so on",
+)
 READY: Final = _histogram(
     "edo_trigger_to_ready_seconds",
     "group topic",
@@ -362,7 +367,7 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
     *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, SAMPLED, MISPLACED, REPLAYED),
-    *(READY, BATCH, TRANSACTION, RETRY_LATE),
+    *(SAGA_CHANGES, READY, BATCH, TRANSACTION, RETRY_LATE),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
     *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
@@ -391,6 +396,8 @@ class Metrics(Collector):
                 sums[group, topic, _FATES[fate]] += count
         for replayed, count in effects.replayed.items():
             self._sums[REPLAYED][replayed] += count
+        for change, count in effects.changes.items():
+            self._sums[SAGA_CHANGES][change] += count
         for account in effects.accounts:
             if account.lost is not None:
                 first, next_ = account.lost

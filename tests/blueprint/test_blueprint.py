@@ -36,6 +36,21 @@ on: shop.order.placed
 action:
   {kind: record, topic: shop.label.wanted, partitions: 2, idempotency_key: command, replay: safe}
 """
+SAGA = """\
+name: order
+version: 1
+owner: team-orders
+description: Orders.
+on: shop.order.placed
+deadline: 2h
+steps:
+  - name: reserve
+    action: {kind: noop, idempotency_key: command, replay: safe}
+    timeout: 5m
+    compensate: {action: {kind: noop, idempotency_key: command, replay: safe}}
+  - {name: approve, manual: team-desk}
+  - {name: end, pivot: true, action: {kind: noop, idempotency_key: command, replay: safe}}
+"""
 SCHEDULE = """\
 name: nightly
 owner: team-reports
@@ -181,6 +196,21 @@ def test_a_page_that_is_not_there_is_stale(blueprint: Blueprint, tmp_path: Path)
     missing = tmp_path / "none.md"
     assert "is not there" in blueprint("--out", str(missing), "--check", code=1).stdout
     assert not missing.exists()
+
+
+def test_a_saga_is_drawn_with_what_undoes_it(blueprint: Blueprint, tmp_path: Path) -> None:
+    assert "## Sagas" not in blueprint().stdout
+    (tmp_path / "flows" / "sagas").mkdir()
+    (tmp_path / "flows" / "sagas" / "order.yaml").write_text(SAGA)
+    page = blueprint().stdout
+    routing, saga, ladder = charts_of(page)
+    nodes, arrows = parse(saga)
+    assert (6, 5) == (len(nodes), len(arrows))
+    parse(routing)
+    parse(ladder)
+    row = "| `reserve` |  | `order.v1.reserve` | `order.v1.reserve.undo` | 5m |  |"
+    assert row in rows_of(page, "Sagas")
+    assert "team-orders, version 1; deadline 2h; remembered for 7d;" in page
 
 
 def test_mistakes_in_the_files_are_said_and_nothing_is_written(
