@@ -30,6 +30,8 @@ _EVERY_PLACE: Final = "tests/simulation/test_every_place.py"
 _TRANSACTION: Final = "tests/engine/test_transaction.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
+_SHARE: Final = "tests/act/test_share.py"
+_KEEPER: Final = "tests/act/test_keeper.py"
 
 
 def _any_fault(name: str) -> str:
@@ -606,5 +608,62 @@ MUTANTS: Final = (
             ),
         ),
         (_SEQUENCE,),
+    ),
+    Mutant(
+        3,
+        "a broken target is probed by two workers at a time",
+        f"{_CORE}/act/keeper.py",
+        (("is_free = kept.probe is None or kept.probe[0] == ask.worker", "is_free = True"),),
+        (_KEEPER,),
+    ),
+    Mutant(
+        3,
+        "the right to probe runs from when it is heard",
+        f"{_CORE}/act/share.py",
+        (
+            (
+                "                    self._right = asked\n",
+                "                    self._right = _Said(asked.number, now_ms)\n",
+            ),
+        ),
+        (_SHARE,),
+    ),
+    Mutant(
+        9,
+        "a worker uses what was granted to a question that it has given up",
+        f"{_CORE}/act/share.py",
+        (
+            (
+                "if (grant.worker, grant.number) == (self._worker, asked.number):",
+                "if grant.worker == self._worker:",
+            ),
+        ),
+        (_SHARE,),
+    ),
+    Mutant(
+        9,
+        "the new owner of a target forgets what the last one has granted",
+        f"{_CORE}/act/keeper.py",
+        (
+            (
+                "kept.slots = Slots(kept.rate, now_ms + kept.lead_ms)",
+                "kept.slots = Slots(kept.rate, now_ms)",
+            ),
+        ),
+        (_KEEPER,),
+    ),
+    Mutant(
+        9,
+        "tokens are saved up",
+        f"{_CORE}/act/limits.py",
+        (("+ LEASE_MS >= now_ms:", "+ LEASE_MS * 100 >= now_ms:"),),
+        (_SHARE,),
+    ),
+    Mutant(
+        6,
+        "a task leaves behind what a flow that is gone has parked",
+        f"{_CORE}/act/keys.py",
+        (("        if flow not in flows:\n", "        if flow == flows:\n"),),
+        ("tests/engine/test_leftovers.py",),
     ),
 )
