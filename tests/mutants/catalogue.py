@@ -22,6 +22,9 @@ INVARIANTS: Final = {
 }
 
 _CORE: Final = "edo_stream/core"
+_SAGA: Final = "edo_stream/core/saga"
+_SAGAS: Final = "tests/saga/test_histories.py"
+_SAGA_RULES: Final = "tests/saga/test_machine.py"
 _ENGINE: Final = "edo_stream/engine"
 _GAP_TIMERS: Final = "tests/simulation/test_gap_timers.py"
 _TAKEOVER: Final = "tests/simulation/test_takeover.py"
@@ -665,5 +668,57 @@ MUTANTS: Final = (
         f"{_CORE}/act/keys.py",
         (("        if flow not in flows:\n", "        if flow == flows:\n"),),
         ("tests/engine/test_leftovers.py",),
+    ),
+    Mutant(
+        1,
+        "instances of a saga outlive a transaction that did not commit",
+        f"{_SAGA}/pipeline.py",
+        (("        self._instances.discard()\n", ""),),
+        (_SAGAS,),
+    ),
+    Mutant(
+        4,
+        "a step of a saga is undone before what came after it",
+        f"{_SAGA}/machine.py",
+        (
+            (
+                "if state.status in _TO_UNDO and self._is_behind_settled(step):",
+                "if state.status in _TO_UNDO:",
+            ),
+        ),
+        (_SAGAS,),
+    ),
+    Mutant(
+        5,
+        "a saga's step is overdue while its reply lies unread",
+        f"{_SAGA}/pipeline.py",
+        (("self._fire(min(now_ms, caught_up_ms))", "self._fire(now_ms)"),),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        6,
+        "a saga turns back although its pivot is on its way",
+        f"{_SAGA}/machine.py",
+        (
+            (
+                "            StepStatus.WAITING,\n            StepStatus.FAILED,\n",
+                "            StepStatus.WAITING,\n            StepStatus.SENT,\n",
+            ),
+        ),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        7,
+        "a step that is sent again has the id of its first command",
+        f"{_SAGA}/machine.py",
+        (("self._row.id, step, direction, str(attempt)", "self._row.id, step, direction"),),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        7,
+        "a replay makes a command of what was dropped as a duplicate",
+        f"{_CORE}/replay.py",
+        (("if fate is not Fate.EMITTED:", "if fate not in (Fate.EMITTED, Fate.DUPLICATE):"),),
+        ("tests/replay/test_replay.py",),
     ),
 )
