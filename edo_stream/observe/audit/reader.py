@@ -83,7 +83,7 @@ async def audit_topics(
     """Audit the sources of an application up to the offsets that its group has committed.
 
     ``broker`` is what a client needs to connect: ``bootstrap_servers`` and its security.
-    Memory: five bytes an offset that the sources' logs span, 100 a record that was held, and 500 a
+    Memory: five bytes an offset that the sources' logs span, 100 a record that was held, and 800 a
     command that was retried.
 
     Raises:
