@@ -10,10 +10,13 @@ from edo_stream.flows.rules.case import FlowCase
 
 def find_unusable_actions(case: FlowCase) -> None:
     """Handlers are there, templates and statements can be filled; secrets need not be there."""
-    import_from(case.flow.file.parent.parent)
+    flow = case.flow
+    if flow is None:
+        return
+    import_from(flow.file.parent.parent)
     outside = Outside(lambda: 0, reads_secrets=False)
     for key in ("action", "fallback"):
-        action = getattr(case.declaration, key)
+        action = getattr(flow.declaration, key)
         if action is None:
             continue
         wrong = 0
@@ -26,6 +29,6 @@ def find_unusable_actions(case: FlowCase) -> None:
         if wrong:
             continue
         try:
-            executor_of(action, case.flow, case.registry, outside)
+            executor_of(action, flow, case.registry, outside)
         except ActionError as error:
             case.find((key, *error.place), f"{key}.{error}")
