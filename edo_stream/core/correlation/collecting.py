@@ -22,7 +22,7 @@ from typing import Any, Final
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End
-from edo_stream.core.correlation.rows import Phase, WaitRow
+from edo_stream.core.correlation.rows import Head, Phase, WaitRow
 from edo_stream.core.correlation.spec import (
     OUT_OF_ORDER_MS,
     Absent,
@@ -116,10 +116,10 @@ class Collecting:
         key, waits = arrival.key, self._waits
         if self._contradicts(row, arrival):
             waits.mark(arrival.offset, Fate.STALE)
-            # One event may be of both inputs: it ends the wait before it, and opens the next.
-            own = [h for h in row.heads if _position(h.payload) == arrival.joined.position]
-            row.heads = [head for head in row.heads if head not in own]
-            row.postponed += own
+            # What came after it opens the next wait; one event may be of both inputs.
+            behind = [head for head in row.heads if not _is_before(head, arrival)]
+            row.heads = [head for head in row.heads if head not in behind]
+            row.postponed += behind
             self._let_go(key, row, Fate.STALE)
             self._rest(key, row)
             return
@@ -261,3 +261,8 @@ class Collecting:
 
 def _position(payload: bytes) -> str:
     return joined_of(payload).position
+
+
+def _is_before(head: Head, arrival: Arrival) -> bool:
+    is_same = _position(head.payload) == arrival.joined.position
+    return head.at_ms <= arrival.at_ms and not is_same
