@@ -721,4 +721,56 @@ MUTANTS: Final = (
         (("if fate is not Fate.EMITTED:", "if fate not in (Fate.EMITTED, Fate.DUPLICATE):"),),
         ("tests/replay/test_replay.py",),
     ),
+    Mutant(
+        10,
+        "an outcome that cannot be written reaches the transaction",
+        "edo_stream/actions/supervised.py",
+        (
+            (
+                "return _bounded(await self._executor(command), command)",
+                "return await self._executor(command)",
+            ),
+        ),
+        ("tests/actions/test_supervised.py",),
+    ),
+    Mutant(
+        1,
+        "a statement runs again whatever the inbox says",
+        "edo_stream/actions/sql.py",
+        (("        return cursor.rowcount == 1\n", "        return True\n"),),
+        ("tests/local/test_inbox.py",),
+    ),
+    Mutant(
+        9,
+        "what a program has started outlives it",
+        "edo_stream/actions/process.py",
+        (("            _signal(transport, SIGKILL)\n", ""),),
+        ("tests/actions/test_process.py",),
+    ),
+    Mutant(
+        5,
+        "a partition with a backlog keeps all slots of a target",
+        f"{_ENGINE}/target.py",
+        (
+            (
+                "for call_back in list(self._waiting):",
+                "for call_back in reversed(list(self._waiting)):",
+            ),
+        ),
+        ("tests/engine/test_runs.py",),
+    ),
+    Mutant(
+        7,
+        "each attempt starts a DAG run of its own",
+        "edo_stream/actions/airflow.py",
+        (("sha256(command.id.encode())", 'sha256(f"{command.id}/{command.attempt}".encode())'),),
+        ("tests/actions/test_airflow.py",),
+    ),
+    Mutant(
+        10,
+        "what an event says begins another header",
+        "edo_stream/actions/http.py",
+        (("            if _CONTROL.search(value):\n", "            if not value:\n"),),
+        ("tests/actions/test_http.py",),
+    ),
 )
