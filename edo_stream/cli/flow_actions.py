@@ -1,10 +1,5 @@
 """A rule of the lint that needs the executors: they can be made of what the actions say."""
 
-from edo_stream.actions.executors import ActionError, executor_of
-from edo_stream.actions.handler import import_from
-from edo_stream.actions.outside import Outside
-from edo_stream.actions.rendered import templates_of
-from edo_stream.actions.template import Template
 from edo_stream.flows.rules.case import FlowCase
 
 
@@ -13,6 +8,13 @@ def find_unusable_actions(case: FlowCase) -> None:
     flow = case.flow
     if flow is None:
         return
+    # Clients of HTTP and templates: other commands of `edo` do not wait for them.
+    from edo_stream.actions.executors import ActionError, executor_of  # noqa: PLC0415
+    from edo_stream.actions.handler import import_from  # noqa: PLC0415
+    from edo_stream.actions.outside import Outside  # noqa: PLC0415
+    from edo_stream.actions.rendered import templates_of  # noqa: PLC0415
+    from edo_stream.actions.template import Template  # noqa: PLC0415
+
     import_from(flow.file.parent.parent)
     outside = Outside(lambda: 0, reads_secrets=False)
     for key in ("action", "fallback"):
