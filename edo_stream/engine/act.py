@@ -179,6 +179,9 @@ class ActTask(Task):
                 self._note_wait(min(wait_ms, _ASK_AGAIN_MAX_MS))
                 return
             slot = target.begin(command.key)
+            if slot is None:
+                self._note_wait(1)
+                return
             work = self._act.take(flow)
             if work is None:
                 self._reserved[command.flow, command.id] = slot

@@ -62,9 +62,11 @@ class Gate:
             self._poke()
         return wait_ms
 
-    def begin(self) -> Ticket:
-        """A run begins that may; :meth:`end` follows."""
-        ticket = self._share.begin(self.now_ms())
+    def begin(self) -> Ticket | None:
+        """Begin a run, and :meth:`end` it; ``None`` when it may not begin at this moment."""
+        now_ms = self.now_ms()
+        # What was allowed a moment ago may have expired since.
+        ticket = None if self._share.wait_ms(now_ms) else self._share.begin(now_ms)
         self._poke()
         return ticket
 

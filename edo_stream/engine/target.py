@@ -140,14 +140,15 @@ class Target:
     def _may_fall_back(self) -> bool:
         return self._fallback is not None and self._gate.is_broken
 
-    def begin(self, key: bytes) -> Slot:
-        """Take a slot for a command of a key; it may run now."""
+    def begin(self, key: bytes) -> Slot | None:
+        """Take a slot for a command of a key; ``None`` when that is not allowed any more."""
+        ticket = self._gate.begin()
+        if ticket is None and not self._may_fall_back():
+            return None
         if self._keys is not None:
             self._keys.take(key, self._gate.now_ms())
         self.running += 1
-        is_held_off = self._gate.wait_ms() > 0
-        assert not is_held_off or self._may_fall_back(), f"{self.flow}: nothing may run now"
-        return Slot(self, None if is_held_off else self._gate.begin())
+        return Slot(self, ticket)
 
     def leave(self, slot: Slot) -> None:
         """The run that was to begin in the slot does not."""

@@ -9,7 +9,7 @@ import pytest
 
 from edo_stream.core.act.breaker import BreakerPolicy, BreakerState
 from edo_stream.core.act.command import Command
-from edo_stream.core.act.limits import RateLimit
+from edo_stream.core.act.limits import LEASE_MS, RateLimit
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.work import Work
 from edo_stream.core.record import StoredRecord
@@ -146,6 +146,19 @@ def test_slots_and_a_stopped_flow_make_wait_and_an_end_calls_back() -> None:
         assert aim.wait_ms(lambda: None) == 0
         aim.operate(is_open=True)
         assert (aim.breaker, aim.wait_ms(lambda: None) > 0) == (BreakerState.OPEN, True)
+
+    run(go())
+
+
+def test_a_token_that_has_expired_since_begins_nothing() -> None:
+    async def go() -> None:
+        aim = target(Receiver(), gate=gate_of(RateLimit(20)))
+        await may_begin(aim)
+        await asyncio.sleep((LEASE_MS + 60) / 1000)
+        assert aim.begin(b"a") is None
+        assert aim.running == 0
+        await may_begin(aim)
+        assert aim.begin(b"a") is not None
 
     run(go())
 
