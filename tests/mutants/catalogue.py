@@ -773,4 +773,51 @@ MUTANTS: Final = (
         (("            if _CONTROL.search(value):\n", "            if not value:\n"),),
         ("tests/actions/test_http.py",),
     ),
+    Mutant(
+        6,
+        "the audit asks for no retry of what was to be run again",
+        "edo_stream/observe/audit/commands.py",
+        (("    elif not retries and is_retried and evidence.is_firm:\n", "    elif False:\n"),),
+        ("tests/audit/test_audit_commands.py",),
+    ),
+    Mutant(
+        6,
+        "the audit takes a second outcome of a command for the first",
+        "edo_stream/observe/audit/commands.py",
+        (("    if outcomes > 1:\n", "    if outcomes > 3:\n"),),
+        ("tests/audit/test_audit_commands.py",),
+    ),
+    Mutant(
+        6,
+        "an event that is sent again is a double of itself",
+        f"{_CORE}/redrive.py",
+        (("if headers and headers[-1][0] == REDRIVE else None", "if not headers else None"),),
+        ("tests/core/test_redrive.py",),
+    ),
+    Mutant(
+        6,
+        "an event passes dedupe however often it comes as sent again",
+        f"{_CORE}/dedupe.py",
+        (
+            (
+                "        return self.admit(again, self.recall([again])[0],",
+                "        return True or self.admit(again, None,",
+            ),
+        ),
+        ("tests/core/test_redrive.py",),
+    ),
+    Mutant(
+        6,
+        "a dead letter whose acknowledgement was read first waits for ever",
+        "edo_stream/observe/letters_watch.py",
+        (("        if name in self._acknowledged:\n            return\n", ""),),
+        ("tests/observe/test_letters_watch.py",),
+    ),
+    Mutant(
+        9,
+        "requests are taken however far the workers are behind",
+        "edo_stream/gateway/backlog.py",
+        (("and depth.lag > bound.lag_max:", "and depth.lag < 0:"),),
+        ("tests/gateway/test_backlog.py",),
+    ),
 )
