@@ -135,10 +135,9 @@ def _decided(events: int, routes: Routes) -> tuple[float, list[PlainRecord]]:
     source = Source(contract, decoder(contract), routes if routes.routes else None)
     with tempfile.TemporaryDirectory() as folder:
         disks = [RocksDisk(Path(folder) / name) for name in ("state", "ids")]
-        tables = [Table(disks[0]), Table(disks[1], expand_ids)]
-        pipeline = Pipeline(
-            TaskIdentity("load", "in", 0), {"load.placed": source}, *tables, internal
-        )
+        state, ids = tables = (Table(disks[0]), Table(disks[1], expand_ids))
+        identity = TaskIdentity("load", "in", 0)
+        pipeline = Pipeline(identity, {"load.placed": source}, state, ids, internal)
         joined: list[PlainRecord] = []
         spent_s = 0.0
         for first in range(0, events, _BATCH):

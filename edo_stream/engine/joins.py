@@ -11,7 +11,7 @@ nothing but transaction markers, which no commit ever covers; a look into the lo
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -23,8 +23,8 @@ from edo_stream.core.state import Table, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
-from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
-from edo_stream.engine.task import Decider, Task, TaskSpec
+from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, TaskTable
+from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.correlation import JoinGroup
 from edo_stream.registry import control_topic
@@ -37,16 +37,34 @@ _SEGMENT_MS: Final = 3_600_000
 #: A row of a wait has several events in it.
 _ROW_BYTES: Final = 4 << 20
 _REPLICAS_FOR_TWO_IN_SYNC: Final = 3
-_UPSTREAM_POLL_S: Final = 0.1
+_UPSTREAM_POLL_S: Final = 0.05
 
 
 class JoinTask(Task):
     """See the module's docstring; its pipeline is a :class:`JoinPipeline`."""
 
-    _awaited: tuple[int, dict[TopicPartition, int]] | None = None
-    """Since when, and up to which ends, the tasks before are waited for."""
-    _stood: Mapping[TopicPartition, int | None] = {}
-    """Where the group stood when it was asked last."""
+    def __init__(  # noqa: PLR0913 - a composition of parts, made in one place
+        self,
+        spec: TaskSpec,
+        partition: int,
+        tables: Sequence[TaskTable],
+        pipeline: Decider,
+        ports: Ports,
+        on_given_up: Callable[[str], None],
+    ) -> None:
+        super().__init__(spec, partition, tables, pipeline, ports, on_given_up)
+        assert isinstance(pipeline, JoinPipeline)
+        self._upstream = [
+            TopicPartition(topic, number)
+            for topic, count in pipeline.upstream
+            for number in range(count)
+        ]
+        self._awaited: tuple[int, dict[TopicPartition, int]] | None = None
+        """Since when, and up to which ends, the tasks before are waited for."""
+        self._stood: Mapping[TopicPartition, int | None] = {}
+        """Where the group stood when it was asked last."""
+        self._empty: dict[TopicPartition, tuple[int, int]] = {}
+        """Offsets between which a partition was found to have no records."""
 
     async def _timers_may_fire(self) -> bool:
         due_ms, now_ms = self.pipeline.next_due_ms(), self._ports.now_ms()
@@ -66,16 +84,8 @@ class JoinTask(Task):
         return await super()._timers_may_fire()
 
     async def _upstream_ends(self) -> dict[TopicPartition, int]:
-        assert isinstance(self.pipeline, JoinPipeline)
-        partitions = [
-            TopicPartition(topic, number)
-            for topic, count in self.pipeline.upstream
-            for number in range(count)
-        ]
-        if not partitions:
-            return {}
-        ends = await self._ports.intake.high_watermarks(partitions)
-        return dict(zip(partitions, ends, strict=True))
+        ends = await self._ports.intake.high_watermarks(self._upstream)
+        return dict(zip(self._upstream, ends, strict=True))
 
     async def _has_passed_on(self, ends: dict[TopicPartition, int]) -> bool:
         """Whether the tasks before have read up to the ends; what has, is not asked for again."""
@@ -102,7 +112,11 @@ class JoinTask(Task):
         It is looked at only where nothing has moved since the last question: a task that is at
         work gets there by itself.
         """
-        if offset is None or before.get(partition) != offset:
+        if offset is None:
+            return False
+        if self._empty.get(partition) == (offset, end):
+            return True
+        if before.get(partition) != offset:
             return False
         _, stable_end = await self._ports.changelog.bounds(partition)
         if stable_end < end:
@@ -111,6 +125,7 @@ class JoinTask(Task):
             async for part in parts:
                 if part:
                     return False
+        self._empty[partition] = (offset, end)
         return True
 
     def _arm_timer(self) -> None:
