@@ -389,8 +389,8 @@ MUTANTS: Final = (
         f"{_CORE}/outlet.py",
         (
             (
-                '_id_of("result", identity.app, topic, str(partition))',
-                '_id_of("result", identity.app, topic)',
+                'cause = ("result", identity.app, topic, str(partition))',
+                'cause = ("result", identity.app, topic)',
             ),
         ),
         (_PIPELINE, "tests/core/test_golden.py"),
