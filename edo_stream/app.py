@@ -12,13 +12,15 @@ from typing import Any
 
 import msgspec
 
-from edo_stream.actions.build import Outside, targets_of
+from edo_stream.actions.build import targets_of
 from edo_stream.actions.handler import import_from
+from edo_stream.actions.outside import Outside
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
 from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
+from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.look import look
 from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
@@ -87,9 +89,10 @@ def build(settings: Settings) -> EdoApp:
     ids = schema_ids(settings, registry.entries.values())
     plans = group_plans(registry, spec, tally, flows, ids)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
-    wanted += act_topics(flows, settings.app_id, settings.replication)
+    for topics in (act_topics, join_topics):
+        wanted += topics(flows, settings.app_id, settings.replication)
     name = _name_of_worker(settings)
-    plans |= act_plans(flows, spec, name)
+    plans |= act_plans(flows, spec, name) | join_plans(flows, spec)
     wanted += saga_topics(flows, settings.app_id, settings.replication)
     plans |= saga_plans(flows, spec)
     import_from(settings.flows_folder.parent)

@@ -55,6 +55,21 @@ class SourceView(msgspec.Struct, frozen=True, rename="camel"):
     """First offset judged by it; ``None``: it is the one of the worker's own files."""
 
 
+class WaitsView(msgspec.Struct, frozen=True, rename="camel"):
+    """What one flow waits for in one task; what ended is counted since the state began."""
+
+    flow: str
+    open: int
+    events: int
+    """That wait."""
+    oldest_age_ms: int
+    """Of the wait whose deadline is the next, by the flow's clock; 0 with none."""
+    fired: int
+    timed_out: int
+    late: int
+    refused: int
+
+
 class TaskView(msgspec.Struct, frozen=True, rename="camel"):
     """One task; counts are since it began, which every rebalance makes it do anew."""
 
@@ -72,6 +87,8 @@ class TaskView(msgspec.Struct, frozen=True, rename="camel"):
     """Whether records or a transaction are in its hands."""
     still_ms: int
     """How long ago it has finished or begun anything."""
+    waits: tuple[WaitsView, ...] = ()
+    """What its flows wait for, if it correlates."""
 
     @property
     def name(self) -> str:
@@ -121,6 +138,10 @@ class TargetView(msgspec.Struct, frozen=True, rename="camel"):
     """How often it has opened."""
     is_stopped: bool
     """By the guard against floods of dead letters."""
+    target: str = ""
+    """What is called, which other flows may share."""
+    limit: int = 0
+    """Runs at once, at most, now."""
 
 
 class RetriesView(msgspec.Struct, frozen=True, rename="camel"):

@@ -8,6 +8,8 @@ What is counted from it needs neither the engine nor its topics:
 - *runs*: how often the executor of each command was called, and how often at the same attempt;
 - *effects without memory*: what a receiver has done that does whatever it is told;
 - *effects by key*: what a receiver has done that knows the idempotency keys it has seen.
+
+``python -m load.effects LEDGER`` shows that of any ledger, and with ``--jsonl`` of each command.
 """
 
 import os
@@ -16,9 +18,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Annotated, Any, Final
 
 import msgspec
+import typer
+from rich.console import Console
 from rich.table import Table
+
+_WIDTH: Final = 150
 
 
 class Moment(Enum):
@@ -133,6 +140,28 @@ def tally(lines: Iterable[Line]) -> dict[str, Tally]:
     return dict(sorted(tallies.items()))
 
 
+def by_command(lines: Iterable[Line]) -> list[dict[str, Any]]:
+    """The same of each command, in the order in which they first ran."""
+    found: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    for line in lines:
+        found[line.flow, line.command].append(line)
+    told = []
+    for (flow, command), mine in found.items():
+        one = tally(mine)[flow]
+        told.append(
+            {
+                "flow": flow,
+                "command": command,
+                "key": mine[0].key,
+                "attempts": max(line.attempt for line in mine),
+                "runs": one.runs,
+                "effects": one.effects,
+                "effects_by_key": one.effects_by_key,
+            }
+        )
+    return told
+
+
 def out_of_order(lines: Sequence[Line]) -> list[Line]:
     """First effects of commands of which a later one of the same key had its effect before."""
     latest: dict[tuple[str, str], int] = {}
@@ -177,3 +206,27 @@ def effects_table(tallies: dict[str, Tally]) -> Table:
             f"{one.effects_by_key:,}",
         )
     return table
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def effects(
+    ledger: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="To be read.")],
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="A line a command.")] = False,
+) -> None:
+    """How often the executor of each command really ran, and what came of that."""
+    try:
+        lines = read_ledger(ledger)
+    except msgspec.MsgspecError as error:
+        raise typer.BadParameter(f"{ledger} is no effects ledger: {error}") from None
+    if jsonl:
+        for one in by_command(lines):
+            print(_encode(one).decode())
+    else:
+        Console(width=_WIDTH).print(effects_table(tally(lines)))
+
+
+if __name__ == "__main__":
+    app()

@@ -76,42 +76,42 @@ def event() -> Event:
     return Event("e-1", "/shop", "shop.order.placed", b"k", data, "application/json", "order-77")
 
 
-def us_an_event(look: Callable[[], object]) -> float:
+def us_an_event(look: Callable[[], object], repeats: int) -> float:
     """Microseconds of one look, the best of many runs."""
     look()
     start = perf_counter()
     look()
     loops = max(1, min(_LOOPS, int(0.02 / (perf_counter() - start + 1e-9))))
-    return min(repeat(look, number=loops, repeat=_REPEATS)) / loops * 1e6
+    return min(repeat(look, number=loops, repeat=repeats)) / loops * 1e6
 
 
-def _row(name: str, choose: Routes, count: int) -> dict[str, Any]:
+def _row(name: str, choose: Routes, count: int, repeats: int) -> dict[str, Any]:
     one = event()
     matching = len(choose.choose(Facts(one)))
     return {
         "what": name,
         "patterns": count,
         "matching": matching,
-        "us": round(us_an_event(lambda: choose.choose(Facts(one))), 1),
+        "us": round(us_an_event(lambda: choose.choose(Facts(one)), repeats), 1),
     }
 
 
-def measure(count: int) -> list[dict[str, Any]]:
+def measure(count: int, repeats: int = _REPEATS) -> list[dict[str, Any]]:
     """One row a kind of pattern."""
-    rows = [_row(name, routes(pattern, count), count) for name, pattern in KINDS.items()]
+    made = [(name, routes(pattern, count), count) for name, pattern in KINDS.items()]
     names = list(KINDS)[:-1]
 
     def mixed(number: int) -> dict[str, Any]:
         return KINDS[names[number % len(names)]](number)
 
-    rows += [_row("all of these but the last", routes(mixed, few), few) for few in (1, 100, count)]
+    made += [("all of these but the last", routes(mixed, few), few) for few in (1, 100, count)]
     by_type = routes(lambda n: {"type": [f"shop.order.{n}"]}, count)
-    rows.append(_row("an attribute only: no JSON is parsed", by_type, count))
+    made.append(("an attribute only: no JSON is parsed", by_type, count))
     where = "data.total > 50.0 && data.customer.country in ['DE', 'FR']"
-    rows.append(_row("a value, and an expression", routes(KINDS["a value"], count, where), count))
+    made.append(("a value, and an expression", routes(KINDS["a value"], count, where), count))
     alone = [routes(lambda n: None, few, where) for few in (1, 10)]
-    rows += [_row("an expression alone", one, len(one.routes)) for one in alone]
-    return rows
+    made += [("an expression alone", one, len(one.routes)) for one in alone]
+    return [_row(*one, repeats) for one in made]
 
 
 def main(

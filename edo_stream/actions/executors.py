@@ -141,13 +141,16 @@ class _Maker:
         return lambda: read_secret(reference)[0]
 
     def _record(self, action: RecordAction) -> RecordPlan:
-        partitions = action.partitions
+        entry, partitions = self._registry.entries.get(action.topic), action.partitions
+        limits = {} if entry is None else {"bytes_max": entry.declaration.record_bytes_max}
         if partitions is None:
             with _at("topic"):
-                entry = self._registry.entries.get(action.topic)
                 if entry is None:
                     raise ValueError(f"no contract of {action.topic}: write its partitions")
                 partitions = entry.declaration.partitions
+        elif entry is not None and partitions != entry.declaration.partitions:
+            with _at("partitions"):
+                raise ValueError(f"the contract says {entry.declaration.partitions}: leave it out")
         with _at("key"):
             key = None if action.key is None else Template(action.key)
         return RecordPlan(
@@ -158,6 +161,7 @@ class _Maker:
             key=key,
             value=_content(action.value, "value"),
             headers=_templates(action.headers, "headers"),
+            **limits,
         )
 
     def _sql(self, action: SqlAction) -> Executor:

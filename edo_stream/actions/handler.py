@@ -45,8 +45,10 @@ def action(event_type: Any = Any, *, pool: Where = "thread") -> Callable[[F], F]
 
     ``event_type`` is what the event's JSON is read as: a msgspec or data class, a pydantic model,
     or :data:`typing.Any`. The function takes the event, and a :class:`Call` if it has a second
-    parameter.
+    parameter. Without parentheses the event is :data:`typing.Any`.
     """
+    if inspect.isfunction(event_type):
+        return action()(event_type)
 
     def declare(function: F) -> F:
         setattr(function, _SPEC, _Spec(event_type, pool))

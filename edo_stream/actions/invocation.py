@@ -131,7 +131,7 @@ def outcome_of(result: Any) -> Outcome:
             return Done()
         case bytes():
             return Done(result)
-        case Done() | Failed():
+        case Failed() | Done(records=()):
             return result
         case _ if isawaitable(result):
             close = getattr(result, "close", None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from edo_stream.actions.template import Template, UnfilledError, values_of
 from edo_stream.core.act.command import Command
@@ -10,6 +11,9 @@ from edo_stream.core.effects import Publish
 from edo_stream.core.event import derive_id
 from edo_stream.core.headers import SPECVERSION, Header, utf8
 from edo_stream.core.partitioner import partition_of
+
+#: Of a batch that holds one record.
+_FRAME_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class RecordPlan:
     value: Template | None = None
     """``None``: the event's data as it is."""
     headers: Mapping[str, Template] = field(default_factory=dict)
+    bytes_max: int = 1_000_000
+    """Of a record of the topic: a larger one would keep the whole transaction from its commit."""
 
 
 class RecordExecutor:
@@ -53,6 +59,11 @@ class RecordExecutor:
             ("content-type", utf8(values["headers"].get("content-type") or "application/json")),
             *own,
         ]
+        size = len(key) + len(value or b"") + _FRAME_BYTES
+        size += sum(len(name) + len(said or b"") for name, said in headers)
+        if size > plan.bytes_max:
+            detail = f"expected at most {plan.bytes_max} bytes, found {size}"
+            return Failed(FailureClass.POISON, "record-too-large", detail)
         partition = partition_of(key, plan.partitions)
         # The time is that of the transaction, which the core knows.
         return Done(records=(Publish(plan.topic, partition, key, value, headers, -1),))

@@ -186,12 +186,19 @@ class SqlExecutor:
             except BaseException:
                 await connection.close()
                 raise
-        connection = await psycopg.AsyncConnection.connect(self._conninfo(), prepare_threshold=None)
+        connection = await self._connect()
         try:
             return connection, await self._claims(connection, command)
         except BaseException:
             await connection.close()
             raise
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        try:
+            return await psycopg.AsyncConnection.connect(self._conninfo(), prepare_threshold=None)
+        except psycopg.ProgrammingError:
+            # Nothing that a command can help. Not its text, which repeats parts of the secret.
+            raise psycopg.OperationalError("not a connection string") from None
 
     async def _claims(self, connection: psycopg.AsyncConnection[Any], command: Command) -> bool:
         values = {

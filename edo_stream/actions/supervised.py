@@ -59,30 +59,48 @@ class Supervised:
             self._running.discard(task)
 
 
-def _bounded(outcome: Outcome, command: Command) -> Outcome:
+def _bounded(outcome: Any, command: Command) -> Outcome:
     """The outcome, so that it can be written: a handler may have made it itself."""
     match outcome:
         case Failed():
-            wait_ms = outcome.retry_after_ms
-            return Failed(
-                outcome.failure,
-                _text(outcome.reason)[:_REASON_CHARS_MAX],
-                _text(outcome.detail)[:_DETAIL_CHARS_MAX],
-                None if wait_ms is None else min(max(0, int(wait_ms)), _RETRY_AFTER_MAX_MS),
+            return _failure(outcome)
+        case Done(data=bytes() | None as data, content_type=str() | None):
+            return (
+                outcome if len(data or b"") <= DATA_BYTES_MAX else _without_data(outcome, command)
             )
-        case Done(data=data) if data is not None and len(data) > DATA_BYTES_MAX:
-            log.warning(
-                "flow %s, command %s: left out a result of %s bytes, the bound is %s",
-                command.flow,
-                command.id,
-                len(data),
-                DATA_BYTES_MAX,
-            )
-            # What it did is done, and to repeat it would be worse than to tell less of it.
-            left_out = msgspec.json.encode({"left_out": {"bytes": len(data)}})
-            return Done(left_out, "application/json", outcome.records)
-        case Done():
-            return outcome
+        case _:
+            # It has run: to run it again would repeat what it did.
+            detail = f"it ran, and returned {type(outcome).__name__} of other types"
+            return Failed(FailureClass.POISON, "result", detail)
+
+
+def _failure(told: Failed) -> Failed:
+    failure: Any = told.failure
+    wait_ms: Any = told.retry_after_ms
+    # Fenced is the engine's word, for a run that nobody waits for any more.
+    is_known = isinstance(failure, FailureClass) and failure is not FailureClass.FENCED
+    return Failed(
+        failure if is_known else FailureClass.TRANSIENT,
+        _text(told.reason)[:_REASON_CHARS_MAX],
+        _text(told.detail)[:_DETAIL_CHARS_MAX],
+        min(max(0, int(wait_ms)), _RETRY_AFTER_MAX_MS)
+        if isinstance(wait_ms, int | float)
+        else None,
+    )
+
+
+def _without_data(outcome: Done, command: Command) -> Done:
+    """It is done, and to repeat it would be worse than to tell less of it."""
+    size = len(outcome.data or b"")
+    log.warning(
+        "flow %s, command %s: left out a result of %s bytes, the bound is %s",
+        command.flow,
+        command.id,
+        size,
+        DATA_BYTES_MAX,
+    )
+    left_out = msgspec.json.encode({"left_out": {"bytes": size}})
+    return Done(left_out, "application/json", outcome.records)
 
 
 def _text(text: object) -> str:

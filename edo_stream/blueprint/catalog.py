@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from edo_stream.blueprint.actions import target_of
 from edo_stream.blueprint.table import code, table
 from edo_stream.flows import Flows
+from edo_stream.flows.saga import sagas_of
 from edo_stream.registry import Registry
 from edo_stream.registry.declaration import Declaration
 from edo_stream.schedules.folder import Schedule
@@ -24,7 +25,7 @@ def catalog(registry: Registry, flows: Flows, schedules: Mapping[str, Schedule])
         )
         for name, declared in declarations(registry)
     ]
-    acting = [
+    acting: list[tuple[str, ...]] = [
         (
             code(name),
             flow.declaration.owner,
@@ -33,6 +34,11 @@ def catalog(registry: Registry, flows: Flows, schedules: Mapping[str, Schedule])
             flow.declaration.action.replay,
         )
         for name, flow in flows.flows.items()
+    ]
+    acting += [
+        (code(name), join.owner, "Waits for several events.", "", "")
+        for name, join in sorted(flows.joins.items())
+        if name not in flows.flows
     ]
     ticking = [
         (
@@ -72,6 +78,11 @@ def _owners(
         owned.setdefault(declared.owner, []).append(f"topic {code(name)}")
     for name, flow in flows.flows.items():
         owned.setdefault(flow.declaration.owner, []).append(f"flow {code(name)}")
+    for name, join in sorted(flows.joins.items()):
+        if name not in flows.flows:
+            owned.setdefault(join.owner, []).append(f"flow {code(name)}")
+    for name, saga in sagas_of(flows.sagas).items():
+        owned.setdefault(saga.owner, []).append(f"saga {code(name)}")
     for name, schedule in sorted(schedules.items()):
         owned.setdefault(schedule.declaration.owner, []).append(f"schedule {code(name)}")
     return [(owner, ", ".join(things)) for owner, things in sorted(owned.items())]

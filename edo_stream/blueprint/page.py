@@ -5,8 +5,10 @@ from typing import Final
 
 from edo_stream.blueprint.catalog import catalog
 from edo_stream.blueprint.ends import dead_letters, retries
+from edo_stream.blueprint.joins import joins
 from edo_stream.blueprint.promises import delivery, order, waits
 from edo_stream.blueprint.routing import routing
+from edo_stream.blueprint.sagas import sagas
 from edo_stream.flows import Flows
 from edo_stream.registry import Registry
 from edo_stream.schedules.folder import Schedule
@@ -26,6 +28,8 @@ def blueprint(
         [_NOTE, ""],
         catalog(registry, flows, schedules),
         routing(registry, flows, schedules),
+        joins(flows),
+        sagas(flows),
         delivery(registry, flows),
         order(registry, flows),
         waits(registry, flows),

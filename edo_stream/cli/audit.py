@@ -34,7 +34,7 @@ def audit(
     spec = AuditSpec(
         app=settings.app_id,
         contracts=tuple(registry.contracts.values()),
-        control_topics=tuple(map(control_topic, (*registry.groups, *flows.groups))),
+        control_topics=tuple(map(control_topic, (*registry.groups, *flows.groups, *flows.sagas))),
         accounts_topic=ACCOUNTS,
         findings_max=findings_max,
         groups=tuple(flows.groups.values()),

@@ -12,10 +12,11 @@ from edo_stream.cli.flow_graph import graph
 from edo_stream.cli.flow_inbox import inbox_table
 from edo_stream.cli.flow_lint import lint
 from edo_stream.cli.flow_new import new
-from edo_stream.cli.flow_read import FlowName, flow_of, read_flows
+from edo_stream.cli.flow_read import FlowName, read_flows, require_flow
 from edo_stream.cli.flow_trial import try_out
 from edo_stream.cli.screen import screen
-from edo_stream.flows import Flow, Flows
+from edo_stream.flows import Flows
+from edo_stream.flows.trial import topics_of, wanted_by
 
 app = typer.Typer(no_args_is_help=True, help="Flows: what events trigger.")
 app.command("lint")(lint)
@@ -38,18 +39,18 @@ def list_(as_json: AsJson = False) -> None:
     Exit codes: 0 listed, 2 the files have mistakes.
     """
     flows = read_flows(load_topics())
+    told = [summary(name, flows) for name in sorted({*flows.flows, *flows.joins})]
     if as_json:
-        print_json([summary(one) for one in flows.flows.values()])
+        print_json(told)
         return
-    if not flows.flows:
+    if not told:
         screen().print("there are no flows", markup=False)
         return
-    table = Table("flow", "on", "conditions", "action", "group", "owner")
-    for one in flows.flows.values():
-        told = summary(one)
-        topics = "\n".join(on["topic"] for on in told["on"])
-        conditions = "\n".join(_condition(on) for on in told["on"])
-        texts = [told["name"], topics, conditions, told["action"], told["group"], told["owner"]]
+    table = Table("flow", "on", "wants", "action", "group", "owner")
+    for one in told:
+        topics = "\n".join(on["topic"] for on in one["on"])
+        conditions = "\n".join(_condition(on) for on in one["on"])
+        texts = [one["name"], topics, conditions, one["action"], one["group"], one["owner"]]
         table.add_row(*(Text(text) for text in texts))
     screen().print(table)
 
@@ -61,49 +62,75 @@ def show(name: FlowName, as_json: AsJson = False) -> None:
     Exit codes: 0 shown, 2 there is no such flow, or the files have mistakes.
     """
     flows = read_flows(load_topics())
-    one = flow_of(flows, name)
+    require_flow(flows, name)
+    told = whole(name, flows)
     if as_json:
-        print_json(whole(one, flows))
+        print_json(told)
         return
     table = Table(show_header=False)
-    for key, value in whole(one, flows).items():
+    for key, value in told.items():
         text = value if isinstance(value, str) else _yaml(value)
         table.add_row(key, Text(text))
     screen().print(table)
 
 
-def summary(one: Flow) -> dict[str, Any]:
-    """A flow in a line."""
-    declared = one.declaration
+def summary(name: str, flows: Flows) -> dict[str, Any]:
+    """A flow in a line; of one that waits, its inputs."""
+    join, flow = flows.joins.get(name), flows.flows.get(name)
+    wanted: list[dict[str, Any]] = []
+    if join is not None:
+        for topic in topics_of(name, flows):
+            for label, one in wanted_by(name, flows, topic).items():
+                said = one.model_dump(exclude_none=True, include={"topic", "match", "where"})
+                wanted.append({"input": label, **said})
+    elif flow is not None:
+        wanted = [on.model_dump(exclude_none=True) for on in flow.declaration.on]
+    owner, file = _owner_and_file(name, flows)
     return {
-        "name": declared.name,
-        "owner": declared.owner,
-        "on": [on.model_dump(exclude_none=True) for on in declared.on],
-        "action": declared.action.kind,
-        "group": declared.group,
-        "file": str(one.file),
+        "name": name,
+        "owner": owner,
+        "on": wanted,
+        "action": "event" if flow is None else flow.declaration.action.kind,
+        "group": flow.declaration.group if flow is not None else flows.joins[name].when.group,
+        "file": file,
     }
 
 
-def whole(one: Flow, flows: Flows) -> dict[str, Any]:
+def whole(name: str, flows: Flows) -> dict[str, Any]:
     """All that is said of a flow, and the topics that it has; no secrets, which are references."""
-    policy = one.policy
+    owner, file = _owner_and_file(name, flows)
+    flow = flows.flows.get(name)
+    if flow is None:
+        join = flows.joins[name]
+        emit = None if join.emit is None else join.emit.topic
+        when = join.when.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {"name": name, "owner": owner, "when": when, "emit": emit, "file": file}
+    policy = flow.policy
     return {
-        **one.declaration.model_dump(mode="json", by_alias=True),
-        "file": str(one.file),
+        **flow.declaration.model_dump(mode="json", by_alias=True),
+        "file": file,
         "topics": {
             "commands": policy.commands,
             "outcomes": policy.outcomes,
             "deadLetters": policy.dead_letters,
-            "retries": list(flows.groups[one.declaration.group].spec.tiers.values()),
-            "partitions": flows.groups[one.declaration.group].partitions,
+            "retries": list(flows.groups[flow.declaration.group].spec.tiers.values()),
+            "partitions": flows.groups[flow.declaration.group].partitions,
         },
     }
 
 
+def _owner_and_file(name: str, flows: Flows) -> tuple[str, str]:
+    flow = flows.flows.get(name)
+    if flow is not None:
+        return flow.declaration.owner, str(flow.file)
+    join = flows.joins[name]
+    return join.owner, str(join.file)
+
+
 def _condition(on: dict[str, Any]) -> str:
     said = [name for name in ("match", "where") if name in on]
-    return " and ".join(said) or "every event"
+    wanted = " and ".join(said) or "every event"
+    return f"{on['input']}: {wanted}" if "input" in on else wanted
 
 
 def _yaml(value: object) -> str:

@@ -1,19 +1,24 @@
 """A rule of the lint that needs the executors: they can be made of what the actions say."""
 
-from edo_stream.actions.executors import ActionError, executor_of
-from edo_stream.actions.handler import import_from
-from edo_stream.actions.outside import Outside
-from edo_stream.actions.rendered import templates_of
-from edo_stream.actions.template import Template
 from edo_stream.flows.rules.case import FlowCase
 
 
 def find_unusable_actions(case: FlowCase) -> None:
     """Handlers are there, templates and statements can be filled; secrets need not be there."""
-    import_from(case.flow.file.parent.parent)
+    flow = case.flow
+    if flow is None:
+        return
+    # Clients of HTTP and templates: other commands of `edo` do not wait for them.
+    from edo_stream.actions.executors import ActionError, executor_of  # noqa: PLC0415
+    from edo_stream.actions.handler import import_from  # noqa: PLC0415
+    from edo_stream.actions.outside import Outside  # noqa: PLC0415
+    from edo_stream.actions.rendered import templates_of  # noqa: PLC0415
+    from edo_stream.actions.template import Template  # noqa: PLC0415
+
+    import_from(flow.file.parent.parent)
     outside = Outside(lambda: 0, reads_secrets=False)
     for key in ("action", "fallback"):
-        action = getattr(case.declaration, key)
+        action = getattr(flow.declaration, key)
         if action is None:
             continue
         wrong = 0
@@ -26,6 +31,6 @@ def find_unusable_actions(case: FlowCase) -> None:
         if wrong:
             continue
         try:
-            executor_of(action, case.flow, case.registry, outside)
+            executor_of(action, flow, case.registry, outside)
         except ActionError as error:
             case.find((key, *error.place), f"{key}.{error}")

@@ -15,15 +15,20 @@ from edo_stream.cli.contracts_broker import Broker
 from edo_stream.cli.contracts_live import judged_as_workers_do, newest
 from edo_stream.cli.contracts_read import AsJson, print_json
 from edo_stream.cli.environment import Environment, unreachable
-from edo_stream.cli.flow_read import FlowName, flow_of
+from edo_stream.cli.flow_read import FlowName, require_flow
 from edo_stream.cli.operate import readable, shown_time
 from edo_stream.cli.screen import screen
 from edo_stream.core.event import Event, Violation
-from edo_stream.flows import Flow
-from edo_stream.flows.trial import Trial, trial_of
+from edo_stream.core.record import Record
+from edo_stream.flows.trial import Trial, topics_of, trial_of
 from edo_stream.schemas.enforcement import Decode
 
-_TOLD = {"command": "a command", "no-match": "not wanted", "dead-letter": "a dead letter"}
+_TOLD = {
+    "command": "a command",
+    "input": "an input",
+    "no-match": "not wanted",
+    "dead-letter": "a dead letter",
+}
 
 
 def explain(
@@ -44,12 +49,13 @@ def explain(
     Exit codes: 0 told, 2 no such flow, 3 the broker does not answer.
     """
     environment = Environment.read()
-    flow = flow_of(environment.flows, name)
+    require_flow(environment.flows, name)
+    topics = topics_of(name, environment.flows)
     with unreachable(environment.settings.broker):
-        records = asyncio.run(_read(environment, list(flow.wants), last))
-    told = list(_told(environment, flow, records, None if key is None else key.encode()))
+        records = asyncio.run(_read(environment, topics, last))
+    told = list(explained(environment, name, records, None if key is None else key.encode()))
     if as_json:
-        print_json({"flow": name, "on": list(flow.wants), "events": told})
+        print_json({"flow": name, "on": topics, "events": told})
     else:
         _show(name, told)
 
@@ -83,12 +89,13 @@ def _when(record: ConsumerRecord) -> tuple[int, str, int, int]:
     return record.timestamp, record.topic, record.partition, record.offset
 
 
-def _told(
-    environment: Environment, flow: Flow, records: Sequence[ConsumerRecord], key: bytes | None
+def explained(
+    environment: Environment, name: str, records: Sequence[Record], key: bytes | None
 ) -> Iterator[dict[str, Any]]:
+    """What came of each record of the flow's topics, as plain values; of one key, or of all."""
     entries = environment.registry.entries
     decoders: dict[str, Decode] = {
-        topic: judged_as_workers_do(entries[topic]) for topic in flow.wants
+        topic: judged_as_workers_do(entries[topic]) for topic in topics_of(name, environment.flows)
     }
     for record in records:
         said: dict[str, Any] = {
@@ -107,11 +114,13 @@ def _told(
             continue
         contract = environment.registry.topics[record.topic].contract
         app = environment.settings.app_id
-        trial = trial_of(flow, environment.flows, contract, app, (record, event))
+        trial = trial_of(name, environment.flows, contract, app, (record, event))
         keys = {event.key, record.key, None if trial.written is None else trial.written.key}
         if key is not None and key not in keys:
             continue
-        result = "command" if trial.is_command else "dead-letter"
+        result = "command" if trial.is_command else "input"
+        if trial.reason is not None:
+            result = "dead-letter"
         yield {
             **said,
             "event": event.id,

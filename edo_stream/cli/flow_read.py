@@ -7,7 +7,7 @@ import typer
 
 from edo_stream.actions.handler import import_from
 from edo_stream.cli.environment import CommandError
-from edo_stream.flows import Flow, Flows, load_flows
+from edo_stream.flows import Flows, load_flows
 from edo_stream.registry import Registry, RegistryError
 from edo_stream.registry.mistakes import nearest
 from edo_stream.settings import SettingsError, read_settings
@@ -41,12 +41,12 @@ def read_flows(registry: Registry) -> Flows:
         raise CommandError(f"{error}\n('edo flow lint' says more)", 2) from error
 
 
-def flow_of(flows: Flows, name: str) -> Flow:
-    """A flow by its name.
+def require_flow(flows: Flows, name: str) -> None:
+    """A flow is declared, with an action or with an event at its end.
 
     Raises:
         CommandError: there is none.
     """
-    if name not in flows.flows:
-        raise CommandError(f"flow {name} is not declared: {nearest(name, flows.flows)}", 2)
-    return flows.flows[name]
+    names = sorted({*flows.flows, *flows.joins})
+    if name not in names:
+        raise CommandError(f"flow {name} is not declared: {nearest(name, names)}", 2)

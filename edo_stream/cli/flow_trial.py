@@ -17,7 +17,7 @@ from edo_stream.cli.contracts_live import judged_as_workers_do
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json
 from edo_stream.cli.environment import CommandError
 from edo_stream.cli.events import split_event
-from edo_stream.cli.flow_read import FlowName, flow_of, read_flows
+from edo_stream.cli.flow_read import FlowName, read_flows, require_flow
 from edo_stream.cli.screen import screen
 from edo_stream.core.act.command import Command, parse_command
 from edo_stream.core.effects import Publish
@@ -25,7 +25,7 @@ from edo_stream.core.event import Event, Violation
 from edo_stream.core.record import Record, StoredRecord
 from edo_stream.engine.clock import now_ms
 from edo_stream.flows import Flow, Flows
-from edo_stream.flows.trial import Trial, trial_of
+from edo_stream.flows.trial import Trial, topics_of, trial_of
 from edo_stream.registry import Registry
 from edo_stream.registry.mistakes import nearest
 from edo_stream.settings import read_settings
@@ -56,22 +56,22 @@ def try_out(
     """
     registry = load_topics()
     flows = read_flows(registry)
-    flow = flow_of(flows, name)
+    require_flow(flows, name)
     content = _content(event_file)
-    chosen = _topic(flow, topic, content)
-    told = tell(flow, flows, registry, chosen, _record(registry, chosen, content, key))
+    chosen = _topic(name, topics_of(name, flows), topic, content)
+    told = tell(name, flows, registry, chosen, _record(registry, chosen, content, key))
     if as_json:
         print_json(told)
     else:
         _show(told)
-    raise typer.Exit(0 if told["result"] == "command" else 1)
+    raise typer.Exit(0 if told["result"] in ("command", "input") else 1)
 
 
 def tell(
-    flow: Flow, flows: Flows, registry: Registry, topic: str, record: Record | Violation
+    name: str, flows: Flows, registry: Registry, topic: str, record: Record | Violation
 ) -> dict[str, Any]:
     """What comes of a record, as plain values."""
-    said: dict[str, Any] = {"flow": flow.policy.flow, "topic": topic}
+    said: dict[str, Any] = {"flow": name, "topic": topic}
     event: Any = record
     if not isinstance(record, Violation):
         event = judged_as_workers_do(registry.entries[topic])(record)
@@ -82,26 +82,34 @@ def tell(
         return {**said, "result": "no-event", "why": f"ignored: {event.reason}"}
     assert not isinstance(record, Violation), "a violation is no event"
     contract, app = registry.topics[topic].contract, read_settings().app_id
-    trial = trial_of(flow, flows, contract, app, (record, event))
-    return {**said, "event": event.id, **_outcome(flow, trial)}
+    trial = trial_of(name, flows, contract, app, (record, event))
+    return {**said, "event": event.id, **_outcome(name, flows, trial)}
 
 
-def _outcome(flow: Flow, trial: Trial) -> dict[str, Any]:
+def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
     said: dict[str, Any] = {
         "conditions": [
-            {"on": one.number, "isMet": one.is_met, "why": one.why} for one in trial.answers
+            {
+                **({"input": one.label} if name in flows.joins else {"on": int(one.label)}),
+                "isMet": one.is_met,
+                "why": one.why,
+            }
+            for one in trial.answers
         ]
     }
     if trial.written is None:
         return {**said, "result": "no-match", "why": trial.why}
-    if not trial.is_command:
+    if trial.reason is not None:
         return {
             **said,
             "result": "dead-letter",
             "why": trial.reason,
             "deadLetter": {"topic": trial.written.topic},
         }
-    action = _action(flow, trial.written)
+    if not trial.is_command:
+        key = (trial.written.key or b"").decode("utf-8", "replace")
+        return {**said, "result": "input", "why": None, "wait": {"key": key}}
+    action = _action(flows.flows[name], trial.written)
     return {
         **said,
         "result": "dead-letter" if "error" in action else "command",
@@ -149,12 +157,13 @@ def _readable(value: bytes | None) -> Any:
         return (value or b"").decode("utf-8", "replace")
 
 
-def _topic(flow: Flow, wanted: str | None, content: bytes) -> str:
-    topics = list(flow.wants)
+def _topic(name: str, topics: list[str], wanted: str | None, content: bytes) -> str:
+    if not topics:
+        raise CommandError(f"{name} wants no events: it is draining, or a step of a saga", 2)
     if wanted is not None:
         if wanted not in topics:
             near = nearest(wanted, topics)
-            raise CommandError(f"{flow.policy.flow} is not on {wanted}: {near}", 2)
+            raise CommandError(f"{name} is not on {wanted}: {near}", 2)
         return wanted
     document = _readable(content)
     said = document.get("type") if isinstance(document, Mapping) else None
@@ -208,6 +217,7 @@ def _show(told: dict[str, Any]) -> None:
     console = screen()
     results = {
         "command": "is a command",
+        "input": "is an input, of what the flow waits for",
         "no-match": "does not trigger it",
         "dead-letter": "is a dead letter",
         "no-event": "is no event",
@@ -216,7 +226,7 @@ def _show(told: dict[str, Any]) -> None:
     if told.get("why"):
         console.print(f"  {told['why']}", markup=False, highlight=False, soft_wrap=True)
     table = Table(show_header=False)
-    for part in ("command", "action"):
+    for part in ("wait", "command", "action"):
         for name, value in told.get(part, {}).items():
             if name == "headers" and part == "command":
                 continue

@@ -91,6 +91,10 @@ def _bounds(declared: Any, settings: Settings) -> dict[str, Any]:
         wanted = source.backpressure
         commands = [trigger.commands for trigger in flows.triggers(source.topic)]
         if wanted.flows is not None:
+            if flows is not NO_FLOWS and (unknown := set(wanted.flows) - set(flows.flows)):
+                known = ", ".join(flows.flows) or "none"
+                names = ", ".join(sorted(unknown))
+                raise CommandError(f"sources.{name}: no flow {names}: there are {known}", 2)
             commands = [commands_topic(flow) for flow in wanted.flows]
         topics = (source.topic, *commands)
         bounds[name] = Bound(topics, wanted.lag, wanted.age, wanted.retry_after / 1_000)

@@ -70,7 +70,8 @@ def reader(environment: Environment) -> GroupReader:
     """
     registry, flows = environment.registry, environment.flows
     topics = [*registry.contracts, *(flow.policy.commands for flow in flows.flows.values())]
-    topics += map(control_topic, (*registry.groups, *flows.groups))
+    topics += (topic for group in flows.sagas.values() for topic in group.topics)
+    topics += map(control_topic, (*registry.groups, *flows.groups, *flows.sagas))
     return GroupReader(environment.settings.app_id, topics, environment.access.client())
 
 

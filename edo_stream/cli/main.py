@@ -31,6 +31,7 @@ from edo_stream.cli import (
     source,
     status,
     topics,
+    waits,
     watch,
     webhook,
 )
@@ -58,6 +59,7 @@ app.add_typer(topics.app, name="contracts")
 topics.app.command("compatible")(compatible.compatible)
 topics.app.command("publish")(publish.publish)
 topics.app.command("register")(register.register)
+app.add_typer(waits.app, name="waits")
 app.add_typer(webhook.app, name="webhook")
 app.command("init")(init)
 app.command("audit")(audit.audit)

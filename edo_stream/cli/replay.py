@@ -25,7 +25,7 @@ from edo_stream.registry import RegistryError, Topic, control_topic
 from edo_stream.registry.enforced import rules_of
 from edo_stream.registry.mistakes import nearest
 from edo_stream.registry.quantity import time_ms
-from edo_stream.replay.plan import bounds_of
+from edo_stream.replay.plan import SAGA, WAITS, bounds_of, left_out
 from edo_stream.replay.run import Bound, Progress, Replay, ReplaySpec, replayed
 from edo_stream.schema_ids import schema_ids
 from edo_stream.schemas.enforcement import Decode, Tally, enforced
@@ -107,7 +107,7 @@ def replay(  # noqa: PLR0913 - the command line
         except KeyboardInterrupt:
             _tell_where(run.progress)
             raise
-    _show(spec, flows, progress, as_json)
+    _show(spec, flows | _left_out(environment, topic, flow), progress, as_json)
     if all(bounds.refusal is not None for bounds in flows.values()):
         raise typer.Exit(NOT_DONE)
 
@@ -161,8 +161,18 @@ def _flows(
         if name not in planned:
             raise CommandError(f"no flow {name} on {topic}: {nearest(name, planned)}", USAGE)
     if not planned:
-        raise CommandError(f"no flow is triggered by events of {topic}", NOT_DONE)
+        others = left_out(environment.flows, topic)
+        told = "".join(f"; {name}: {_why(why)}" for name, why in others.items())
+        raise CommandError(f"no flow is triggered by events of {topic}{told}", NOT_DONE)
     return {name: bounds for name, bounds in planned.items() if not wanted or name in wanted}
+
+
+def _left_out(
+    environment: Environment, topic: str, wanted: Sequence[str] | None
+) -> dict[str, Bounds]:
+    """What is shown besides, unless flows were chosen."""
+    others = {} if wanted else left_out(environment.flows, topic)
+    return {name: Bounds(why) for name, why in others.items()}
 
 
 def _decode(environment: Environment, topic: Topic) -> Decode:
@@ -214,10 +224,13 @@ def _show(spec: ReplaySpec, flows: Mapping[str, Bounds], progress: Progress, as_
     print(f"{progress.records} records, {replayed(progress)} commands {verb} again")
     for name, bounds in flows.items():
         if bounds.refusal is not None:
-            print(f"{name}: not run again: its action is {_why(bounds.refusal)}")
+            print(f"{name}: not run again: {_why(bounds.refusal)}")
 
 
 def _why(refusal: str) -> str:
-    if refusal != DOUBLES:
-        return f"replay: {refusal}"
-    return "a record whose readers would take it for a new one (--doubles writes it all the same)"
+    why = {
+        DOUBLES: "it writes a record that its readers would take for a new one (--doubles)",
+        WAITS: "it waits for several events",
+        SAGA: "a saga, whose key has had its instance",
+    }
+    return why.get(refusal, f"its action is replay: {refusal}")

@@ -200,12 +200,14 @@ def _offsets(environment: Environment, group: GroupState) -> Table:
 
 
 def _groups_of_flows(environment: Environment) -> dict[str, str]:
-    """Groups of flows, by their topics of commands."""
-    return {
+    """Groups of flows by their topics of commands, and of sagas by the topics that they read."""
+    flows = environment.flows
+    acting = {
         policy.commands: name
-        for name, group in environment.flows.groups.items()
+        for name, group in flows.groups.items()
         for policy in group.spec.flows.values()
     }
+    return acting | {topic: name for name, group in flows.sagas.items() for topic in group.topics}
 
 
 def _tasks(workers: Workers) -> Table:

@@ -27,7 +27,7 @@ class Effects:
     The rest is for metrics. ``counts`` are the fates of the records read, by topic and fate code;
     ``settled`` those of records that an earlier step held. ``times_ms`` are, by topic, the times
     at which the events of the results happened. ``replayed`` are events that replays have looked
-    at, by flow and what became of them.
+    at, by flow and what became of them, ``changes`` what has happened to sagas, by saga and kind.
     """
 
     publish: list[Publish] = field(default_factory=list)
@@ -36,6 +36,7 @@ class Effects:
     settled: dict[tuple[str, str], int] = field(default_factory=dict)
     times_ms: dict[str, list[int]] = field(default_factory=dict)
     replayed: dict[tuple[str, str], int] = field(default_factory=dict)
+    changes: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def account_records(

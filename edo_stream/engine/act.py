@@ -29,6 +29,7 @@ from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.target import Slot, Target
 from edo_stream.engine.task import VOID, Decider, MisplacedError, Ports, Task, TaskSpec
+from edo_stream.views import Phase
 
 _ASK_AGAIN_MAX_MS = 60_000
 _CUT_OFF_POLL_MS = 200
@@ -81,6 +82,12 @@ class ActTask(Task):
         self._act.finish(work, outcome)
         self._wake.set()
         self._begin_runs()
+
+    def _on_slot(self) -> None:
+        """A target may have a slot: take it at once, in the order in which tasks have waited."""
+        self._wake.set()
+        if self.phase is Phase.RUNNING:
+            self._begin_runs()
 
     async def _reset(self, error: Exception) -> None:
         # At once: what ends from here on is of no command that the core has in hand.
@@ -167,11 +174,14 @@ class ActTask(Task):
             if key_wait_ms:
                 self._act.defer(flow, self._note_wait(key_wait_ms))
                 continue
-            wait_ms = target.wait_ms(self._wake.set)
+            wait_ms = target.wait_ms(self._on_slot)
             if wait_ms:
                 self._note_wait(min(wait_ms, _ASK_AGAIN_MAX_MS))
                 return
             slot = target.begin(command.key)
+            if slot is None:
+                self._note_wait(1)
+                return
             work = self._act.take(flow)
             if work is None:
                 self._reserved[command.flow, command.id] = slot

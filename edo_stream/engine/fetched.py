@@ -145,7 +145,7 @@ class PlainRecords(PartitionRecords):  # type: ignore[misc]
             if record.offset >= self.next_fetch_offset:
                 yield self._consumer_record(self._tp, record)
 
-    def _consumer_record(self, partition: TopicPartition, record: Any) -> PlainRecord:
+    def _consumer_record(self, partition: TopicPartition, record: Any) -> Any:
         return PlainRecord(
             partition.topic,
             partition.partition,
@@ -164,6 +164,9 @@ class ChangelogRecords(PlainRecords):
         for record in records:
             self.next_fetch_offset = record.offset + 1
             yield ChangelogRecord(record.offset, record.key, record.value)
+
+    def _consumer_record(self, partition: TopicPartition, record: Any) -> ChangelogRecord:
+        return ChangelogRecord(record.offset, record.key, record.value)
 
 
 def read_as(kind: type[PlainRecords], fetcher: Any) -> None:

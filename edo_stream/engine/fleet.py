@@ -62,9 +62,11 @@ class Gate:
             self._poke()
         return wait_ms
 
-    def begin(self) -> Ticket:
-        """A run begins that may; :meth:`end` follows."""
-        ticket = self._share.begin(self.now_ms())
+    def begin(self) -> Ticket | None:
+        """Begin a run, and :meth:`end` it; ``None`` when it may not begin at this moment."""
+        now_ms = self.now_ms()
+        # What was allowed a moment ago may have expired since.
+        ticket = None if self._share.wait_ms(now_ms) else self._share.begin(now_ms)
         self._poke()
         return ticket
 
@@ -81,12 +83,13 @@ class Gate:
     def hear(self, answer: Answer) -> None:
         """Take the owner's word."""
         before = self.state
-        self._share.hear(answer, self.now_ms())
+        is_news = self._share.hear(answer, self.now_ms())
         if self.state is not before:
             log.warning(
                 "breaker of target %s: %s, was %s", self.target, self.state.value, before.value
             )
-        for listener in self._listeners:
+        # Most of what is said is for other workers.
+        for listener in self._listeners if is_news else ():
             listener()
         self._poke()
 

@@ -61,6 +61,9 @@ class FleetLink:
             except (KafkaError, OSError) as error:
                 log.warning("no way to the owners of targets: %s: %s", type(error).__name__, error)
             await asyncio.sleep(_RETRY_S)
+            while not queue.empty():
+                # Its time is over: what still matters is said again.
+                queue.get_nowait()
 
     async def _converse(self, queue: asyncio.Queue[tuple[str, bytes]]) -> None:
         consumer = AIOKafkaConsumer(
@@ -99,13 +102,19 @@ class FleetLink:
             target, value = await queue.get()
             key = target.encode()
             place = partition_of(key, self._partitions)
-            await producer.send_and_wait(self._requests, value, key=key, partition=place)
+            sent = await producer.send(self._requests, value, key=key, partition=place)
+            sent.add_done_callback(_lost)
 
     async def _listen(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
                 for record in records:
                     self.fleet.hear(record.value)
+
+
+def _lost(sent: "asyncio.Future[object]") -> None:
+    if not sent.cancelled() and (error := sent.exception()) is not None:
+        log.info("a word to the owner of a target was lost: %s", type(error).__name__)
 
 
 def join_fleet(

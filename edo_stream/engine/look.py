@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from aiokafka import TopicPartition
 
+from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.engine.ports import Standing
 from edo_stream.engine.restore import TaskTable
@@ -21,6 +22,7 @@ from edo_stream.views import (
     StandbyView,
     TargetView,
     TaskView,
+    WaitsView,
     WorkerView,
 )
 
@@ -74,7 +76,18 @@ def look_at(task: Task, standing: OfPartition, now_ms: int, loop_time: float) ->
         restored_records=stats.restored_records,
         has_work=task.has_work,
         still_ms=int(1000 * (loop_time - task.progress.moved_at)),
+        waits=tuple(_waits(task, now_ms)),
     )
+
+
+def _waits(task: Task, now_ms: int) -> Iterable[WaitsView]:
+    if not isinstance(task.pipeline, JoinPipeline):
+        return
+    for flow, (row, since_ms) in task.pipeline.open_waits().items():
+        age_ms = 0 if since_ms is None else max(0, now_ms - since_ms)
+        yield WaitsView(
+            flow, row.open, row.held, age_ms, row.fired, row.timed_out, row.late, row.refused
+        )
 
 
 def _sources(task: Task, standing: OfPartition, now_ms: int) -> Iterable[SourceView]:
@@ -124,6 +137,8 @@ def _target(target: Target) -> TargetView:
         breaker=target.breaker.value,
         opened=target.opened,
         is_stopped=target.guard.is_tripped,
+        target=target.name,
+        limit=target.limit,
     )
 
 

@@ -44,12 +44,8 @@ def _plan(group: SagaGroup, shared: TaskSpec) -> GroupPlan:
         identity = TaskIdentity(shared.app, group.name, partition)
         return SagaPipeline(identity, group.sagas, state, internal)
 
-    topics = [
-        topic
-        for spec in group.sagas.values()
-        for topic in (spec.topics.starts, spec.topics.outcomes, spec.topics.dead_letters)
-    ]
-    spec = shared.of_group(group.name, dict.fromkeys((*topics, control), _EARLIEST))
+    sources = dict.fromkeys((*group.topics, control), _EARLIEST)
+    spec = shared.of_group(group.name, sources)
     return GroupPlan(spec, group.partitions, [_state(shared.app, group)], make_pipeline)
 
 

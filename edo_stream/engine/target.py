@@ -88,7 +88,8 @@ class Target:
         self._gate = gate
         self._adaptive = AdaptiveLimit(protection.concurrency) if protection.is_adaptive else None
         self._keys = None if protection.rate_per_key is None else KeyRates(protection.rate_per_key)
-        self._waiting: set[Callable[[], None]] = set()
+        self._waiting: dict[Callable[[], None], bool] = {}
+        """Who waits, the longest first, and whether it was called back since it asked."""
         longest_s = protection.timeout_s + _GRACE_S + protection.start_s
         gate.attend(self._call_back, int(longest_s * 1000))
 
@@ -120,11 +121,14 @@ class Target:
         """0 when a run may begin now, else in how many ms to ask again.
 
         ``call_back`` is called earlier when a run ends, when the fleet's owner of the target has
-        said something, and when an operator changes something.
+        said something, and when an operator changes something: those that have waited longest
+        first, so that no partition with a backlog keeps all slots.
         """
         wait_ms = self._wait_ms()
         if wait_ms:
-            self._waiting.add(call_back)
+            self._waiting[call_back] = False
+        else:
+            self._waiting.pop(call_back, None)
         return wait_ms
 
     def _wait_ms(self) -> int:
@@ -136,14 +140,15 @@ class Target:
     def _may_fall_back(self) -> bool:
         return self._fallback is not None and self._gate.is_broken
 
-    def begin(self, key: bytes) -> Slot:
-        """Take a slot for a command of a key; it may run now."""
+    def begin(self, key: bytes) -> Slot | None:
+        """Take a slot for a command of a key; ``None`` when that is not allowed any more."""
+        ticket = self._gate.begin()
+        if ticket is None and not self._may_fall_back():
+            return None
         if self._keys is not None:
             self._keys.take(key, self._gate.now_ms())
         self.running += 1
-        is_held_off = self._gate.wait_ms() > 0
-        assert not is_held_off or self._may_fall_back(), f"{self.flow}: nothing may run now"
-        return Slot(self, None if is_held_off else self._gate.begin())
+        return Slot(self, ticket)
 
     def leave(self, slot: Slot) -> None:
         """The run that was to begin in the slot does not."""
@@ -203,9 +208,21 @@ class Target:
         self._call_back()
 
     def _call_back(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for call_back in waiting:
-            call_back()
+        # As one asks again, others are called back and ask: looked up anew for each.
+        for call_back in list(self._waiting):
+            match self._waiting.get(call_back):
+                case True:
+                    # It has not asked again: it has nothing more to run, or has ended.
+                    del self._waiting[call_back]
+                case False:
+                    self._waiting[call_back] = True
+                    try:
+                        call_back()
+                    except Exception:
+                        # Its task meets it again by itself; it is none of the run that has ended.
+                        log.exception("flow %s: a task cannot begin a run", self.flow)
+                case None:
+                    pass
 
 
 async def _run(executor: Executor, command: Command, limit_s: float) -> Outcome:

@@ -37,6 +37,9 @@ def _reference(value: object) -> str:
 def _url(value: object) -> str:
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):
         raise ValueError(f"{value} is not a URL: it begins with http:// or https://")
+    if "@" in value.split("/")[2]:
+        # Not repeated, and shown by nobody else: it may hold a password.
+        raise ValueError("a URL has no user or password: write auth: {basic: …}")
     return value
 
 

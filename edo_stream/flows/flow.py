@@ -57,6 +57,15 @@ class SagaGroup:
     sagas: Mapping[str, SagaSpec]
     """By name."""
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that its tasks read, besides operators' requests."""
+        return tuple(
+            topic
+            for spec in self.sagas.values()
+            for topic in (spec.topics.starts, spec.topics.outcomes, spec.topics.dead_letters)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Flows:

@@ -60,7 +60,9 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
     for file in files:
         document = read(file)
         if is_result_flow(document):
-            joins += result_flow(document, registry)
+            results = result_flow(document, registry)
+            joins += results
+            documents |= {join.flow: document for join in results}
             findings += document.findings
             continue
         declaration = _declaration(document)

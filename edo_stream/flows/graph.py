@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from edo_stream.flows.correlation import Join
 from edo_stream.flows.flow import Flow, Flows
 from edo_stream.registry import Registry
 
@@ -69,6 +70,7 @@ def graph_of(registry: Registry, flows: Flows, targets: Mapping[str, str] | None
     """The graph; ``targets`` are words for what flows call, by flow."""
     named = targets or {}
     ways = [way for flow in flows.flows.values() for way in _ways_of(flow, named)]
+    ways += [way for join in flows.joins.values() for way in _ways_of_join(join)]
     seen = {node.name for way in ways for node in (way.start, way.end) if node.kind == TOPIC}
     for name, entry in registry.entries.items():
         emit = entry.declaration.emit
@@ -91,6 +93,15 @@ def _ways_of(flow: Flow, targets: Mapping[str, str]) -> Iterator[Way]:
             )
         elif action is flow.declaration.action:
             yield Way(node, Node(TARGET, targets.get(name, action.kind)), action.kind)
+
+
+def _ways_of_join(join: Join) -> Iterator[Way]:
+    """From what a flow waits for, and to the topic of its results if it ends in an event."""
+    node = Node(FLOW, join.flow)
+    for source in join.sources:
+        yield Way(Node(TOPIC, source.topic), node, source.name, bool(source.conditions))
+    if join.emit is not None:
+        yield Way(node, Node(TOPIC, join.emit.topic), "event")
 
 
 def _way_back(start: Node, onward: Mapping[Node, Sequence[Node]]) -> list[Node] | None:

@@ -17,6 +17,8 @@ from edo_stream.flows.rules.expressions import find_odd_expressions, find_unknow
 from edo_stream.flows.rules.keys import find_unknown_keys
 from edo_stream.flows.rules.patterns import find_patterns_that_never_match
 from edo_stream.flows.rules.wants import find_wants_that_say_nothing
+from edo_stream.flows.saga import FOLDER as SAGAS
+from edo_stream.flows.saga import survey_sagas
 from edo_stream.flows.shapes import Shapes
 from edo_stream.registry import Finding, Registry
 
@@ -43,14 +45,16 @@ class FlowReview:
 def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowReview:
     """Review a folder of flows; ``more`` are rules that need what is not to be imported here."""
     survey = survey_flows(root, registry)
-    graph, shapes = graph_of(registry, survey.flows), Shapes(registry)
+    flows = survey.flows
+    graph, shapes = graph_of(registry, flows), Shapes(registry)
     findings = list(survey.findings)
-    for name, flow in survey.flows.flows.items():
-        document = survey.documents[name]
+    for name, document in survey.documents.items():
         before = len(document.findings)
-        case = FlowCase(flow, document, registry, graph, shapes)
+        flow, join = flows.flows.get(name), flows.joins.get(name)
+        case = FlowCase(name, flow, join, document, registry, graph, shapes)
         for rule in (*RULES, *more):
             rule(case)
         findings += document.findings[before:]
+    findings += survey_sagas(root / SAGAS, registry, flows.flows.values()).findings
     names = sorted(file.stem for file in root.glob("*.yaml")) if root.is_dir() else []
     return FlowReview(names, sorted(set(findings)))

@@ -11,18 +11,20 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.core.contract import Contract
+from edo_stream.core.correlation.feed import Feed
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError
 from edo_stream.core.patterns import parse_pattern, reason_of
 from edo_stream.core.record import Record
-from edo_stream.core.routing import Route
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import Trigger
+from edo_stream.flows.correlation import inputs_of
 from edo_stream.flows.declaration import On
 from edo_stream.flows.expression import WhereExpression
-from edo_stream.flows.flow import Flow, Flows
+from edo_stream.flows.flow import Flows
 from edo_stream.flows.rules.patterns import leaves
+from edo_stream.flows.when import JoinInput
 
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _VALUE_CHARS_MAX: Final = 200
@@ -32,8 +34,8 @@ _VALUE_CHARS_MAX: Final = 200
 class Answer:
     """What one entry of ``on`` says of an event."""
 
-    number: int
-    """Of the entry, from 0."""
+    label: str
+    """Number of the entry, from 0, or name of the input."""
     is_met: bool | None
     """``None``: it cannot be told."""
     why: str | None = None
@@ -47,7 +49,10 @@ class Trial:
     answers: Sequence[Answer]
     """Of the entries for the event's topic."""
     written: Publish | None
-    """The command, or the dead letter; ``None``: the flow does not want the event."""
+    """The command, the record by which a flow that waits gets the event, or the dead letter.
+
+    ``None``: the flow does not want the event.
+    """
     is_command: bool
     reason: str | None = None
     """Of the dead letter: its code, and what it says."""
@@ -63,52 +68,68 @@ class Trial:
 
 
 def trial_of(
-    flow: Flow, flows: Flows, contract: Contract, app: str, seen: tuple[Record, Event]
+    name: str, flows: Flows, contract: Contract, app: str, seen: tuple[Record, Event]
 ) -> Trial:
     """Hold a flow against an event of one of its topics; ``app`` is the workers' id."""
     record, event = seen
-    route = route_of(flow, flows, contract.topic)
-    facts = Facts(event)
-    answers = [
-        _answer(number, on, facts)
-        for number, on in enumerate(flow.declaration.on)
-        if on.topic == contract.topic
-    ]
-    trigger = Trigger(TaskIdentity(app, contract.group, record.partition), contract, route.trigger)
-    if any(one.is_met for one in answers):
-        written = trigger.command(record, event, max(0, record.timestamp), facts)
+    facts, now_ms = Facts(event), max(0, record.timestamp)
+    identity = TaskIdentity(app, contract.group, record.partition)
+    wanted = wanted_by(name, flows, contract.topic)
+    answers = [_answer(label, on, facts) for label, on in wanted.items()]
+    routes = flows.task_routes(contract.topic)
+    assert routes is not None, f"{name} wants events of {contract.topic}"
+    own = [one for one in routes.routes if one.trigger.flow == name]
+    trigger = Trigger(identity, contract, own[0].trigger)
+    met = [label for label, one in zip(wanted, answers, strict=True) if one.is_met]
+    written: Publish
+    if met and own[0].feed is not None:
+        feed = next(one.feed for one in own if one.feed is not None and one.feed.input == met[0])
+        written = Feed(identity, contract, feed).command(record, event, now_ms, facts)
+    elif met:
+        written = trigger.command(record, event, now_ms, facts)
     elif any(one.is_met is None for one in answers):
         why = next(one.why for one in answers if one.is_met is None)
-        written = trigger.letter(record, event, max(0, record.timestamp), "undecided", why or "")
+        written = trigger.letter(record, event, now_ms, "undecided", why or "")
     else:
         return Trial(answers, None, is_command=False)
-    if written.topic == route.trigger.commands:
-        return Trial(answers, written, is_command=True)
+    if written.topic != own[0].trigger.dead_letters:
+        return Trial(answers, written, is_command=own[0].feed is None)
     said = dict(written.headers)
-    reason = f"{_text(said['edo-reason'])}: {_text(said['edo-detail'])}"
+    reason = f"{_text(said.get('edo-reason'))}: {_text(said.get('edo-detail'))}"
     return Trial(answers, written, is_command=False, reason=reason)
 
 
-def route_of(flow: Flow, flows: Flows, topic: str) -> Route:
-    """The route of a flow from one of its topics."""
-    routes = flows.routes(topic)
-    assert routes is not None, f"{flow.policy.flow} wants events of {topic}"
-    return next(one for one in routes.routes if one.trigger.flow == flow.policy.flow)
+def wanted_by(name: str, flows: Flows, topic: str) -> dict[str, On | JoinInput]:
+    """What a flow wants of a topic: the entries of its ``on`` by number, or its inputs by name."""
+    join = flows.joins.get(name)
+    if join is not None:
+        inputs = {**inputs_of(join.when), **({"manifest": m} if (m := join.when.manifest) else {})}
+        return {label: one for label, one in inputs.items() if one.topic == topic}
+    entries = enumerate(flows.flows[name].declaration.on)
+    return {str(number): on for number, on in entries if on.topic == topic}
 
 
-def _answer(number: int, on: On, facts: Facts) -> Answer:
+def topics_of(name: str, flows: Flows) -> list[str]:
+    """Topics whose events a flow wants."""
+    join = flows.joins.get(name)
+    if join is not None:
+        return list(dict.fromkeys(source.topic for source in join.sources))
+    return list(flows.flows[name].wants)
+
+
+def _answer(label: str, on: On | JoinInput, facts: Facts) -> Answer:
     if on.match is not None:
         reason = reason_of(parse_pattern(on.match), facts.whole)
         if reason is not None:
-            return Answer(number, False, f"match: {_unmet(on.match, reason)}")
+            return Answer(label, False, f"match: {_unmet(on.match, reason)}")
     if on.where is None:
-        return Answer(number, True)
+        return Answer(label, True)
     try:
         if WhereExpression(on.where)(facts):
-            return Answer(number, True)
+            return Answer(label, True)
     except UndecidedError as error:
-        return Answer(number, None, str(error))
-    return Answer(number, False, f"where: {first_false(on.where, facts)} is false")
+        return Answer(label, None, str(error))
+    return Answer(label, False, f"where: {first_false(on.where, facts)} is false")
 
 
 def _unmet(pattern: Mapping[str, Any], reason: Any) -> str:

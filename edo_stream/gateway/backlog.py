@@ -100,7 +100,9 @@ class _Look:
     """Asks the broker; called from one thread at a time."""
 
     def __init__(self, client: Mapping[str, Any], group: str, bounds: Mapping[str, Bound]) -> None:
-        self._client = client
+        # The client of an administrator is a producer's, which would create what it asks for.
+        self._client = {**client, "allow.auto.create.topics": False}
+        self._missing: set[str] = set()
         self._group = group
         self._bounds = bounds
         self._topics = sorted({topic for bound in bounds.values() for topic in bound.topics})
@@ -125,6 +127,9 @@ class _Look:
         for topic in self._topics:
             metadata = admin.list_topics(topic, timeout=_PATIENCE_S).topics[topic]
             found += [(topic, number) for number in metadata.partitions]
+            if metadata.error is not None and topic not in self._missing:
+                self._missing.add(topic)
+                log.warning("how far %s is worked off is not known: %s", topic, metadata.error)
         return found
 
     def _nexts(

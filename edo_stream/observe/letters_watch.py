@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.observe.dead_letters import ACKS, letter_at_ms, letter_id_of, source_of
@@ -206,6 +207,9 @@ class _Follower:
     async def _look(self) -> None:
         """Read topics that have come into being, and forget what was deleted."""
         described = await self._admin.describe_topics(self._topics)
+        for topic in described:
+            if topic["error_code"] not in (0, UnknownTopicOrPartitionError.errno):
+                raise for_code(topic["error_code"])(topic["topic"])
         found = frozenset(
             TopicPartition(topic["topic"], partition["partition"])
             for topic in described

@@ -33,6 +33,7 @@ from edo_stream.views import (
     SourceView,
     TargetView,
     TaskView,
+    WaitsView,
     WorkerView,
 )
 
@@ -103,6 +104,15 @@ def _of_targets(name: str, help_: str, see: Callable[[TargetView], float]) -> Me
     return Measured(Declared(name, "gauge", ("flow",), help_), rows)
 
 
+def _of_waits(name: str, help_: str, see: Callable[[WaitsView], float]) -> Measured:
+    def rows(worker: WorkerView) -> Iterator[Row]:
+        for task in worker.tasks:
+            for waits in task.waits:
+                yield [waits.flow, str(task.partition)], see(waits)
+
+    return Measured(Declared(name, "gauge", ("flow", "partition"), help_), rows)
+
+
 def _of_letters(name: str, help_: str, see: Callable[[LettersView], float]) -> Measured:
     def rows(worker: WorkerView) -> Iterator[Row]:
         for letters in worker.letters or ():
@@ -159,6 +169,11 @@ REPLAYED: Final = _counter(
     "edo_replayed_events_total",
     "flow reason",
     "Events that replays have looked at for a flow: replayed, or the reason why not",
+)
+SAGA_CHANGES: Final = _counter(
+    "edo_saga_changes_total",
+    "saga change",
+    "What has happened to instances of a saga: started, completed, compensated, stuck and so on",
 )
 READY: Final = _histogram(
     "edo_trigger_to_ready_seconds",
@@ -255,6 +270,33 @@ _GAUGES: Final = (
         "1 when a flow has stopped because most of its commands became dead letters",
         lambda target: float(target.is_stopped),
     ),
+    _of_waits("edo_waits_open", "Waits of a flow that are open", lambda waits: float(waits.open)),
+    _of_waits("edo_waits_events", "Events that wait in them", lambda waits: float(waits.events)),
+    _of_waits(
+        "edo_waits_oldest_seconds",
+        "Age of the wait whose deadline is the next; 0 when none is open",
+        lambda waits: waits.oldest_age_ms / 1000,
+    ),
+    _of_waits(
+        "edo_waits_fired",
+        "Results of a flow that waits, since its state began",
+        lambda waits: float(waits.fired),
+    ),
+    _of_waits(
+        "edo_waits_timed_out",
+        "Waits whose deadline has passed, since the state began",
+        lambda waits: float(waits.timed_out),
+    ),
+    _of_waits(
+        "edo_waits_late",
+        "Events that came after their wait had ended, since the state began",
+        lambda waits: float(waits.late),
+    ),
+    _of_waits(
+        "edo_waits_refused",
+        "Events that became dead letters because a bound was reached, since the state began",
+        lambda waits: float(waits.refused),
+    ),
     _of_letters(
         "edo_dead_letters_waiting",
         "Dead letters of the whole fleet that nobody has acknowledged; one worker counts them, as "
@@ -325,7 +367,7 @@ WORKER: Final = Declared("edo_worker_info", "info", (), "Application id and vers
 #: All metrics in the order of the reference. Those of the process are Prometheus' own.
 DECLARED: Final = (
     *(RECORDS, SETTLED, LOST, VIOLATIONS, CAST, SAMPLED, MISPLACED, REPLAYED),
-    *(READY, BATCH, TRANSACTION, RETRY_LATE),
+    *(SAGA_CHANGES, READY, BATCH, TRANSACTION, RETRY_LATE),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
     *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
@@ -354,6 +396,8 @@ class Metrics(Collector):
                 sums[group, topic, _FATES[fate]] += count
         for replayed, count in effects.replayed.items():
             self._sums[REPLAYED][replayed] += count
+        for change, count in effects.changes.items():
+            self._sums[SAGA_CHANGES][change] += count
         for account in effects.accounts:
             if account.lost is not None:
                 first, next_ = account.lost

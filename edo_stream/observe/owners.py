@@ -6,6 +6,7 @@ The declarations of today say it, not the letter: an owner that has changed is a
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edo_stream.core.contract import DAY_MS
 from edo_stream.flows import Flows
 from edo_stream.registry import Registry
 
@@ -62,6 +63,15 @@ def owners_of(registry: Registry, flows: Flows) -> Owners:
         of_letters.setdefault(contract.dead_letters, terms)
     for name, flow in flows.flows.items():
         of_letters.setdefault(flow.policy.dead_letters, of_flows[name])
+    for joins in flows.join_groups.values():
+        for name, correlation in joins.spec.correlations.items():
+            terms = of_flows.setdefault(name, Terms(correlation.owner, DAY_MS))
+            of_letters.setdefault(correlation.dead_letters, terms)
+        of_letters.setdefault(joins.dead_letters, of_flows[min(joins.spec.correlations)])
+    for sagas in flows.sagas.values():
+        for name, saga in sagas.sagas.items():
+            terms = of_flows.setdefault(name, Terms(saga.owner, DAY_MS))
+            of_letters.setdefault(saga.topics.dead_letters, terms)
     for group in flows.groups.values():
         # For what belongs to none of its flows.
         of_letters.setdefault(group.spec.dead_letters, of_flows[min(group.spec.flows)])

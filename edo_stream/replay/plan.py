@@ -6,6 +6,11 @@ from edo_stream.core.replay import DOUBLES, Bounds
 from edo_stream.flows import Flow, Flows
 from edo_stream.registry import Registry
 
+WAITS: Final = "waits"
+"""It fires when several events are there; one of them again is none."""
+SAGA: Final = "saga"
+"""Its key has had its instance; a person starts another one by an event of its own."""
+
 _STRICTEST: Final = ("forbidden", "sandbox-only")
 
 
@@ -15,6 +20,17 @@ def bounds_of(registry: Registry, flows: Flows, topic: str, may_double: bool) ->
         trigger.flow: _bounds(registry, flows.flows[trigger.flow], may_double)
         for trigger in flows.triggers(topic)
     }
+
+
+def left_out(flows: Flows, topic: str) -> dict[str, str]:
+    """What else events of a topic lead to, and why no replay does, by name."""
+    found = {
+        join.flow: WAITS
+        for join in flows.joins.values()
+        if any(source.topic == topic for source in join.sources)
+    }
+    sagas = {route.trigger.flow: SAGA for route in flows.starts.get(topic, ())}
+    return dict(sorted((found | sagas).items()))
 
 
 def _bounds(registry: Registry, flow: Flow, may_double: bool) -> Bounds:

@@ -6,6 +6,18 @@ it is made of (:mod:`.loop`, :mod:`.broker`, :mod:`.network`, :mod:`.producer`, 
 transactions, fencing and offsets, without a network and without waiting.
 """
 
-from edo_stream.testing.world import FlowWorld, Seen
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edo_stream.testing.world import FlowWorld, Seen
 
 __all__ = ["FlowWorld", "Seen"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the world when it is asked for: pytest imports this package at every start."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from edo_stream.testing import world  # noqa: PLC0415 - see above
+
+    return getattr(world, name)

@@ -30,10 +30,12 @@ from edo_stream.core.partitioner import partition_of
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.fleet import Fleet
+from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.keepers import ANSWERS, GROUP, REQUESTS
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.ports import Disk, ProducerFactory
+from edo_stream.engine.saga_plans import saga_plans, saga_topics
 from edo_stream.engine.target import Protection, Target, Targets
 from edo_stream.engine.task import Ports, TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
@@ -257,6 +259,7 @@ class FlowWorld:
             session_timeout_s=_SESSION_TIMEOUT_S,
         )
         wanted = wanted_topics(self.registry, APP, 1) + act_topics(self.flows, APP, 1)
+        wanted += join_topics(self.flows, APP, 1) + saga_topics(self.flows, APP, 1)
         if schedules:
             wanted += ticker_topics(APP, 1)
         for topic in wanted:
@@ -267,6 +270,7 @@ class FlowWorld:
                 self.broker.create(action.topic, action.partitions)
         plans = group_plans(self.registry, spec, flows=self.flows)
         plans |= ticker_plans(schedules, self.registry.entries, spec)
+        plans |= join_plans(self.flows, spec) | saga_plans(self.flows, spec)
         return plans | act_plans(self.flows, spec, "worker")
 
     def _make_worker(self) -> Assignment:

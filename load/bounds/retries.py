@@ -25,6 +25,8 @@ group: bounds-actions
 partitions: {partitions}
 action: {{kind: python, handler: bounds_handler:ship, idempotency_key: command, replay: safe}}
 retry: {{initial: 1s, max: 1s, retries: 1}}
+# Each first run fails: that must not stop the others.
+breaker: {{window: 10000, consecutive: 1000000, failure_ratio: 1}}
 """
 
 _HANDLER: Final = '''\

@@ -115,6 +115,57 @@ def test_a_right_that_is_not_used_in_time_is_none_and_goes_back() -> None:
     assert b.wait_ms(late_ms) == 0
 
 
+def half_open(owner: Owner, share: Share) -> None:
+    """The target is broken, and may be probed from 110 ms on."""
+    heard(owner, share)
+    fail(share, 10)
+    talk(owner, 10, share)
+    (answer,) = owner.read(110)
+    share.hear(answer, 110)
+    assert share.wait_ms(110) == NEVER
+
+
+def test_the_time_of_a_right_runs_from_the_question() -> None:
+    owner, share = owner_of(), share_of("a")
+    half_open(owner, share)
+    question = share.request(110)
+    assert question is not None
+    (answer,) = owner.ask(500, question)
+    share.hear(answer, 1_000)
+    assert share.wait_ms(110 + START_WITHIN_MS) == 0
+    assert share.wait_ms(111 + START_WITHIN_MS) == NEVER
+
+
+def test_who_still_probes_asks_for_no_other_probe() -> None:
+    owner, share = owner_of(), share_of("a")
+    half_open(owner, share)
+    talk(owner, 110, share)
+    ticket = begun(share, 110)
+    over_ms = owner.keeper.next_due_ms()
+    assert over_ms is not None
+    (answer,) = owner.read(over_ms)
+    share.hear(answer, over_ms)
+    assert share.wait_ms(over_ms) == NEVER
+    assert share.request(over_ms) is None
+    share.end(ticket, False, "", over_ms)
+    talk(owner, over_ms, share)
+    assert share.wait_ms(over_ms) == NEVER
+    talk(owner, over_ms, share)
+    assert share.wait_ms(over_ms) == 0
+
+
+def test_runs_that_began_before_it_closed_do_not_stop_anybody() -> None:
+    owner, share = owner_of(), share_of("a")
+    heard(owner, share)
+    old = [begun(share, 1) for _ in range(3)]
+    share.reset()
+    talk(owner, 2, share)
+    for ticket in old:
+        share.end(ticket, True, "http-503", 3)
+    assert share.wait_ms(3) == 0
+    assert share.next_ms(3) is None, "nor is it told"
+
+
 def test_an_operator_s_word_is_repeated_until_it_is_heard() -> None:
     owner, share = owner_of(), share_of("a")
     heard(owner, share)

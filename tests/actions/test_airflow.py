@@ -90,8 +90,8 @@ def run(
             )
             executor = AirflowExecutor(plan, lambda: session, lambda: 0.0)
             outcomes = []
-            for _ in range(times):
-                outcomes.append(await executor(command({"date": "2026-01-31"})))
+            for attempt in range(1, times + 1):
+                outcomes.append(await executor(command({"date": "2026-01-31"}, attempt=attempt)))
                 between()
             return outcomes
 

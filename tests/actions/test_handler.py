@@ -67,6 +67,14 @@ def test_a_plain_function_runs_in_a_thread_and_needs_no_decorator() -> None:
     assert run(ship, {"id": 5}) == Done(b"5")
 
 
+def test_the_decorator_needs_no_parentheses() -> None:
+    @action
+    async def ship(event: Any) -> str:
+        return str(event["id"])
+
+    assert run(ship, {"id": 5}) == Done(b'"5"', "application/json")
+
+
 def test_a_handler_may_run_in_a_process_of_its_own() -> None:
     outcome = run(in_a_process, {"items": 4})
     assert isinstance(outcome, Done)

@@ -1,10 +1,11 @@
 """Records as side effects."""
 
 import asyncio
+from dataclasses import replace
 
 from edo_stream.actions.kafka import RecordExecutor, RecordPlan
 from edo_stream.actions.template import Template
-from edo_stream.core.act.outcome import Done, Failed
+from edo_stream.core.act.outcome import Done, Failed, FailureClass
 from edo_stream.core.partitioner import partition_of
 from tests.act.world import World, policy, spec
 from tests.actions.commands import command
@@ -47,3 +48,12 @@ def test_it_is_written_in_the_transaction_of_the_outcome() -> None:
 
 def test_a_key_that_is_not_there_is_poison() -> None:
     assert isinstance(asyncio.run(RecordExecutor(PLAN)(command({}))), Failed)
+
+
+def test_a_record_that_its_topic_does_not_take_is_poison_and_stops_no_transaction() -> None:
+    plan = replace(PLAN, bytes_max=2_000)
+    small = asyncio.run(RecordExecutor(plan)(command({"id": "x" * 100})))
+    assert isinstance(small, Done)
+    large = asyncio.run(RecordExecutor(plan)(command({"id": "x" * 2_000})))
+    assert isinstance(large, Failed)
+    assert (large.failure, large.reason) == (FailureClass.POISON, "record-too-large")

@@ -58,6 +58,10 @@ def lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lint:
             "ship.yaml:10: .*parameter",
         ),
         ("  kind: program\n  arguments: ['{{ x }}']\n", "ship.yaml:9: .*x is not known"),
+        (
+            "  kind: record\n  topic: shop.payment.received\n  partitions: 9\n",
+            "ship.yaml:10: .*the contract says 4",
+        ),
     ],
 )
 def test_a_mistake_in_an_action_is_told_at_its_line(lint: Lint, action: str, expected: str) -> None:

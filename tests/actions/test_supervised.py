@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,8 @@ def test_a_result_that_no_record_holds_is_left_out_and_the_command_is_done() -> 
         (Failed(FailureClass.BUSINESS, "\ud800" * 200, "\ud800"), ("?" * 100, "?", None)),
         (Failed(FailureClass.THROTTLED, "r", "", 1 << 70), ("r", "", 86_400_000)),
         (Failed(FailureClass.THROTTLED, "r", "", -5), ("r", "", 0)),
+        (Failed(FailureClass.FENCED, 5, ValueError("x")), ("5", "x", None)),
+        (Failed("business", "r", "", "soon"), ("r", "", None)),
     ],
 )
 def test_what_it_tells_of_a_failure_can_be_written(
@@ -110,3 +113,15 @@ def test_what_it_tells_of_a_failure_can_be_written(
     outcome = run(fail)
     assert isinstance(outcome, Failed)
     assert (outcome.reason, outcome.detail, outcome.retry_after_ms) == expected
+    assert outcome.failure in (told.failure, FailureClass.TRANSIENT)
+    assert outcome.failure is not FailureClass.FENCED, "nobody would be told of it"
+
+
+@pytest.mark.parametrize("told", [Done("text"), Done(b"", 5), Done(5), "text", None])
+def test_an_outcome_that_cannot_be_written_is_poison_and_stops_no_transaction(told: Any) -> None:
+    async def give(_: Command) -> Any:
+        return told
+
+    outcome = run(give)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure, outcome.reason) == (FailureClass.POISON, "result")

@@ -20,7 +20,7 @@ on: {topic: shop.order.placed, match: {data: {total: [{numeric: [">", 100]}]}}}
 key: /order/id
 action:
   kind: http
-  url: https://user:secret@carrier.example/{{ data.id }}?token=secret
+  url: https://carrier.example/{{ data.id }}?token=secret
   idempotency_key: command
   replay: safe
 retry: {initial: 250ms, factor: 2, max: 10s, retries: 3}
@@ -35,6 +35,31 @@ description: Wants a label.
 on: shop.order.placed
 action:
   {kind: record, topic: shop.label.wanted, partitions: 2, idempotency_key: command, replay: safe}
+"""
+JOIN = """\
+name: ready
+owner: team-shipping
+description: Ready.
+when:
+  sequence: {placed: {topic: shop.order.placed}, paid: {topic: shop.order.placed}}
+  within: 1d
+  on_timeout: partial
+action: {kind: noop, idempotency_key: command, replay: safe}
+"""
+SAGA = """\
+name: order
+version: 1
+owner: team-orders
+description: Orders.
+on: shop.order.placed
+deadline: 2h
+steps:
+  - name: reserve
+    action: {kind: noop, idempotency_key: command, replay: safe}
+    timeout: 5m
+    compensate: {action: {kind: noop, idempotency_key: command, replay: safe}}
+  - {name: approve, manual: team-desk}
+  - {name: end, pivot: true, action: {kind: noop, idempotency_key: command, replay: safe}}
 """
 SCHEDULE = """\
 name: nightly
@@ -181,6 +206,33 @@ def test_a_page_that_is_not_there_is_stale(blueprint: Blueprint, tmp_path: Path)
     missing = tmp_path / "none.md"
     assert "is not there" in blueprint("--out", str(missing), "--check", code=1).stdout
     assert not missing.exists()
+
+
+def test_what_a_flow_waits_for_is_drawn_with_its_deadline(
+    blueprint: Blueprint, tmp_path: Path
+) -> None:
+    (tmp_path / "flows" / "ready.yaml").write_text(JOIN)
+    page = blueprint().stdout
+    nodes, arrows = parse(charts_of(page)[1])
+    assert (2, 1) == (len(nodes), len(arrows)), "two inputs of one topic"
+    (row,) = rows_of(page, "Correlation")[1:]
+    assert row.endswith("| 1d | partial | as its firing does |")
+    assert "flow `ready`" in page
+
+
+def test_a_saga_is_drawn_with_what_undoes_it(blueprint: Blueprint, tmp_path: Path) -> None:
+    assert "## Sagas" not in blueprint().stdout
+    (tmp_path / "flows" / "sagas").mkdir()
+    (tmp_path / "flows" / "sagas" / "order.yaml").write_text(SAGA)
+    page = blueprint().stdout
+    routing, saga, ladder = charts_of(page)
+    nodes, arrows = parse(saga)
+    assert (6, 5) == (len(nodes), len(arrows))
+    parse(routing)
+    parse(ladder)
+    row = "| `reserve` |  | `order.v1.reserve` | `order.v1.reserve.undo` | 5m |  |"
+    assert row in rows_of(page, "Sagas")
+    assert "team-orders, version 1; deadline 2h; remembered for 7d;" in page
 
 
 def test_mistakes_in_the_files_are_said_and_nothing_is_written(

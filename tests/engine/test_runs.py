@@ -9,7 +9,7 @@ import pytest
 
 from edo_stream.core.act.breaker import BreakerPolicy, BreakerState
 from edo_stream.core.act.command import Command
-from edo_stream.core.act.limits import RateLimit
+from edo_stream.core.act.limits import LEASE_MS, RateLimit
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.work import Work
 from edo_stream.core.record import StoredRecord
@@ -150,6 +150,19 @@ def test_slots_and_a_stopped_flow_make_wait_and_an_end_calls_back() -> None:
     run(go())
 
 
+def test_a_token_that_has_expired_since_begins_nothing() -> None:
+    async def go() -> None:
+        aim = target(Receiver(), gate=gate_of(RateLimit(20)))
+        await may_begin(aim)
+        await asyncio.sleep((LEASE_MS + 60) / 1000)
+        assert aim.begin(b"a") is None
+        assert aim.running == 0
+        await may_begin(aim)
+        assert aim.begin(b"a") is not None
+
+    run(go())
+
+
 def test_a_rate_and_the_rate_of_a_key_are_kept() -> None:
     async def go() -> None:
         per_key = {"rate_per_key": RateLimit(0.1)}
@@ -250,5 +263,36 @@ def test_runs_at_once_follow_what_the_receiver_bears() -> None:
         await aim.begin(b"k").run(work("c1").command)
         assert aim.limit == 2
         assert target(throttles).limit == 16
+
+    run(go())
+
+
+def test_a_freed_slot_goes_to_the_one_that_has_waited_longest() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim, order = target(receiver, protection={"concurrency": 1}), []
+        await may_begin(aim)
+
+        def caller(name: str) -> Callable[[], None]:
+            """One that has always more to run, like a partition with a backlog."""
+            runs = worker.of(name, 0)
+
+            def take() -> None:
+                while len(order) < 9 and not aim.wait_ms(take):
+                    order.append(name)
+                    runs.start(work(f"{name}{len(order)}"), aim.begin(b"k"))
+
+            runs.attend(lambda *_: take())
+            return take
+
+        for name in "abc":
+            caller(name)()
+        for _ in range(9):
+            await settle()
+            receiver.ends[receiver.calls[-1]].set_result(Done())
+        await settle()
+        # The first has asked twice before the others came.
+        assert "".join(order) == "aabcabcab"
+        await worker.close()
 
     run(go())

@@ -110,6 +110,7 @@ def test_a_mistake_is_told_at_its_line(
         ("{kind: http, url: ftp://x}", "ftp://x is not a URL"),
         ("{kind: http, url: 'http://x', auth: {bearer: s3cret}}", "not a reference to a secret"),
         ("{kind: dapr}", "write either invoke or publish"),
+        ("{kind: http, url: 'http://u:s3cret@x/'}", "a URL has no user or password"),
         ("{kind: dapr, invoke: shipping}", "action.invoke is 'shipping': "),
         ("{kind: http, url: 'http://x', rules: [{codes: [x-y], means: success}]}", "not a code"),
         ("{kind: http, url: 'http://x', rules: [{codes: [599-500], means: poison}]}", "500-599"),

@@ -1,14 +1,16 @@
 """The effects ledger, and what is judged by it."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from load.bench.actions.contest import BY_KEY, FAUST, ONE_BY_ONE, PROGRAMS, Feat, Load, judge
 from load.bench.actions.report import BEGIN, END, Found, as_markdown, write_json, write_page
 from load.bench.actions.work import FLOW, jobs
 from load.bench.machine import Reading
-from load.effects import Ledger, Line, Moment, Receiver, out_of_order, read_ledger, tally
+from load.effects import Ledger, Line, Moment, Receiver, app, out_of_order, read_ledger, tally
 
 READINGS = (Reading(0, 0.0, 0.0, 0.0, 0.0), Reading(2_000, 1.5, 0.0, 1.0, 0.5))
 
@@ -47,6 +49,24 @@ def test_runs_and_effects_are_counted_beside_what_an_idempotent_receiver_does() 
     assert (2, 4, 2) == (one.commands, one.runs, one.repeated_runs)
     assert (3, 1, 2) == (one.effects, one.repeated_effects, one.effects_by_key)
     assert {3: 1, 1: 1} == one.runs_of
+
+
+def test_a_ledger_is_told_command_by_command(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    for one in [*ran(0), *ran(0), *ran(1)]:
+        ledger.write(one)
+    ledger.close()
+    (tmp_path / "other").write_text("no ledger")
+
+    told = CliRunner().invoke(app, [str(tmp_path / "ledger"), "--jsonl"])
+    refused = CliRunner().invoke(app, [str(tmp_path / "other")])
+
+    first, second = (json.loads(text) for text in told.output.splitlines())
+    assert ("0", 2, 2, 1) == tuple(
+        first[name] for name in ("command", "runs", "effects", "effects_by_key")
+    )
+    assert ("1", 1) == (second["command"], second["attempts"])
+    assert 2 == refused.exit_code
 
 
 def test_the_first_effects_of_a_key_are_in_order_whatever_is_repeated() -> None:

@@ -185,7 +185,12 @@ def test_a_connection_that_was_closed_while_nobody_used_it_is_replaced(dsn: str)
 
 
 @pytest.mark.parametrize(
-    "where", ["postgresql://postgres@127.0.0.1:1/postgres", "host=no-such-host.invalid"]
+    "where",
+    [
+        "postgresql://postgres@127.0.0.1:1/postgres",
+        "host=no-such-host.invalid",
+        "host=localhost s3cret word",
+    ],
 )
 def test_a_database_that_is_not_there_is_transient(where: str) -> None:
     outcome = once(where)

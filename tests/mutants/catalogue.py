@@ -22,6 +22,9 @@ INVARIANTS: Final = {
 }
 
 _CORE: Final = "edo_stream/core"
+_SAGA: Final = "edo_stream/core/saga"
+_SAGAS: Final = "tests/saga/test_histories.py"
+_SAGA_RULES: Final = "tests/saga/test_machine.py"
 _ENGINE: Final = "edo_stream/engine"
 _GAP_TIMERS: Final = "tests/simulation/test_gap_timers.py"
 _TAKEOVER: Final = "tests/simulation/test_takeover.py"
@@ -30,6 +33,8 @@ _EVERY_PLACE: Final = "tests/simulation/test_every_place.py"
 _TRANSACTION: Final = "tests/engine/test_transaction.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
+_SHARE: Final = "tests/act/test_share.py"
+_KEEPER: Final = "tests/act/test_keeper.py"
 
 
 def _any_fault(name: str) -> str:
@@ -384,8 +389,8 @@ MUTANTS: Final = (
         f"{_CORE}/outlet.py",
         (
             (
-                '_id_of("result", identity.app, topic, str(partition))',
-                '_id_of("result", identity.app, topic)',
+                'cause = ("result", identity.app, topic, str(partition))',
+                'cause = ("result", identity.app, topic)',
             ),
         ),
         (_PIPELINE, "tests/core/test_golden.py"),
@@ -606,5 +611,213 @@ MUTANTS: Final = (
             ),
         ),
         (_SEQUENCE,),
+    ),
+    Mutant(
+        3,
+        "a broken target is probed by two workers at a time",
+        f"{_CORE}/act/keeper.py",
+        (("is_free = kept.probe is None or kept.probe[0] == ask.worker", "is_free = True"),),
+        (_KEEPER,),
+    ),
+    Mutant(
+        3,
+        "the right to probe runs from when it is heard",
+        f"{_CORE}/act/share.py",
+        (
+            (
+                "                    self._right = asked\n",
+                "                    self._right = _Said(asked.number, now_ms)\n",
+            ),
+        ),
+        (_SHARE,),
+    ),
+    Mutant(
+        9,
+        "a worker uses what was granted to a question that it has given up",
+        f"{_CORE}/act/share.py",
+        (
+            (
+                "if (grant.worker, grant.number) == (self._worker, asked.number):",
+                "if grant.worker == self._worker:",
+            ),
+        ),
+        (_SHARE,),
+    ),
+    Mutant(
+        9,
+        "the new owner of a target forgets what the last one has granted",
+        f"{_CORE}/act/keeper.py",
+        (
+            (
+                "kept.slots = Slots(kept.rate, now_ms + kept.lead_ms)",
+                "kept.slots = Slots(kept.rate, now_ms)",
+            ),
+        ),
+        (_KEEPER,),
+    ),
+    Mutant(
+        9,
+        "tokens are saved up",
+        f"{_CORE}/act/limits.py",
+        (("+ LEASE_MS >= now_ms:", "+ LEASE_MS * 100 >= now_ms:"),),
+        (_SHARE,),
+    ),
+    Mutant(
+        6,
+        "a task leaves behind what a flow that is gone has parked",
+        f"{_CORE}/act/keys.py",
+        (("        if flow not in flows:\n", "        if flow == flows:\n"),),
+        ("tests/engine/test_leftovers.py",),
+    ),
+    Mutant(
+        1,
+        "instances of a saga outlive a transaction that did not commit",
+        f"{_SAGA}/pipeline.py",
+        (("        self._instances.discard()\n", ""),),
+        (_SAGAS,),
+    ),
+    Mutant(
+        4,
+        "a step of a saga is undone before what came after it",
+        f"{_SAGA}/machine.py",
+        (
+            (
+                "if state.status in _TO_UNDO and self._is_behind_settled(step):",
+                "if state.status in _TO_UNDO:",
+            ),
+        ),
+        (_SAGAS,),
+    ),
+    Mutant(
+        5,
+        "a saga's step is overdue while its reply lies unread",
+        f"{_SAGA}/pipeline.py",
+        (("self._fire(min(now_ms, caught_up_ms))", "self._fire(now_ms)"),),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        6,
+        "a saga turns back although its pivot is on its way",
+        f"{_SAGA}/machine.py",
+        (
+            (
+                "            StepStatus.WAITING,\n            StepStatus.FAILED,\n",
+                "            StepStatus.WAITING,\n            StepStatus.SENT,\n",
+            ),
+        ),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        7,
+        "a step that is sent again has the id of its first command",
+        f"{_SAGA}/machine.py",
+        (("self._row.id, step, direction, str(attempt)", "self._row.id, step, direction"),),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        7,
+        "a replay makes a command of what was dropped as a duplicate",
+        f"{_CORE}/replay.py",
+        (("if fate is not Fate.EMITTED:", "if fate not in (Fate.EMITTED, Fate.DUPLICATE):"),),
+        ("tests/replay/test_replay.py",),
+    ),
+    Mutant(
+        10,
+        "an outcome that cannot be written reaches the transaction",
+        "edo_stream/actions/supervised.py",
+        (
+            (
+                "return _bounded(await self._executor(command), command)",
+                "return await self._executor(command)",
+            ),
+        ),
+        ("tests/actions/test_supervised.py",),
+    ),
+    Mutant(
+        1,
+        "a statement runs again whatever the inbox says",
+        "edo_stream/actions/sql.py",
+        (("        return cursor.rowcount == 1\n", "        return True\n"),),
+        ("tests/local/test_inbox.py",),
+    ),
+    Mutant(
+        9,
+        "what a program has started outlives it",
+        "edo_stream/actions/process.py",
+        (("            _signal(transport, SIGKILL)\n", ""),),
+        ("tests/actions/test_process.py",),
+    ),
+    Mutant(
+        5,
+        "a partition with a backlog keeps all slots of a target",
+        f"{_ENGINE}/target.py",
+        (
+            (
+                "for call_back in list(self._waiting):",
+                "for call_back in reversed(list(self._waiting)):",
+            ),
+        ),
+        ("tests/engine/test_runs.py",),
+    ),
+    Mutant(
+        7,
+        "each attempt starts a DAG run of its own",
+        "edo_stream/actions/airflow.py",
+        (("sha256(command.id.encode())", 'sha256(f"{command.id}/{command.attempt}".encode())'),),
+        ("tests/actions/test_airflow.py",),
+    ),
+    Mutant(
+        10,
+        "what an event says begins another header",
+        "edo_stream/actions/http.py",
+        (("            if _CONTROL.search(value):\n", "            if not value:\n"),),
+        ("tests/actions/test_http.py",),
+    ),
+    Mutant(
+        6,
+        "the audit asks for no retry of what was to be run again",
+        "edo_stream/observe/audit/commands.py",
+        (("    elif not retries and is_retried and evidence.is_firm:\n", "    elif False:\n"),),
+        ("tests/audit/test_audit_commands.py",),
+    ),
+    Mutant(
+        6,
+        "the audit takes a second outcome of a command for the first",
+        "edo_stream/observe/audit/commands.py",
+        (("    if outcomes > 1:\n", "    if outcomes > 3:\n"),),
+        ("tests/audit/test_audit_commands.py",),
+    ),
+    Mutant(
+        6,
+        "an event that is sent again is a double of itself",
+        f"{_CORE}/redrive.py",
+        (("if headers and headers[-1][0] == REDRIVE else None", "if not headers else None"),),
+        ("tests/core/test_redrive.py",),
+    ),
+    Mutant(
+        6,
+        "an event passes dedupe however often it comes as sent again",
+        f"{_CORE}/dedupe.py",
+        (
+            (
+                "        return self.admit(again, self.recall([again])[0],",
+                "        return True or self.admit(again, None,",
+            ),
+        ),
+        ("tests/core/test_redrive.py",),
+    ),
+    Mutant(
+        6,
+        "a dead letter whose acknowledgement was read first waits for ever",
+        "edo_stream/observe/letters_watch.py",
+        (("        if name in self._acknowledged:\n            return\n", ""),),
+        ("tests/observe/test_letters_watch.py",),
+    ),
+    Mutant(
+        9,
+        "requests are taken however far the workers are behind",
+        "edo_stream/gateway/backlog.py",
+        (("and depth.lag > bound.lag_max:", "and depth.lag < 0:"),),
+        ("tests/gateway/test_backlog.py",),
     ),
 )

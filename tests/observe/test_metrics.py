@@ -155,7 +155,7 @@ def test_labels_are_never_keys_or_ids() -> None:
     of_records = {"flow", "reason", "group", "topic", "partition", "fate", "consumergroup"}
     of_contracts = {"contract", "version", "rule", "policy", "from_version", "to_version"}
     of_contracts |= {"revision"}
-    of_declarations = {"owner"}
+    of_declarations = {"owner", "saga", "change"}
     assert of_records | of_contracts | of_declarations == labels
 
 

@@ -47,6 +47,8 @@ def test_others_cases_are_answered_as_they_expect() -> None:
         ({"n": [True]}, {"n": 1}, False),
         ({"n": ["1"]}, {"n": 1}, False),
         ({"n": [{"numeric": ["=", 0.1]}]}, {"n": 0.1}, True),
+        ({"n": [{"numeric": ["<", 0]}]}, {"n": -5}, True),
+        ({"n": [{"numeric": [">=", -5]}]}, {"n": 5e9}, True),
         ({"n": [{"numeric": [">", 0]}]}, {"n": "5"}, False),
         ({"n": [{"numeric": [">", 0]}]}, {"n": True}, False),
         # What is not there, what is nothing, and what is empty.
@@ -69,7 +71,8 @@ def test_others_cases_are_answered_as_they_expect() -> None:
         ({"$or": [{"a": [1]}, {"b": [2]}], "c": [3]}, {"b": 2}, False),
         ({"$or": ["x"]}, {"$or": "x"}, True),
         ({"$or": [{"prefix": "x"}, {"suffix": "y"}]}, {"$or": "why"}, True),
-        # A field's name may have dots of its own.
+        # A field's name may have dots of its own, or nothing else.
+        ({"": {"x": [1]}, "a.": {"": [2]}}, {"": {"x": 1}, "a.": {"": 2}}, True),
         ({"a.b": [1]}, {"a": {"b": 1}}, True),
     ],
 )

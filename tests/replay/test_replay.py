@@ -18,7 +18,7 @@ from edo_stream.core.task import TaskIdentity
 from edo_stream.flows import Flows, load_flows
 from edo_stream.registry import Registry, load
 from edo_stream.replay.fates import Fates
-from edo_stream.replay.plan import bounds_of
+from edo_stream.replay.plan import bounds_of, left_out
 from edo_stream.sources import decoder
 from tests.catalog.shelf import CLEAN, Shelf
 
@@ -180,6 +180,26 @@ def test_only_the_chosen_flows_are_judged(folder: Folder) -> None:
     contract = registry.contracts[TOPIC]
     topic = Replayable("a", contract, decoder(contract), routes, {"bill": Bounds()})
     assert {"bill": "replayed"} == reasons(Replayer(topic, "r", ALL), record())
+
+
+def test_what_waits_for_several_events_and_sagas_are_left_out(folder: Folder) -> None:
+    act = "{kind: noop, idempotency_key: command, replay: safe}"
+    (folder.root / "flows" / "ready.yaml").write_text(
+        "name: ready\nowner: a\ndescription: b\nwhen: {within: 1d, any: {x: {topic: "
+        f"{TOPIC}}}}}}}\naction: {act}\n"
+    )
+    (folder.root / "flows" / "sagas").mkdir()
+    (folder.root / "flows" / "sagas" / "order.yaml").write_text(
+        f"name: order\nversion: 1\nowner: a\ndescription: b\non: {TOPIC}\n"
+        f"steps: [{{name: x, action: {act}}}]\n"
+    )
+    _, flows = folder.load()
+    assert {"order": "saga", "ready": "waits"} == left_out(flows, TOPIC)
+    environment = {"EDO_TOPICS": str(folder.shelf.root), "EDO_BROKER": "127.0.0.1:1"}
+    result = CliRunner().invoke(app, ["replay", TOPIC], env=environment)
+    assert "order: a saga, whose key has had its instance" in str(result.exception)
+    folder.flow("ship")
+    assert {"ship": "replayed"} == reasons(folder.replayer(), record())
 
 
 # What became of records.

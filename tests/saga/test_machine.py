@@ -345,6 +345,17 @@ def fates(saga: World, topic: str) -> dict[str, int]:
     return found
 
 
+def test_what_has_happened_is_counted_once_committed() -> None:
+    saga = world()
+    saga.send("o1")
+    saga.step()
+    saga.abort()
+    effects = saga.step()
+    saga.commit(effects)
+    assert {("ship", "started"): 1, ("ship", "step-sent"): 1} == effects.changes
+    assert {} == saga.step([]).changes
+
+
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [

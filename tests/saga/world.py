@@ -6,7 +6,7 @@ time, with an effect or without; what they end as is a record on the topic of ou
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,36 +230,41 @@ class World:
 
     def folded(self) -> dict[str, InstanceRow]:
         """Instances as the topic of events tells them, by key."""
-        rows: dict[str, InstanceRow] = {}
-        for event in self.events():
-            key, version = event["key"], self.spec.versions[event["version"]]
-            if event["change"] == "started":
-                rows[key] = begun(version, event["instance"], key.encode(), event["at"])
-            place = {"saga", "version", "instance", "key", "change", "number", "at"}
-            fields = {name: part for name, part in event.items() if name not in place}
-            change = msgspec.json.decode(msgspec.json.encode(fields), type=KINDS[event["change"]])
-            apply(rows[key], change, event["at"])
-            assert event["number"] == rows[key].changes, "numbered without gaps"
-        return rows
+        return folded(self.spec, self.events())
+
+
+def folded(spec: SagaSpec, events: Iterable[Any]) -> dict[str, InstanceRow]:
+    """The last instance of each key, from all events in order."""
+    rows: dict[str, InstanceRow] = {}
+    for event in events:
+        key, version = event["key"], spec.versions[event["version"]]
+        if event["change"] == "started":
+            rows[key] = begun(version, event["instance"], key.encode(), event["at"])
+        place = {"saga", "version", "instance", "key", "change", "number", "at"}
+        fields = {name: part for name, part in event.items() if name not in place}
+        change = msgspec.json.decode(msgspec.json.encode(fields), type=KINDS[event["change"]])
+        apply(rows[key], change, event["at"])
+        assert event["number"] == rows[key].changes, "numbered without gaps"
+    return rows
 
 
 def judge(world: World) -> None:
     """Judge what was committed, whatever has happened."""
     ids = Counter(command.id for command in world.commands)
     assert set(ids.values()) <= {1}, "a command is written once"
-    folded = world.folded()
+    told_rows = world.folded()
     for key, value in world.memory.rows.items():
         if key.startswith(INSTANCE):
             row = decode_instance(value)
-            assert row == folded[row.key.decode()], "the row is what its events add up to"
+            assert row == told_rows[row.key.decode()], "the row is what its events add up to"
     told = Counter(
         event["command"]
         for event in world.events()
         if event["change"] in ("step-sent", "undo-sent") and event["command"]
     )
     assert told == ids, "each command is told by an event"
-    for key in folded:
-        _judge_order(world, key)
+    for name in told_rows:
+        judge_order(world.spec, [event for event in world.events() if event["key"] == name])
 
 
 _BECOMES = {
@@ -271,12 +276,12 @@ _BECOMES = {
 }
 
 
-def _judge_order(world: World, key: str) -> None:
+def judge_order(spec: SagaSpec, events: Iterable[Any]) -> None:
     """Hold the events of a key against the rules, by nothing but the events before each."""
     rows: dict[str, str] = {}
     has_pivot = is_back = False
-    for event in (one for one in world.events() if one["key"] == key):
-        version = world.spec.versions[event["version"]]
+    for event in events:
+        version = spec.versions[event["version"]]
         name, change = event.get("step", ""), event["change"]
         if change == "started":
             rows, has_pivot, is_back = {}, False, False

@@ -309,10 +309,12 @@ class _Watched(Target):
         self._world = world
         self._process = process
 
-    def begin(self, key: bytes) -> Slot:
-        # At most once, the call follows when it is committed that it begins.
-        self._world.calls[self.name].append((self._world.now_ms(), self._process))
-        return super().begin(key)
+    def begin(self, key: bytes) -> Slot | None:
+        slot = super().begin(key)
+        if slot is not None and slot.ticket is not None:
+            # At most once, the call follows when it is committed that it begins.
+            self._world.calls[self.name].append((self._world.now_ms(), self._process))
+        return slot
 
     async def run_in(self, slot: Slot, command: Command) -> Outcome:
         if slot.ticket is None or not slot.ticket.probe:

@@ -42,13 +42,18 @@ def project(tmp_path: Path) -> Path:
         path.write_text(text)
     (tmp_path / "flows/confirm-order.yaml").unlink()
     # Flows write to it as well.
-    contract = tmp_path / "topics" / TOPIC / "contract.yaml"
-    contract.write_text(
-        contract.read_text()
-        .replace("  - {name: shop-order, source: /shop/order}\n", "")
-        .replace("producers:\n", "producers: []\n")
-    )
+    add_topic(tmp_path, TOPIC)
     return tmp_path
+
+
+def add_topic(project: Path, name: str) -> None:
+    """A topic that anybody may write."""
+    domain, entity, _ = name.split(".")
+    producers = f"producers:\n  - {{name: {domain}-{entity}, source: /{domain}/{entity}}}\n"
+    for file, text in topic_files(TopicPlan(name, "team")).items():
+        path = project / "topics" / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(producers, ""))
 
 
 def world_of(project: Path, **flows: tuple[str, str]) -> FlowWorld:
@@ -130,14 +135,7 @@ def test_what_cannot_be_told_is_a_letter_and_what_breaks_its_contract_is_not_wri
 
 
 def test_a_record_of_one_flow_triggers_the_next(project: Path) -> None:
-    for file, text in topic_files(TopicPlan("shop.parcel.sent", "team")).items():
-        path = project / "topics/shop.parcel.sent" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            text.replace("  - {name: shop-parcel, source: /shop/parcel}\n", "").replace(
-                "producers:\n", "producers: []\n"
-            )
-        )
+    add_topic(project, "shop.parcel.sent")
     value = '{"parcel": {"id": {{ data.order.id | json }}}, "amount": "1.00"}'
     write = f"kind: record, topic: shop.parcel.sent, value: '{value}'"
     world = world_of(project, send=(TOPIC, write), tell=("shop.parcel.sent", HTTP))
@@ -208,3 +206,23 @@ def test_the_project_may_be_in_a_folder_of_its_own(
     )
     ran = pytest_in(outer)
     assert 0 == ran.returncode, ran.stdout + ran.stderr
+
+
+def test_what_flows_wait_for_comes_in_the_same_world(project: Path) -> None:
+    add_topic(project, "shop.parcel.sent")
+    (project / "flows/ready.yaml").write_text(
+        "name: ready\nowner: team\ndescription: Both.\n"
+        "when:\n  all:\n"
+        "    order: {topic: shop.order.placed, key: /order/id}\n"
+        "    parcel: {topic: shop.parcel.sent, key: /parcel/id}\n"
+        "  within: 1h\n"
+        "action: {kind: noop, idempotency_key: command, replay: safe}\n"
+    )
+    world = FlowWorld.of_project(project)
+    world.publish(TOPIC, order(1))
+    world.advance(60)
+    assert world.runs("ready") == []
+    world.publish("shop.parcel.sent", {"parcel": {"id": "o-1"}, "amount": "1.00"})
+    (run,) = world.runs("ready")
+    assert run.key == "o-1"
+    world.close()

@@ -246,14 +246,22 @@ class Share:
 
     # What the owner says.
 
-    def hear(self, answer: Answer, now_ms: int) -> None:
-        """Take the owner's word; whoever waits may ask again."""
-        self._is_wanted = False
+    def hear(self, answer: Answer, now_ms: int) -> bool:
+        """Take the owner's word; whether it is news here, and who waits may ask again."""
+        known = (self._epoch, self.state, self._is_probing)
         if answer.epoch != self._epoch:
             self._enter(answer)
         self.state, self._is_probing = answer.state, answer.is_probing
         self._open_until_ms = now_ms + answer.open_for_ms
-        heard = answer.heard.get(self._worker, 0)
+        is_answered = self._worker in answer.heard
+        if is_answered:
+            self._take_answer(answer, answer.heard[self._worker], now_ms)
+        is_news = is_answered or known != (self._epoch, self.state, self._is_probing)
+        if is_news:
+            self._is_wanted = False
+        return is_news
+
+    def _take_answer(self, answer: Answer, heard: int, now_ms: int) -> None:
         if self._told is not None and heard >= self._told.number:
             self._trip, self._ended_probe, self._is_reset, self._told = "", None, False, None
         asked = self._asked

@@ -22,7 +22,7 @@ from typing import Any, Final
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End
-from edo_stream.core.correlation.rows import Phase, WaitRow
+from edo_stream.core.correlation.rows import Head, Phase, WaitRow
 from edo_stream.core.correlation.spec import (
     OUT_OF_ORDER_MS,
     Absent,
@@ -116,10 +116,10 @@ class Collecting:
         key, waits = arrival.key, self._waits
         if self._contradicts(row, arrival):
             waits.mark(arrival.offset, Fate.STALE)
-            # One event may be of both inputs: it ends the wait before it, and opens the next.
-            own = [h for h in row.heads if _position(h.payload) == arrival.joined.position]
-            row.heads = [head for head in row.heads if head not in own]
-            row.postponed += own
+            # What came after it opens the next wait; one event may be of both inputs.
+            behind = [head for head in row.heads if not _is_before(head, arrival)]
+            row.heads = [head for head in row.heads if head not in behind]
+            row.postponed += behind
             self._let_go(key, row, Fate.STALE)
             self._rest(key, row)
             return
@@ -206,7 +206,7 @@ class Collecting:
         end = End("timeout", DEADLINE)
         if policy is OnTimeout.FAILURE:
             row.run += 1
-            joined, extra = self._contents(key, row)
+            joined, extra = self._contents(key, row, self._stock.pieces(key, row))
             waits.outlet.fail(key, row, end, [(one.input, one) for one in joined], extra)
             self._let_go(key, row, Fate.FAILED)
         elif policy is OnTimeout.DEAD_LETTER:
@@ -225,14 +225,19 @@ class Collecting:
         self._stock.clear(key, row)
 
     def _fire(self, key: bytes, row: WaitRow, end: End) -> None:
-        joined, extra = self._contents(key, row)
+        pieces = self._stock.pieces(key, row)
+        joined, extra = self._contents(key, row, pieces)
         self._waits.fire(key, row, end, [(one.input, one) for one in joined], extra)
-        self._let_go(key, row, Fate.EMITTED)
+        for piece in pieces:
+            self._waits.mark(piece.offset, Fate.EMITTED)
+        self._stock.clear(key, row)
         is_last = self._correlation.fire is Fire.ONCE or end.completed_by == DEADLINE
         self._close(key, row, Phase.OVER if is_last else Phase.RESTING)
 
-    def _contents(self, key: bytes, row: WaitRow) -> tuple[list[Joined], dict[str, Any]]:
-        joined = [joined_of(piece.payload) for piece in self._stock.pieces(key, row)]
+    def _contents(
+        self, key: bytes, row: WaitRow, pieces: Sequence[Piece]
+    ) -> tuple[list[Joined], dict[str, Any]]:
+        joined = [joined_of(piece.payload) for piece in pieces]
         return joined, {**self._stock.missing(key, row), "inputs": self._stock.inputs(joined)}
 
     def _let_go(self, key: bytes, row: WaitRow, fate: Fate) -> None:
@@ -251,7 +256,8 @@ class Collecting:
         row.until_ms = None
         row.opened_ms = 0
         self._waits.put_or_forget(key, row)
-        self._replay(key, row)
+        if row.postponed:
+            self._replay(key, row)
 
     def _replay(self, key: bytes, row: WaitRow) -> None:
         """Look again at what was postponed; what is still none of an open wait stays so."""
@@ -261,3 +267,8 @@ class Collecting:
 
 def _position(payload: bytes) -> str:
     return joined_of(payload).position
+
+
+def _is_before(head: Head, arrival: Arrival) -> bool:
+    is_same = _position(head.payload) == arrival.joined.position
+    return head.at_ms <= arrival.at_ms and not is_same

@@ -61,7 +61,8 @@ class JoinOutlet:
         self._correlation = correlation
         self._step = step
         self._written = written
-        self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
+        # Not that of results and outcomes, each of which has one record as its cause.
+        self._source = ("ce_source", utf8(f"/edo/{identity.app}/waits"))
         self._flow = ("edo-flow", utf8(correlation.flow))
         self._has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
 
@@ -99,7 +100,7 @@ class JoinOutlet:
             ("edo-class", b"poison"),
             ("edo-detail", utf8(why.detail)),
             ("edo-attempts", b"0"),
-            ("edo-origin", utf8(joined.position)),
+            ("edo-position", utf8(joined.position)),
             ("edo-owner", utf8(correlation.owner)),
             ("edo-app", utf8(identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),

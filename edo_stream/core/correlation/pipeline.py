@@ -96,6 +96,8 @@ class JoinPipeline:
         state: Table,
         internal: InternalTopics,
     ) -> None:
+        self.upstream = spec.upstream
+        """Topics that the events come from, with their partitions."""
         self._identity = identity
         self._internal = internal
         self._state = state

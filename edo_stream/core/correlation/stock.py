@@ -69,9 +69,10 @@ class NamedStock:
         self._inputs = waits.correlation.inputs
         self._order = {name: index for index, name in enumerate(self._inputs)}
         self._needed = kind.needed if isinstance(kind, Named) else 1
-        # Of what must not come, the latest tells most.
         is_absence = isinstance(kind, Absent)
         self._keep = Keep.LAST if is_absence else waits.correlation.keep
+        # Whichever of it is in time counts.
+        self._unwanted = kind.without if isinstance(kind, Absent) else ""
 
     def add(self, row: WaitRow, arrival: Arrival) -> Violation | None:
         """Hold an event, unless another one of its input is to stay."""
@@ -79,6 +80,8 @@ class NamedStock:
         if name not in self._order:
             return Violation("unknown-input", f"the flow has no input {name}")
         there = next((head for head in row.heads if head.input == name), None)
+        if name == self._unwanted:
+            there = None
         if there is not None and stays(self._keep, there.at_ms, arrival.at_ms):
             waits.mark(arrival.offset, Fate.STALE)
             return None
@@ -178,8 +181,9 @@ class TallyStock:
         row.expect = joined.expect
         row.members = joined.members
         if joined.members is not None:
-            row.expect = len(joined.members)
-            self._drop_unlisted(arrival.key, row, frozenset(joined.members))
+            listed = frozenset(joined.members)
+            row.expect = len(listed)
+            self._drop_unlisted(arrival.key, row, listed)
         return None
 
     def _drop_unlisted(self, key: bytes, row: WaitRow, members: frozenset[str]) -> None:

@@ -46,5 +46,6 @@ def _first(rule: Rule, leaves: Leaves) -> tuple[int, Reason]:
             if not field.may_be_missing:
                 return met, Reason(field.path, None)
         elif not any(passes(field, leaf) for leaf in found):
-            return met, Reason(field.path, [leaf.value for leaf in found[:_FOUND_MAX]])
+            # Leaves are met from the last to the first.
+            return met, Reason(field.path, [leaf.value for leaf in found[::-1]][:_FOUND_MAX])
     return len(rule), Reason(rule[-1].path, None, is_split=True)

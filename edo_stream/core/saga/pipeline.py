@@ -26,7 +26,7 @@ from edo_stream.core.event import Violation, derive_id
 from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.notices import Notices
 from edo_stream.core.record import Batch, Record
-from edo_stream.core.saga.changes import begun
+from edo_stream.core.saga.changes import NAMES, begun
 from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.saga.instance import (
     InstanceRow,
@@ -111,6 +111,7 @@ class SagaPipeline:
         self._versions = RowCache(state, VERSION, _encode_version, _decode_version)
         self._outlet = SagaOutlet(identity, self._step)
         self._notices = Notices(identity, internal)
+        self._changes: dict[tuple[str, str], int] = {}
         self._sources: dict[str, tuple[_Source, SagaSpec]] = {}
         for spec in specs.values():
             self._sources[spec.topics.starts] = (_Source.STARTS, spec)
@@ -123,6 +124,7 @@ class SagaPipeline:
         """Read anew what is kept in memory; after the tables were restored or discarded."""
         self._step.row = load_task(self._state)
         self._step.publish = []
+        self._changes = {}
         self._instances.discard()
         self._versions.discard()
         self._timers.restore()
@@ -312,6 +314,9 @@ class SagaPipeline:
             return
         spec = self._specs[row.saga]
         self._outlet.publish(spec, spec.versions[row.version], row, machine.changes)
+        for change in machine.changes:
+            name_of = (row.saga, NAMES[type(change)])
+            self._changes[name_of] = self._changes.get(name_of, 0) + 1
         self._wait(name, waits, _waits(row))
         self._instances.put(name, row)
 
@@ -347,7 +352,9 @@ class SagaPipeline:
         publish += account_records(
             accounts, internal.accounts, internal.accounts_partitions, now_ms
         )
-        return counted(publish, accounts)
+        effects = counted(publish, accounts)
+        effects.changes, self._changes = self._changes, {}
+        return effects
 
 
 def _asked(machine: Machine, operation: SagaOperation) -> str | None:

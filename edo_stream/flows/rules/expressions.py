@@ -23,12 +23,12 @@ _NEAR: Final = 0.75
 
 def find_odd_expressions(case: FlowCase) -> None:
     """An expression depends on the event, and speaks of what events have."""
-    for number, on in enumerate(case.declaration.on):
-        if on.where is None:
+    for one in case.wanted():
+        if one.where is None:
             continue
-        place = ("on", number, "where")
+        place = (*one.place, "where")
         try:
-            where = WhereExpression(on.where)
+            where = WhereExpression(one.where)
         except ExpressionError:
             continue
         if not where.expression.names:
@@ -53,10 +53,13 @@ def unknown_names(expression: Expression) -> Iterator[str]:
 
 def find_unknown_names(case: FlowCase) -> None:
     """Fields that expressions and templates speak of are in the schemas of their topics."""
-    for number, on in enumerate(case.declaration.on):
-        if on.where is not None:
-            _find_fields(case, ("on", number, "where"), _TEXT.sub("''", on.where), [on.topic])
-    topics = list(case.flow.wants)
+    for one in case.wanted():
+        if one.where is not None:
+            _find_fields(case, (*one.place, "where"), _TEXT.sub("''", one.where), [one.topic])
+    if case.declaration is None or case.join is not None:
+        # What a flow that waits is given is the result, which no schema describes.
+        return
+    topics = case.topics
     made = case.declaration.input
     if made is not None and made.cel is not None:
         _find_fields(case, ("input", "cel"), _TEXT.sub("''", made.cel), topics)
@@ -91,7 +94,7 @@ def _find_fields(case: FlowCase, place: Place, code: str, topics: list[str]) -> 
 def _templates(case: FlowCase) -> Iterator[tuple[Place, str]]:
     """Texts of the actions that an event's values are filled into."""
     for key in ("action", "fallback"):
-        action = getattr(case.declaration, key)
+        action = getattr(case.declaration, key, None)
         if action is None:
             continue
         for name, value in action.model_dump(by_alias=True).items():

@@ -5,10 +5,10 @@ from edo_stream.flows.rules.case import FlowCase
 
 def find_unknown_keys(case: FlowCase) -> None:
     """A key that points into the data points at what a schema has."""
-    key = case.declaration.key
+    key = None if case.declaration is None else case.declaration.key
     if key is None or not key.startswith("/"):
         return
-    for topic in case.flow.wants:
+    for topic in case.topics:
         shape = case.shapes.of(topic)
         why = None if shape is None else shape.unknown(key)
         if why is not None:

@@ -29,11 +29,11 @@ class Leaf(NamedTuple):
 
 def find_patterns_that_never_match(case: FlowCase) -> None:
     """Each field of a pattern can be what the pattern wants."""
-    for number, on in enumerate(case.declaration.on):
-        if on.match is None:
+    for one in case.wanted():
+        if one.match is None:
             continue
-        shape = case.shapes.of(on.topic)
-        for leaf in leaves(on.match, ("on", number, "match"), ()):
+        shape = case.shapes.of(one.topic)
+        for leaf in leaves(one.match, (*one.place, "match"), ()):
             why = _never(leaf, shape)
             if why is not None:
                 case.find(leaf.place, f"match: {why}")

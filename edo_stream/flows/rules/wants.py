@@ -6,6 +6,8 @@ from edo_stream.flows.rules.case import FlowCase
 
 def find_wants_that_say_nothing(case: FlowCase) -> None:
     """Each entry of ``on`` adds events to those of the entries before it."""
+    if case.declaration is None:
+        return
     seen: list[On] = []
     everything = {on.topic for on in case.declaration.on if on.match is None and on.where is None}
     for number, on in enumerate(case.declaration.on):

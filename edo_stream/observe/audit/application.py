@@ -1,5 +1,6 @@
 """Take the records of an application's topics for evidence about its sources."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
@@ -149,8 +150,9 @@ class Audit:
         self._chains.conclude()
         for place, source in self._sources.items():
             self._tallies[source.topic].add(source.conclude(closings[place], has_all_accounts))
+        chains = self._chains.ended()
         flows = {
-            flow: commands_of(self._tallies[topic], self._chains.ended(topic))
+            flow: commands_of(self._tallies[topic], chains.get(topic, Counter()))
             for flow, topic in self._flows.items()
         }
         findings = self._findings

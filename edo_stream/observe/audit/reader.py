@@ -83,7 +83,7 @@ async def audit_topics(
     """Audit the sources of an application up to the offsets that its group has committed.
 
     ``broker`` is what a client needs to connect: ``bootstrap_servers`` and its security.
-    Memory: five bytes an offset that the sources' logs span, 100 a record that was held, and 500 a
+    Memory: five bytes an offset that the sources' logs span, 100 a record that was held, and 800 a
     command that was retried.
 
     Raises:
@@ -141,8 +141,10 @@ class _Reading:
         self._tiers = await self._all_tiers()
         topics = [*(one.topic for one in contracts), *self._spec.control_topics]
         topics += [*flows.values(), *self._tiers]
-        self._told_of = {policy.outcomes: [policy.commands] for policy in policies}
+        self._told_of: dict[str, list[str]] = {}
         for policy in policies:
+            # Steps of a saga share both.
+            self._told_of.setdefault(policy.outcomes, []).append(policy.commands)
             self._told_of.setdefault(policy.dead_letters, []).append(policy.commands)
         self._told_of |= {tier: list(flows.values()) for tier in self._tiers}
         findings = Findings(self._spec.findings_max)

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from load.bench.actions.contest import BY_KEY, FAUST, ONE_BY_ONE, PROGRAMS, Feat
+from load.bench.machine import OTHER_CORES_MAX
 
 BEGIN: Final = "<!-- What follows is written by `python -m load.bench.actions`. -->"
 END: Final = "<!-- So far, of commands. -->"
@@ -96,14 +97,17 @@ def write_page(path: Path, found: Found) -> None:
 def as_markdown(found: Found) -> str:
     """Both tables, and the ratios in words."""
     commands = found.feats[0].commands if found.feats else 0
+    is_void = any(feat.is_void for feat in found.feats)
+    note = f" (void): beside it others used more than {OTHER_CORES_MAX} core." if is_void else ""
     return "\n".join(
         (
-            f"{commands:,} commands of 0 to 5 ms in one partition, medians of the runs.\n",
+            f"{commands:,} commands of 0 to 5 ms in one partition, medians of the runs.{note}\n",
             "Nothing fails:\n",
             _table(found, is_failing=False),
             *_told_ratios(found),
             "\nOf 100 commands three fail once and one twice; retries after 1 s and 2 s:\n",
             _table(found, is_failing=True),
+            "",
         )
     )
 
@@ -113,10 +117,8 @@ def _told_ratios(found: Found) -> list[str]:
     for other, words in ((ONE_BY_ONE, "ours one at a time"), (FAUST, "Faust one at a time")):
         ratios = found.ratios(other)
         if ratios:
-            told.append(
-                f"\nBy key, ours is {median(ratios):.1f} times as fast as {words} "
-                f"({min(ratios):.1f} to {max(ratios):.1f})."
-            )
+            spread = f" ({min(ratios):.1f} to {max(ratios):.1f})" if len(ratios) > 1 else ""
+            told.append(f"\nBy key, ours is {median(ratios):.1f} times as fast as {words}{spread}.")
     return told
 
 

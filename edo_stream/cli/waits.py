@@ -1,0 +1,195 @@
+"""`edo waits`: what flows wait for, what is missing, since when and until when."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.cli.operate import (
+    NOT_DONE,
+    USAGE,
+    AsJson,
+    Key,
+    KeyBase64,
+    Timeout,
+    ask,
+    key_bytes,
+    readable,
+    shown_time,
+)
+from edo_stream.cli.screen import screen
+from edo_stream.core.notices import key_json
+from edo_stream.core.partitioner import partition_of
+from edo_stream.engine.joins import join_changelog
+from edo_stream.flows.correlation import JoinGroup
+from edo_stream.observe.waits import STATES, Wait, explained, read_waits
+from edo_stream.registry.mistakes import nearest
+
+app = typer.Typer(no_args_is_help=True, help="What flows wait for.")
+
+FlowName = Annotated[str, typer.Argument(help="Name of the flow.")]
+OnlyFlow = Annotated[str | None, typer.Option("--flow", help="Only of this flow.")]
+State = Annotated[
+    str | None,
+    typer.Option("--state", help="open, early, over, resting or all; default: what waits."),
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Show at most so many.")]
+
+_WAITING: Final = ("open", "early")
+
+
+@app.callback()
+def _waits() -> None:
+    """What flows wait for."""
+
+
+@app.command("list")
+def list_waits(
+    flow: OnlyFlow = None,
+    state: State = None,
+    limit: Limit = 1_000,
+    as_json: AsJson = False,
+) -> None:
+    """Show what waits: what is missing, since when and until when."""
+    if state not in (None, "all", *STATES):
+        raise CommandError(f"--state {state}: write {', '.join(STATES)} or all", USAGE)
+    environment = Environment.read()
+    with unreachable(environment.settings.broker):
+        found = asyncio.run(read_all(environment, flow))
+    wanted = _WAITING if state is None else STATES if state == "all" else (state,)
+    found = [wait for wait in found if wait.state in wanted]
+    shown = found[:limit]
+    if as_json:
+        print(json.dumps([as_document(wait) for wait in shown]))
+    else:
+        _show(shown, len(found))
+
+
+@app.command("show")
+def show_wait(
+    flow: FlowName, key: Key = None, key_base64: KeyBase64 = None, as_json: AsJson = False
+) -> None:
+    """Show one key: which inputs are there, which are missing, and how its last wait ended."""
+    name = key_bytes(key, key_base64)
+    environment = Environment.read()
+    with unreachable(environment.settings.broker):
+        wait = asyncio.run(find(environment, flow, name))
+    if wait is None:
+        raise CommandError(f"{flow} knows nothing of key {readable(name)}", NOT_DONE)
+    if as_json:
+        print(json.dumps(as_document(wait)))
+        return
+    print(f"{flow}, key {readable(name)}: {wait.state}")
+    for line in explained(wait):
+        print(f"  {line}")
+
+
+@app.command("force")
+def force(
+    flow: FlowName, key: Key = None, key_base64: KeyBase64 = None, timeout: Timeout = 30.0
+) -> None:
+    """Fire a wait at once, with what there is."""
+    _operate("wait.force", flow, key_bytes(key, key_base64), timeout)
+
+
+@app.command("expire")
+def expire(
+    flow: FlowName, key: Key = None, key_base64: KeyBase64 = None, timeout: Timeout = 30.0
+) -> None:
+    """End a wait as if its deadline had passed; forget a key whose wait is over."""
+    _operate("wait.expire", flow, key_bytes(key, key_base64), timeout)
+
+
+def _group_of(environment: Environment, flow: str) -> JoinGroup:
+    joins = environment.flows.joins
+    if flow not in joins:
+        raise CommandError(f"no flow {flow} waits: {nearest(flow, joins)}", USAGE)
+    return environment.flows.join_groups[joins[flow].when.group]
+
+
+async def read_all(environment: Environment, flow: str | None = None) -> list[Wait]:
+    """All keys that flows know, or one flow does."""
+    groups = environment.flows.join_groups
+    if flow is not None:
+        group = _group_of(environment, flow)
+        groups = {group.name: group}
+    application = environment.settings.app_id
+    changelogs = {name: join_changelog(application, name) for name in groups}
+    specs = {name: group.spec for name, group in groups.items()}
+    found = await read_waits(specs, changelogs, environment.access.client())
+    return [wait for wait in found if flow in (None, wait.flow)]
+
+
+async def find(environment: Environment, flow: str, key: bytes) -> Wait | None:
+    """One key of a flow; ``None`` where it is not known."""
+    found = await read_all(environment, flow)
+    return next((wait for wait in found if wait.key == key), None)
+
+
+def as_document(wait: Wait) -> dict[str, Any]:
+    """A wait as JSON has it."""
+    return {
+        "flow": wait.flow,
+        "key": key_json(wait.key),
+        "state": wait.state,
+        "sinceMs": wait.since_ms,
+        "untilMs": wait.until_ms,
+        "missing": list(wait.missing),
+        "count": wait.count,
+        "expected": wait.expected,
+        "inputs": [
+            {
+                "input": one.input,
+                "id": one.id,
+                "position": one.position,
+                "atMs": one.at_ms,
+                "member": one.member,
+            }
+            for one in wait.held
+        ],
+        "events": wait.events,
+        "bytes": wait.size_bytes,
+        "firings": wait.firings,
+        "ended": wait.ended or None,
+        "endedMs": wait.ended_ms or None,
+        "completedBy": wait.completed_by or None,
+        "group": wait.group,
+        "partition": wait.partition,
+    }
+
+
+def _show(found: Sequence[Wait], count: int) -> None:
+    if not found:
+        print("nothing waits")
+        return
+    table = Table("flow", "key", "state", "missing", "there", "since", "until")
+    for column in table.columns:
+        column.overflow = "fold"
+    for wait in found:
+        there = str(wait.count) if wait.expected is None else f"{wait.count} of {wait.expected}"
+        table.add_row(
+            wait.flow,
+            Text(readable(wait.key)),
+            wait.state,
+            Text(", ".join(wait.missing)),
+            there,
+            "" if wait.since_ms is None else shown_time(wait.since_ms),
+            "" if wait.until_ms is None else shown_time(wait.until_ms),
+        )
+    screen().print(table)
+    if count > len(found):
+        print(f"… and {count - len(found)} more: --limit shows them")
+
+
+def _operate(op: str, flow: str, key: bytes, timeout_s: float) -> None:
+    environment = Environment.read()
+    group = _group_of(environment, flow)
+    task = (group.name, partition_of(key, group.partitions))
+    with unreachable(environment.settings.broker):
+        asyncio.run(ask(environment, task, key, {"op": op, "flow": flow}, timeout_s))
+    print(f"{op} of key {readable(key)} of {flow} is done")

@@ -1,0 +1,207 @@
+"""What flows wait for, read from the state's changelogs while workers go on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from edo_stream.core.correlation.rows import (
+    EVENT,
+    WAIT,
+    Head,
+    Phase,
+    WaitRow,
+    decode_event,
+    decode_wait,
+    parse_event_key,
+)
+from edo_stream.core.correlation.spec import Correlation, Counted, JoinSpec, Members, Windowed
+from edo_stream.core.correlation.waits import joined_of
+from edo_stream.core.headers import time_text
+from edo_stream.observe.rows import read_rows
+
+STATES: Final = ("open", "early", "over", "resting")
+_SHOWN_MAX: Final = 20
+
+
+class HeldInput(msgspec.Struct, frozen=True):
+    """An event that a wait has."""
+
+    input: str
+    id: str
+    position: str
+    """``topic/partition/offset``."""
+    at_ms: int
+    member: str | None = None
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """One key of one flow."""
+
+    flow: str
+    partition: int
+    key: bytes
+    group: str
+    state: str
+    """One of :data:`STATES`: ``open``; ``early``, what opens it has not come; ``over``;
+    ``resting``, between two waits."""
+    since_ms: int | None
+    """When it opened, by the flow's clock; ``None`` where nothing waits."""
+    until_ms: int | None
+    """Its deadline."""
+    missing: tuple[str, ...]
+    """Inputs, or members, that are not there."""
+    count: int
+    """Events that count."""
+    expected: int | None
+    """How many are needed, where that is known."""
+    held: tuple[HeldInput, ...]
+    events: int
+    size_bytes: int
+    firings: int
+    ended: str
+    """How the last wait ended; empty before that."""
+    ended_ms: int
+    completed_by: str
+
+
+class WaitRows:
+    """The rows of waits in one changelog partition; takes records in log order."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, WaitRow] = {}
+        self._events: dict[bytes, dict[bytes, HeldInput]] = {}
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Take a record; ``None`` deletes its row."""
+        if key[:1] == WAIT:
+            if value is None:
+                self._rows.pop(key[1:], None)
+            else:
+                self._rows[key[1:]] = decode_wait(value)
+        elif key[:1] == EVENT:
+            name, place = parse_event_key(key)
+            events = self._events.setdefault(name, {})
+            if value is None:
+                events.pop(place, None)
+            else:
+                event = decode_event(value)
+                events[place] = _held(event.at_ms, event.payload)
+            if not events:
+                del self._events[name]
+
+    def waits(self, group: str, partition: int, spec: JoinSpec) -> list[Wait]:
+        """Keys as of the last record taken; those of flows that are no more are left out."""
+        found = []
+        for name, row in self._rows.items():
+            flow, _, key = name.partition(b"\0")
+            correlation = spec.correlations.get(flow.decode())
+            if correlation is not None:
+                events = [*self._events.get(name, {}).values(), *map(_of_head, row.heads)]
+                found.append(_wait((group, partition, key), correlation, row, events))
+        return found
+
+
+def _held(at_ms: int, payload: bytes) -> HeldInput:
+    joined = joined_of(payload)
+    return HeldInput(joined.input, joined.id, joined.position, at_ms, joined.member)
+
+
+def _of_head(head: Head) -> HeldInput:
+    return _held(head.at_ms, head.payload)
+
+
+def _wait(
+    place: tuple[str, int, bytes], correlation: Correlation, row: WaitRow, held: list[HeldInput]
+) -> Wait:
+    group, partition, key = place
+    is_waiting = row.phase in (Phase.EARLY, Phase.OPEN)
+    missing, expected = _missing(correlation, row, held) if is_waiting else ((), None)
+    is_tally = isinstance(correlation.kind, Counted | Members)
+    return Wait(
+        flow=correlation.flow,
+        partition=partition,
+        key=key,
+        group=group,
+        state=Phase(row.phase).name.lower(),
+        since_ms=row.opened_ms if is_waiting else None,
+        until_ms=row.until_ms if is_waiting else None,
+        missing=missing,
+        count=row.counted if is_tally else row.held,
+        expected=expected,
+        held=tuple(held),
+        events=row.held,
+        size_bytes=row.size_bytes,
+        firings=row.run,
+        ended=row.ended,
+        ended_ms=row.ended_ms,
+        completed_by=row.completed_by,
+    )
+
+
+def _missing(
+    correlation: Correlation, row: WaitRow, held: Sequence[HeldInput]
+) -> tuple[tuple[str, ...], int | None]:
+    """What is not there, by name, and how many are needed where that is known."""
+    kind, there = correlation.kind, {one.input for one in held}
+    match kind:
+        case Windowed():
+            return (), None
+        case Counted():
+            expected = kind.expect or row.expect
+            return () if expected is not None else (kind.manifest,), expected
+        case Members():
+            listed = kind.members or row.members
+            if listed is None:
+                return (kind.manifest,), None
+            members = {one.member for one in held}
+            return tuple(one for one in listed if one not in members), len(listed)
+        case _:
+            return tuple(one for one in correlation.inputs if one not in there), None
+
+
+async def read_waits(
+    specs: Mapping[str, JoinSpec], changelogs: Mapping[str, str], broker: Mapping[str, Any]
+) -> list[Wait]:
+    """Read what is waited for now; ``changelogs`` are the state's topics, by group.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    rows = await read_rows(changelogs, broker, WaitRows)
+    found = [
+        wait
+        for (group, partition), of_partition in rows.items()
+        for wait in of_partition.waits(group, partition, specs[group])
+    ]
+    return sorted(found, key=lambda wait: (wait.flow, wait.since_ms or wait.ended_ms, wait.key))
+
+
+def explained(wait: Wait) -> list[str]:
+    """Why a key has fired or not, a line for each part of it."""
+    lines = []
+    if wait.since_ms is not None:
+        what = "opened" if wait.state == "open" else "has events since"
+        lines.append(f"{what} {_time(wait.since_ms)}, waits until {_time(wait.until_ms)}")
+        if wait.expected is not None:
+            lines.append(f"{wait.count} of {wait.expected} are there")
+        if wait.missing:
+            more = ", …" if len(wait.missing) > _SHOWN_MAX else ""
+            lines.append(f"missing: {', '.join(wait.missing[:_SHOWN_MAX])}{more}")
+        if wait.state == "early":
+            lines.append("what opens the wait has not come")
+    if wait.ended:
+        last = "its last wait" if wait.since_ms is not None else "its wait"
+        lines.append(f"{last} ended {_time(wait.ended_ms)}: {wait.ended}, by {wait.completed_by}")
+    if wait.firings:
+        lines.append(f"{wait.firings} results so far")
+    lines += [
+        f"has {one.input}{'' if one.member is None else f' {one.member}'}: "
+        f"{one.id} of {_time(one.at_ms)}, {one.position}"
+        for one in wait.held[:_SHOWN_MAX]
+    ]
+    return lines
+
+
+def _time(at_ms: int | None) -> str:
+    return "for ever" if at_ms is None else (time_text(at_ms) or b"").decode()

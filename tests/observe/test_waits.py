@@ -1,0 +1,67 @@
+"""What is shown of waits: read from the changelog of the task that has them."""
+
+from edo_stream.cli.waits import as_document
+from edo_stream.core.correlation.spec import Correlation, Counted, Members, Named
+from edo_stream.observe.waits import Wait, WaitRows, explained
+from tests.correlation.bench import NOW_MS, Bench, correlation, event
+
+T = NOW_MS - 1_000_000
+
+
+def seen(bench: Bench) -> dict[str, Wait]:
+    rows = WaitRows()
+    for key, value in bench.log.records:
+        rows.apply(key, value)
+    return {wait.key.decode(): wait for wait in rows.waits("g", 0, bench.spec)}
+
+
+def test_an_open_wait_says_what_is_missing_since_when_and_until_when() -> None:
+    bench = Bench([correlation(Named(2), ["order", "payment"])])
+    bench.feed(event(0, "order", T), event(1, "order", T, "done"), event(2, "payment", T, "done"))
+    waits = seen(bench)
+    wait = waits["k"]
+    assert ("open", T, T + 10_000, ("payment",)) == (
+        wait.state,
+        wait.since_ms,
+        wait.until_ms,
+        wait.missing,
+    )
+    assert [
+        "opened 2023-11-14T21:56:40.000Z, waits until 2023-11-14T21:56:50.000Z",
+        "missing: payment",
+        "has order: e0 of 2023-11-14T21:56:40.000Z, shop.order/0/0",
+    ] == explained(wait)
+    assert [
+        "its wait ended 2023-11-14T22:13:20.000Z: complete, by payment",
+        "1 results so far",
+    ] == explained(waits["done"])
+    document = as_document(waits["done"])
+    assert ("over", "complete", "payment", []) == (
+        document["state"],
+        document["ended"],
+        document["completedBy"],
+        document["missing"],
+    )
+
+
+def _tally(kind: Counted | Members) -> tuple[int, int | None, tuple[str, ...], str]:
+    wanted: Correlation = correlation(kind, ["file"])
+    bench = Bench([wanted])
+    bench.feed(event(0, "file", T, member="eu"))
+    wait = seen(bench)["k"]
+    return wait.count, wait.expected, wait.missing, explained(wait)[1]
+
+
+def test_a_count_and_a_set_say_how_far_they_are() -> None:
+    assert (1, 3, (), "1 of 3 are there") == _tally(Counted(3))
+    assert (1, None, ("manifest",), "missing: manifest") == _tally(Counted(None, "manifest"))
+    assert (1, 2, ("us",), "1 of 2 are there") == _tally(Members(("eu", "us")))
+    assert (1, None, ("manifest",)) == _tally(Members(None, "manifest"))[:3]
+
+
+def test_what_is_completed_leaves_nothing_to_show_of_its_events() -> None:
+    bench = Bench([correlation(Members(("eu", "us")), ["file"])])
+    bench.feed(event(0, "file", T, member="eu"))
+    bench.feed(event(1, "file", T, member="us"))
+    wait = seen(bench)["k"]
+    assert ((), 0, 1) == (wait.held, wait.events, wait.firings)

@@ -1,0 +1,253 @@
+"""Correlation in the world: tasks that read topics, tasks that correlate, and the same blows.
+
+When an event came to Kafka is in its record, so what must fire follows from what was sent: whatever
+is killed, cut off or late, a wait is complete if its events came in time, and times out if not.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from zlib import crc32
+
+import msgspec
+from aiokafka import TopicPartition
+
+from edo_stream.core.contract import DedupePolicy, NoOrder, Start
+from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
+from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.correlation.spec import (
+    Absent,
+    Correlation,
+    JoinSpec,
+    Kind,
+    Named,
+    OnTimeout,
+    Target,
+)
+from edo_stream.core.lane import Source
+from edo_stream.core.pipeline import Pipeline
+from edo_stream.core.routing import Route, Routes
+from edo_stream.core.state import as_is
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.trigger import FlowTrigger
+from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.joins import JoinTask
+from edo_stream.engine.plans import group_tables
+from edo_stream.engine.task import TaskSpec
+from tests.simulation.broker import NewRecord
+from tests.simulation.judge import ACCOUNTS, GAPS, judge
+from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode
+from tests.simulation.scenario import scenario_of
+from tests.simulation.world import APP, SESSION_TIMEOUT_S, TRANSACTION_TIMEOUT_S, Scenario, World
+
+WITHIN_MS = 2_000
+RESULTS = "joined.results"
+INPUTS = {"a": "in.a.sent", "b": "in.b.sent"}
+KINDS: dict[str, Kind] = {"pair": Named(2), "alone": Absent("a", "b")}
+_NAME = "joins"
+_TOPIC = f"edo.joins.{_NAME}"
+_LETTERS = "joined.dead"
+_CHANGELOG = f"{APP}-{_NAME}-state-changelog"
+
+
+Times = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class JoinGroup(Group):
+    """The group whose tasks correlate."""
+
+    @property
+    def topics(self) -> list[str]:
+        return [_TOPIC, self.control]
+
+
+def join_scenario_of(seed: int) -> Scenario:
+    """The scenario of a seed: the blows of the decide plane's, events that belong together."""
+    scenario = scenario_of(seed)
+    random = Random(f"{seed} joins")
+    partitions = random.choice((1, 2))
+    contracts = tuple(
+        contract_of(topic, "in", partitions, NoOrder(), DedupePolicy()) for topic in INPUTS.values()
+    )
+    scenario.groups = [
+        Group("in", partitions, contracts),
+        JoinGroup(_NAME, random.choice((1, 2, 3)), ()),
+    ]
+    arrivals = []
+    for number in range(random.randrange(4, 24)):
+        at_s = random.uniform(0, 8.0)
+        for name in random.choice(("a", "b", "ab", "ab", "ab", "aab", "abb")):
+            away_s = random.choice((0.0, random.uniform(0, 2.5), random.uniform(0, 5.0)))
+            arrivals += _arrivals(random, name, f"k{number}", at_s + away_s, partitions)
+    scenario.arrivals = sorted(arrivals, key=lambda arrival: arrival.at_s)
+    scenario.standbys = random.choice((0, 1))
+    return scenario
+
+
+def _arrivals(random: Random, name: str, key: str, at_s: float, partitions: int) -> list[Arrival]:
+    """An event, now and then twice, now and then by a slow transaction."""
+    value = msgspec.json.encode({"id": f"{name}/{key}/{at_s}", "k": key})
+    # Keyed by something else than what it is correlated by.
+    own_key = f"{name}{crc32(key.encode()) % 9}".encode()
+    place = TopicPartition(INPUTS[name], crc32(own_key) % partitions)
+    open_s = random.choice((None, None, None, random.uniform(0, 3.0)))
+    return [
+        Arrival(at_s, place, [NewRecord(START_MS + int(at_s * 1000), own_key, value, ())], open_s)
+        for _ in range(random.choice((1, 1, 1, 2)))
+    ]
+
+
+def correlation_of(flow: str) -> Correlation:
+    return Correlation(
+        flow=flow,
+        owner="simulation",
+        kind=KINDS[flow],
+        inputs=("a", "b"),
+        target=Target(RESULTS, 1, flow),
+        outcomes=_LETTERS,
+        dead_letters=_LETTERS,
+        partitions=3,
+        within_ms=WITHIN_MS,
+        on_timeout=OnTimeout.PARTIAL,
+    )
+
+
+class JoinWorld(World):
+    """The world with a group that reads topics and one that correlates."""
+
+    def __init__(self, seed: int, keeps_trace: bool = False) -> None:
+        super().__init__(join_scenario_of(seed), keeps_trace)
+
+    def _create_topics(self) -> None:
+        super()._create_topics()
+        self.broker.create(RESULTS, 1)
+        self.broker.create(_LETTERS, 3)
+        self.broker.create(_CHANGELOG, self.scenario.groups[1].partitions)
+        del self.tables["joins-ids"]
+        self.tables["joins-state"] = (_CHANGELOG, as_is)
+
+    def _plan(self, group: Group) -> GroupPlan:
+        spec = TaskSpec(
+            app=APP,
+            group=group.name,
+            sources={topic: Start() for topic in group.topics},
+            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            batch_records_max=self.scenario.batch_records_max,
+            accepted_losses=self.scenario.accepted_losses,
+        )
+        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
+        own = self._correlating if isinstance(group, JoinGroup) else self._reading
+        return own(group, spec, internal)
+
+    def _reading(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
+        partitions = self.scenario.groups[1].partitions
+        sources = {
+            contract.topic: Source(contract, decode, _routes(name, partitions))
+            for name, contract in zip(INPUTS, group.contracts, strict=True)
+        }
+
+        def make_pipeline(partition: int, rows: Any) -> Pipeline:
+            identity = TaskIdentity(APP, group.name, partition)
+            return Pipeline(identity, sources, rows[0], rows[1], internal)
+
+        return GroupPlan(spec, group.partitions, group_tables(APP, group.name), make_pipeline)
+
+    def _correlating(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
+        flows = {flow: correlation_of(flow) for flow in KINDS}
+        upstream = tuple((topic, self.scenario.groups[0].partitions) for topic in INPUTS.values())
+        joins = JoinSpec(_TOPIC, group.partitions, flows, upstream)
+
+        def make_pipeline(partition: int, rows: Any) -> JoinPipeline:
+            identity = TaskIdentity(APP, group.name, partition)
+            return JoinPipeline(identity, joins, _LETTERS, rows[0], internal)
+
+        tables = [GroupTable("joins-state", _CHANGELOG, as_is)]
+        return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
+
+    def _judge(self) -> None:
+        reading = self.scenario.groups[:1]
+        names = ("in-state", "in-ids")
+        platters = {}
+        for number in range(reading[0].partitions):
+            worker = self._owner("in", number)
+            assert worker is not None
+            for table in names:
+                platters[table, number] = self.platter(worker.machine, table, number)
+        tables = {table: self.tables[table] for table in names}
+        judge(self.broker, reading, tables, platters, self.fail)
+        judge_joins(self)
+
+
+def _routes(name: str, partitions: int) -> Routes:
+    """Every event goes to both flows."""
+    return Routes(
+        Route(
+            FlowTrigger(flow, _TOPIC, _LETTERS, partitions),
+            feed=JoinTrigger(
+                flow=flow,
+                input=name,
+                topic=_TOPIC,
+                partitions=partitions,
+                dead_letters=_LETTERS,
+                dead_letter_partitions=3,
+                owner="simulation",
+                key=ValueOf("/k"),
+            ),
+        )
+        for flow in KINDS
+    )
+
+
+def expected_of(events: Times) -> dict[str, set[str]]:
+    """What each flow's only result may say, by the times of a key's events; ``""``: there is none.
+
+    It is one thing where each input has one event. Of several, it matters which are read first:
+    one completes the wait at once, or takes the place of another, before what opens it is read.
+    """
+    a, b = sorted(set(events["a"])), sorted(set(events["b"]))
+    first_ms = min(a + b)
+    pair = {"timeout"}
+    if any(abs(one - other) <= WITHIN_MS for one in a for other in b):
+        pair.add("complete")
+    if len(a) == len(b) == 1 and max(a + b) <= first_ms + WITHIN_MS:
+        pair.remove("timeout")
+    alone = {"absent", ""}
+    if len(a) <= 1:
+        followed = [at for at in a if any(at <= other <= at + WITHIN_MS for other in b)]
+        alone = {"absent"} if len(followed) < len(a) else {""}
+    return {"pair": pair, "alone": alone}
+
+
+def sent_to(world: JoinWorld) -> dict[str, Times]:
+    """Times of the events that were sent, by key and input."""
+    sent: dict[str, Times] = defaultdict(lambda: defaultdict(list))
+    names = {topic: name for name, topic in INPUTS.items()}
+    for arrival in world.scenario.arrivals:
+        for record in arrival.records:
+            key = msgspec.json.decode(record.value or b"")["k"]
+            sent[key][names[arrival.place.topic]].append(record.timestamp)
+    return sent
+
+
+def judge_joins(world: JoinWorld) -> None:
+    """Each key has the result that the times of its events lead to, once."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    ids = []
+    for entry in world.broker.logs[TopicPartition(RESULTS, 0)].committed():
+        data = msgspec.json.decode(entry.value or b"")
+        found[data["key"], data["flow"]].append(data["reason"])
+        ids.append(dict(entry.headers)["ce_id"])
+    if len(ids) != len(set(ids)):
+        world.fail("two results have one id")
+    for place, log in world.broker.logs.items():
+        if place.topic == _LETTERS and (letters := list(log.committed())):
+            world.fail(f"dead letters: {letters}")
+    for key, events in sent_to(world).items():
+        for flow, reasons in expected_of(events).items():
+            results = found[key, flow] or [""]
+            if len(results) > 1 or results[0] not in reasons:
+                times = {name: [at - START_MS for at in ats] for name, ats in events.items()}
+                world.fail(f"{flow} of {key}: {results}, not {reasons}: {times}")
