@@ -155,6 +155,6 @@ def _show(name: str, told: Sequence[dict[str, Any]]) -> None:
     console.print(table)
     counts = Counter(one["result"] for one in told)
     said = ", ".join(
-        f"{count:,} {_TOLD.get(result, 'no event')}" for result, count in counts.items()
+        f"{_TOLD.get(result, 'no event')}: {count:,}" for result, count in counts.items()
     )
-    console.print(f"{name}: of {len(told):,} events, {said}", markup=False)
+    console.print(f"{name}: {len(told):,} events; {said}", markup=False)
