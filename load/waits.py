@@ -38,6 +38,7 @@ from edo_stream.sources import decoder
 _TOPIC: Final = "edo.joins.load"
 _BATCH: Final = 2_000
 _NOW_MS: Final = 1_700_000_000_000
+_FIRST_MS: Final = _NOW_MS - 3_600_000
 _DATA: Final = b'{"id": "order", "items": [1, 2, 3], "customer": "somebody", "note": "%d"}'
 
 
@@ -71,7 +72,8 @@ def _batch(name: str, first: int, count: int, keys_from: int) -> Batch:
             _DATA % key, is_json=True,
         )  # fmt: skip
         value = encode_joined(joined)
-        records.append(PlainRecord(_TOPIC, 0, offset, _NOW_MS, b"order-%d" % key, value, ()))
+        at_ms = _FIRST_MS + key
+        records.append(PlainRecord(_TOPIC, 0, offset, at_ms, b"order-%d" % key, value, ()))
     return Batch(_TOPIC, 0, records)
 
 
@@ -211,7 +213,7 @@ def fill(waits: int) -> None:
         disk = RocksDisk(path)
         pipeline, table = _pipeline(disk)
         counters, since_ms = pipeline.open_waits()["load"]
-        assert (counters.open, since_ms) == (waits, _NOW_MS), counters
+        assert (counters.open, since_ms) == (waits, _FIRST_MS), counters
         _step(pipeline, table, disk, _batch("payment", waits, _BATCH, 0))
         print(f"restart with its disk, to the first results: {time.perf_counter() - began_s:.2f} s")
         began_s = time.perf_counter()
