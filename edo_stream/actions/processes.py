@@ -29,6 +29,7 @@ class Processes:
         self._handler = handler
         self._idle: list[Process] = []
         self._all: set[Process] = set()
+        self._ending: set[Process] = set()
 
     async def run(self, data: bytes | None, call: Call) -> Outcome:
         """Call the handler in a process that does nothing else meanwhile."""
@@ -71,14 +72,19 @@ class Processes:
         self._all.discard(process)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, SIGKILL)
+        # Its pipes, at once: the loop may be at its end before it has seen theirs.
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
+        self._ending = {one for one in self._ending if one.returncode is None} | {process}
 
     async def close(self) -> None:
         """End all."""
-        ending, self._all, self._idle = self._all, set(), []
-        for process in ending:
+        self._idle = []
+        for process in list(self._all):
             self._end(process)
-        for process in ending:
+        # Those of cancelled calls too: nobody else waits for them.
+        for process in list(self._ending):
             await process.wait()
+        self._ending = set()
 
 
 async def _talk(process: Process, request: Request) -> Reply:
