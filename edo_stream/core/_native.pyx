@@ -22,7 +22,7 @@ from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
@@ -42,6 +42,10 @@ cdef extern from *:
 BUILD = 1
 
 ctypedef const uint8_t *Bytes
+
+ctypedef struct Span:
+    Bytes at
+    int64_t size
 
 # -- bytes
 
@@ -90,6 +94,16 @@ cdef inline int64_t _varint(Bytes *at, Bytes end) except? -7777777:
         shift += 7
 
 
+cdef bint _next_span(Bytes *at, Bytes end, Span *found) except -1:
+    """The next name or value; whether there is one."""
+    found.size = _varint(at, end)
+    found.at = at[0]
+    if found.size < 0 or found.size > end - at[0]:
+        return False
+    at[0] += found.size
+    return True
+
+
 cdef inline int _varint_size(int64_t number) noexcept nogil:
     cdef uint64_t value = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
     cdef int size = 1
@@ -116,12 +130,12 @@ cdef dict _names = {}
 """Texts of headers' names, by their bytes: a topic has few."""
 
 
-cdef object _name_of(Bytes at, Py_ssize_t size):
-    cdef bytes name = PyBytes_FromStringAndSize(<const char *>at, size)
+cdef object _name_of(Span span):
+    cdef bytes name = _bytes_of(span)
     cdef PyObject *known = PyDict_GetItem(_names, name)
     if known is not NULL:
         return <object>known
-    text = PyUnicode_DecodeUTF8(<const char *>at, size, NULL)
+    text = PyUnicode_DecodeUTF8(<const char *>span.at, span.size, NULL)
     if len(_names) >= 4096:
         _names.clear()
     _names[name] = text
@@ -157,37 +171,31 @@ cdef class FetchedRecord:
         return f"FetchedRecord({self.topic}-{self.partition}@{self.offset})"
 
 
+cdef inline bytes _bytes_of(Span span):
+    return PyBytes_FromStringAndSize(<const char *>span.at, span.size)
+
+
+cdef bytes _next_value(Bytes *at, Bytes end):
+    """The next key or value, which may be null."""
+    cdef Span found
+    if _next_span(at, end, &found):
+        return _bytes_of(found)
+    if found.size < 0:
+        return None
+    raise Corrupt("a key, a value or a header is cut off")
+
+
 cdef list _headers_of(Bytes at, Bytes end, int64_t count):
     cdef list headers = []
-    cdef int64_t i, size
+    cdef Span name
+    cdef int64_t i
     for i in range(count):
-        size = _varint(&at, end)
-        if size < 0 or size > end - at:
+        if not _next_span(&at, end, &name):
             raise Corrupt("the name of a header is cut off")
-        name = _name_of(at, size)
-        at += size
-        size = _varint(&at, end)
-        if size < 0:
-            headers.append((name, None))
-            continue
-        if size > end - at:
-            raise Corrupt("a header is cut off")
-        headers.append((name, PyBytes_FromStringAndSize(<const char *>at, size)))
-        at += size
+        headers.append((_name_of(name), _next_value(&at, end)))
     if at != end:
         raise Corrupt("a record is longer than its parts")
     return headers
-
-
-cdef inline object _bytes_or_none(Bytes *at, Bytes end):
-    cdef int64_t size = _varint(at, end)
-    if size < 0:
-        return None
-    if size > end - at[0]:
-        raise Corrupt("a key or a value is cut off")
-    found = PyBytes_FromStringAndSize(<const char *>at[0], size)
-    at[0] += size
-    return found
 
 
 def read_records(
@@ -231,8 +239,8 @@ def read_records(
         record.partition = partition
         record.offset = offset
         record.timestamp = first_ms + delta_ms if appended_ms < 0 else appended_ms
-        record.key = _bytes_or_none(&at, end_record)
-        record.value = _bytes_or_none(&at, end_record)
+        record.key = _next_value(&at, end_record)
+        record.value = _next_value(&at, end_record)
         record._count = _varint(&at, end_record)
         if record._count < 0 or record._count > end_record - at:
             raise Corrupt("a record has an impossible number of headers")
@@ -474,8 +482,91 @@ cdef int64_t _written_ms(Bytes at) noexcept nogil:
 # -- decoding
 
 
-KEY_IS_RECORD, KEY_IS_SUBJECT = 1, 2
-POSITION_IS_NONE, POSITION_IS_TIME, POSITION_IS_HEADER = 1, 2, 3
+cdef enum:
+    _KEY_RECORD = 1
+    _KEY_SUBJECT = 2
+    _POSITION_NONE = 1
+    _POSITION_TIME = 2
+    _POSITION_HEADER = 3
+
+KEY_IS_RECORD, KEY_IS_SUBJECT = _KEY_RECORD, _KEY_SUBJECT
+POSITION_IS_NONE, POSITION_IS_TIME, POSITION_IS_HEADER = (
+    _POSITION_NONE,
+    _POSITION_TIME,
+    _POSITION_HEADER,
+)
+
+
+cdef inline bint _is_equal(Span one, Span other) noexcept nogil:
+    return _is_same(one.at, one.size, <const char *>other.at, other.size)
+
+
+cdef inline Span _span(const char *text) noexcept nogil:
+    cdef Span span
+    span.at = <Bytes>text
+    span.size = <int64_t>strlen(text)
+    return span
+
+
+cdef enum:
+    # Attributes that an event has as fields of its own, and that are kept as they are found.
+    _ID
+    _SOURCE
+    _TYPE
+    _SUBJECT
+    _TIME
+    _MEDIA
+    _CORRELATION
+    _CAUSATION
+    _FIELDS
+
+cdef Span _FIELD_NAMES[_FIELDS]
+_FIELD_NAMES[_ID] = _span(b"ce_id")
+_FIELD_NAMES[_SOURCE] = _span(b"ce_source")
+_FIELD_NAMES[_TYPE] = _span(b"ce_type")
+_FIELD_NAMES[_SUBJECT] = _span(b"ce_subject")
+_FIELD_NAMES[_TIME] = _span(b"ce_time")
+_FIELD_NAMES[_MEDIA] = _span(b"content-type")
+_FIELD_NAMES[_CORRELATION] = _span(b"ce_correlationid")
+_FIELD_NAMES[_CAUSATION] = _span(b"ce_causationid")
+cdef Span _VERSION_NAME = _span(b"ce_specversion")
+cdef Span _DATA_NAME = _span(b"ce_data")
+cdef Span _CONTENT_TYPE_NAME = _span(b"ce_datacontenttype")
+cdef enum:
+    _HEADERS_MAX = 32
+
+
+cdef inline bint _is_plain_name(Span name) noexcept nogil:
+    """Whether a header that is no field may travel on by its name: a plain attribute or text."""
+    cdef int64_t i
+    if name.size < 3 or memcmp(name.at, b"ce_", 3) != 0:
+        return _is_printable(name.at, name.size)
+    if name.size == 3 or _is_equal(name, _DATA_NAME) or _is_equal(name, _CONTENT_TYPE_NAME):
+        return False
+    for i in range(3, name.size):
+        if not (0x61 <= name.at[i] <= 0x7A or 0x30 <= name.at[i] <= 0x39):
+            return False
+    return True
+
+
+cdef inline bint _is_attribute(Span name) noexcept nogil:
+    return name.size >= 3 and memcmp(name.at, b"ce_", 3) == 0
+
+
+cdef inline object _text_or_none(Span span):
+    return edo_ascii(<const char *>span.at, span.size) if span.size else None
+
+
+cdef int64_t _whole_number(Span digits) noexcept nogil:
+    """A number of so many digits that it surely fits, -1 for anything else."""
+    cdef int64_t number = 0, i
+    if digits.size < 1 or digits.size > 18:
+        return -1
+    for i in range(digits.size):
+        if digits.at[i] < 0x30 or digits.at[i] > 0x39:
+            return -1
+        number = number * 10 + (digits.at[i] - 0x30)
+    return number
 
 
 @cython.final
@@ -504,22 +595,20 @@ cdef class PlainDecoder:
         self._texts = {}
         self._media = {}
 
-    cdef object _known(self, Bytes at, Py_ssize_t size):
+    cdef object _known(self, Span text):
         """Text of an attribute of few values."""
-        cdef bytes value = PyBytes_FromStringAndSize(<const char *>at, size)
+        cdef bytes value = _bytes_of(text)
         cdef PyObject *known = PyDict_GetItem(self._texts, value)
         if known is not NULL:
             return <object>known
-        if not _is_printable(at, size):
-            return None
-        text = edo_ascii(<const char *>at, size)
+        found = _text_or_none(text)
         if len(self._texts) >= 4096:
             self._texts.clear()
-        self._texts[value] = text
-        return text
+        self._texts[value] = found
+        return found
 
-    cdef object _known_media(self, Bytes at, Py_ssize_t size):
-        cdef bytes value = None if at is NULL else PyBytes_FromStringAndSize(<const char *>at, size)
+    cdef object _known_media(self, Span text):
+        cdef bytes value = _bytes_of(text) if text.size else None
         cdef PyObject *known = PyDict_GetItem(self._media, value)
         if known is not NULL:
             return <object>known
@@ -529,168 +618,110 @@ cdef class PlainDecoder:
         self._media[value] = media
         return media
 
-    def decode(self, FetchedRecord record not None):
-        """The event of a record, or ``None``."""
+    cdef bint _read(self, FetchedRecord record, Span *fields, Span *position, list extensions) except -1:
+        """Sort a record's headers; whether all of them are plain."""
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(record._wire)
         cdef Bytes end = at + PyBytes_GET_SIZE(record._wire)
-        cdef Bytes name, value
-        cdef int64_t name_size, size
-        cdef int64_t i, count = record._count
-        cdef Bytes ids = NULL, sources = NULL, types = NULL, subjects = NULL, times = NULL
-        cdef Bytes medias = NULL, correlations = NULL, causations = NULL, positions = NULL
-        cdef int64_t id_size = 0, source_size = 0, type_size = 0, subject_size = 0, time_size = 0
-        cdef int64_t media_size = 0, correlation_size = 0, causation_size = 0, position_size = 0
+        cdef Span names[_HEADERS_MAX]
+        cdef Span value, wanted
         cdef bint has_version = False
-        cdef Bytes position_name = <Bytes>PyBytes_AS_STRING(self._position_name)
-        cdef Py_ssize_t position_name_size = PyBytes_GET_SIZE(self._position_name)
+        cdef int i, j, field
+        if record._count > _HEADERS_MAX:
+            return False
+        wanted.at = <Bytes>PyBytes_AS_STRING(self._position_name)
+        wanted.size = PyBytes_GET_SIZE(self._position_name)
+        for i in range(<int>record._count):
+            if not (_next_span(&at, end, &names[i]) and _next_span(&at, end, &value)):
+                return False
+            for j in range(i):
+                if _is_equal(names[j], names[i]):
+                    return False
+            if _is_equal(names[i], wanted):
+                position[0] = value
+            for field in range(_FIELDS):
+                if _is_equal(names[i], _FIELD_NAMES[field]):
+                    fields[field] = value
+                    break
+            else:
+                if _is_equal(names[i], _VERSION_NAME):
+                    has_version = _is_same(value.at, value.size, b"1.0", 3)
+                elif not _is_plain_name(names[i]):
+                    return False
+                elif _is_attribute(names[i]) and not _is_ascii(value.at, value.size):
+                    return False
+                else:
+                    extensions.append((_name_of(names[i]), _bytes_of(value)))
+        return at == end and has_version
+
+    def decode(self, FetchedRecord record not None):
+        """The event of a record, or ``None``."""
+        cdef Span fields[_FIELDS]
+        cdef Span position_text
+        cdef Span time
         cdef list extensions = []
-        cdef Bytes seen[32]
-        cdef int64_t seen_sizes[32]
-        cdef int seen_count = 0, j
-        cdef int64_t number, time_ms
-        if count > 32:
+        cdef int field
+        cdef int64_t number, written_ms
+        cdef tuple media
+        memset(fields, 0, sizeof(fields))
+        memset(&position_text, 0, sizeof(position_text))
+        if not self._read(record, fields, &position_text, extensions):
             return None
-        for i in range(count):
-            name_size = _varint(&at, end)
-            if name_size < 0 or name_size > end - at:
-                return None
-            name = at
-            at += name_size
-            size = _varint(&at, end)
-            if size < 0 or size > end - at:
-                return None
-            value = at
-            at += size
-            for j in range(seen_count):
-                if seen_sizes[j] == name_size and memcmp(seen[j], name, <size_t>name_size) == 0:
+        if fields[_ID].size == 0 or fields[_SOURCE].size == 0 or fields[_TYPE].size == 0:
+            return None
+        for field in range(_FIELDS):
+            # A time and a content type are judged by their own rules.
+            if field != _TIME and field != _MEDIA:
+                if not _is_printable(fields[field].at, fields[field].size):
                     return None
-            seen[seen_count] = name
-            seen_sizes[seen_count] = name_size
-            seen_count += 1
-            if name_size == position_name_size and memcmp(name, position_name, <size_t>name_size) == 0:
-                positions, position_size = value, size
-            if name_size > 3 and name[0] == 0x63 and name[1] == 0x65 and name[2] == 0x5F:
-                if _is_same(name, name_size, b"ce_id", 5):
-                    ids, id_size = value, size
-                    continue
-                if _is_same(name, name_size, b"ce_source", 9):
-                    sources, source_size = value, size
-                    continue
-                if _is_same(name, name_size, b"ce_type", 7):
-                    types, type_size = value, size
-                    continue
-                if _is_same(name, name_size, b"ce_specversion", 14):
-                    if not _is_same(value, size, b"1.0", 3):
-                        return None
-                    has_version = True
-                    continue
-                if _is_same(name, name_size, b"ce_time", 7):
-                    times, time_size = value, size
-                    continue
-                if _is_same(name, name_size, b"ce_subject", 10):
-                    subjects, subject_size = value, size
-                    continue
-                if _is_same(name, name_size, b"ce_correlationid", 16):
-                    correlations, correlation_size = value, size
-                    continue
-                if _is_same(name, name_size, b"ce_causationid", 14):
-                    causations, causation_size = value, size
-                    continue
-                if (_is_same(name, name_size, b"ce_datacontenttype", 18)
-                        or _is_same(name, name_size, b"ce_data", 7)):
-                    return None
-                for j in range(3, name_size):
-                    if not (0x61 <= name[j] <= 0x7A or 0x30 <= name[j] <= 0x39):
-                        return None
-                if not _is_ascii(value, size):
-                    return None
-            elif name_size == 3 and memcmp(name, b"ce_", 3) == 0:
-                return None
-            elif _is_same(name, name_size, b"content-type", 12):
-                medias, media_size = value, size
-                continue
-            elif not _is_printable(name, name_size):
-                return None
-            extensions.append(
-                (_name_of(name, name_size), PyBytes_FromStringAndSize(<const char *>value, size))
-            )
-        if at != end or not has_version or id_size == 0 or source_size == 0 or type_size == 0:
-            return None
-        if not _is_printable(ids, id_size):
-            return None
-        source = self._known(sources, source_size)
-        event_type = self._known(types, type_size)
-        if source is None or event_type is None:
-            return None
-        subject = correlation_id = causation_id = None
-        if subject_size:
-            if not _is_printable(subjects, subject_size):
-                return None
-            subject = edo_ascii(<const char *>subjects, subject_size)
-        if correlation_size:
-            if not _is_printable(correlations, correlation_size):
-                return None
-            correlation_id = edo_ascii(<const char *>correlations, correlation_size)
-        if causation_size:
-            if not _is_printable(causations, causation_size):
-                return None
-            causation_id = edo_ascii(<const char *>causations, causation_size)
         event_ms = time_text = None
-        if time_size:
-            time_text = PyBytes_FromStringAndSize(<const char *>times, time_size)
-            time_ms = _written_ms(times) if time_size == _TIME_BYTES else _NOT_WRITTEN
-            if time_ms != _NOT_WRITTEN:
-                event_ms = time_ms
+        time = fields[_TIME]
+        if time.size:
+            time_text = _bytes_of(time)
+            written_ms = _written_ms(time.at) if time.size == _TIME_BYTES else _NOT_WRITTEN
+            if written_ms != _NOT_WRITTEN:
+                event_ms = written_ms
             else:
                 found = self._time_of(time_text)
                 if found is None:
                     return None
                 event_ms, time_text = found
-        media = self._known_media(medias if media_size else NULL, media_size)
+        media = self._known_media(fields[_MEDIA])
         if media is None:
             return None
         data = record.value
         if data is not None and PyBytes_GET_SIZE(data) > 0:
-            if (<tuple>media)[1] or ((<tuple>media)[0] is None and PyBytes_AS_STRING(data)[0] == 0x7B):
+            if media[1] or (media[0] is None and PyBytes_AS_STRING(data)[0] == 0x7B):
                 if not _is_plain_object(<Bytes>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)):
                     return None
         key = record.key
-        if self._key == 2:
-            if subject is None:
-                return None
-            key = PyBytes_FromStringAndSize(<const char *>subjects, subject_size)
-        elif key is None:
+        if self._key == _KEY_SUBJECT:
+            key = None
+            if fields[_SUBJECT].size:
+                key = _bytes_of(fields[_SUBJECT])
+        if key is None:
             return None
         position = None
-        if self._position == 2:
-            if event_ms is None and self._is_needed:
-                return None
+        if self._position == _POSITION_TIME:
             position = event_ms
-        elif self._position == 3:
-            if positions is NULL:
-                if self._is_needed:
-                    return None
-            else:
-                if position_size < 1 or position_size > 18:
-                    return None
-                number = 0
-                for i in range(position_size):
-                    if positions[i] < 0x30 or positions[i] > 0x39:
-                        return None
-                    number = number * 10 + (positions[i] - 0x30)
-                position = number
+        elif self._position == _POSITION_HEADER and position_text.at is not NULL:
+            number = _whole_number(position_text)
+            if number < 0:
+                return None
+            position = number
+        if position is None and self._is_needed:
+            return None
         return Event(
-            edo_ascii(<const char *>ids, id_size),
-            source,
-            event_type,
+            _text_or_none(fields[_ID]),
+            self._known(fields[_SOURCE]),
+            self._known(fields[_TYPE]),
             key,
             data,
-            (<tuple>media)[0],
-            subject,
+            media[0],
+            _text_or_none(fields[_SUBJECT]),
             event_ms,
             position,
-            correlation_id,
-            causation_id,
+            _text_or_none(fields[_CORRELATION]),
+            _text_or_none(fields[_CAUSATION]),
             tuple(extensions),
             time_text,
         )
@@ -827,6 +858,20 @@ cdef inline uint8_t *_put_decimal(uint8_t *at, uint64_t number) noexcept nogil:
 
 cdef enum:
     _MESSAGE_BYTES = 1024
+    _TEXT_BYTES = 200
+    _DIGEST_BYTES = 16
+
+
+cdef uint8_t *_put_counted(uint8_t *at, object text) except? NULL:
+    """Bytes of a text behind their number; ``NULL`` for a long one."""
+    cdef Py_ssize_t size
+    cdef const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+    if size > _TEXT_BYTES:
+        return NULL
+    at = _put_decimal(at, <uint64_t>size)
+    at[0] = 0x3A
+    memcpy(at + 1, utf8, <size_t>size)
+    return at + 1 + size
 
 
 @cython.final
@@ -838,7 +883,7 @@ cdef class SourceIdDigest:
 
     def __init__(self, bytes start not None, slow):
         """``start`` is what each message begins with; ``slow`` takes what is too long, or no UTF-8."""
-        assert len(start) <= 512
+        assert len(start) <= _MESSAGE_BYTES - 2 * (_TEXT_BYTES + 8)
         self._start = start
         self._slow = slow
 
@@ -846,37 +891,25 @@ cdef class SourceIdDigest:
         """Digests of a batch; empty for what is no event."""
         cdef list digests = []
         cdef uint8_t message[_MESSAGE_BYTES]
-        cdef uint8_t out[16]
+        cdef uint8_t out[_DIGEST_BYTES]
         cdef Py_ssize_t start_size = PyBytes_GET_SIZE(self._start)
-        cdef Py_ssize_t size
-        cdef const char *text
         cdef uint8_t *at
         memcpy(message, PyBytes_AS_STRING(self._start), <size_t>start_size)
         for outcome in judged:
             if type(outcome) is not Event:
                 digests.append(b"")
                 continue
-            at = message + start_size
             try:
-                text = PyUnicode_AsUTF8AndSize(outcome.source, &size)
-                if size > 200:
-                    raise ValueError
-                at = _put_decimal(at, <uint64_t>size)
-                at[0] = 0x3A
-                memcpy(at + 1, text, <size_t>size)
-                at += 1 + size
-                text = PyUnicode_AsUTF8AndSize(outcome.id, &size)
-                if size > 200:
-                    raise ValueError
-                at = _put_decimal(at, <uint64_t>size)
-                at[0] = 0x3A
-                memcpy(at + 1, text, <size_t>size)
-                at += 1 + size
-            except ValueError:
+                at = _put_counted(message + start_size, outcome.source)
+                if at is not NULL:
+                    at = _put_counted(at, outcome.id)
+            except UnicodeEncodeError:
+                at = NULL
+            if at is NULL:
                 digests.append(self._slow(outcome))
                 continue
             edo_blake2b_16(message, <size_t>(at - message), out)
-            digests.append(PyBytes_FromStringAndSize(<const char *>out, 16))
+            digests.append(PyBytes_FromStringAndSize(<const char *>out, _DIGEST_BYTES))
         return digests
 
 
@@ -926,6 +959,43 @@ cdef inline uint8_t *_put_pair(uint8_t *at, const char *name, Py_ssize_t name_si
 
 cdef enum:
     _WIRE_BYTES = 8192
+    _PLACE_BYTES = 400
+
+
+class _TooLong(Exception):
+    """Headers that are larger than there is room for."""
+
+
+ctypedef struct Pairs:
+    uint8_t *at
+    uint8_t *end
+    Py_ssize_t size_bytes
+    int count
+
+
+cdef int _add_pair(
+    Pairs *pairs, const char *name, Py_ssize_t name_size, const char *value, Py_ssize_t size
+) except -1:
+    if name_size + size + 20 > pairs.end - pairs.at:
+        raise _TooLong
+    pairs.at = _put_pair(pairs.at, name, name_size, value, size)
+    pairs.size_bytes += name_size + size
+    pairs.count += 1
+    return 0
+
+
+cdef inline int _add(Pairs *pairs, const char *name, const char *value, Py_ssize_t size) except -1:
+    return _add_pair(pairs, name, <Py_ssize_t>strlen(name), value, size)
+
+
+cdef inline int _add_bytes(Pairs *pairs, const char *name, bytes value) except -1:
+    return _add(pairs, name, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+
+
+cdef inline int _add_text(Pairs *pairs, const char *name, object text) except -1:
+    cdef Py_ssize_t size
+    cdef const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+    return _add(pairs, name, utf8, size)
 
 
 @cython.final
@@ -947,6 +1017,7 @@ cdef class ResultHeaders:
         for i in range(0, whole, 64):
             edo_sha1_block(self._hash, <Bytes>PyBytes_AS_STRING(id_start) + i)
         self._hashed = <uint64_t>whole
+        assert len(place) <= _PLACE_BYTES
         self._id_rest = id_start[whole:]
         self._source = source
         self._place = place
@@ -977,102 +1048,63 @@ cdef class ResultHeaders:
     def of(self, int64_t offset, event, bint is_late):
         """Headers of the result of an event at an offset; ``None`` for what is not plain."""
         cdef uint8_t wire[_WIRE_BYTES]
-        cdef uint8_t text[64]
-        cdef uint8_t *at = wire
-        cdef uint8_t *number_end
-        cdef Py_ssize_t size, id_size, type_size, correlation_size, subject_size, media_size
-        cdef Py_ssize_t used = 0
-        cdef const char *id_text
-        cdef const char *type_text
-        cdef const char *correlation_text
-        cdef const char *subject_text = NULL
-        cdef const char *media_text = NULL
-        cdef int count = 7
+        cdef uint8_t text[_PLACE_BYTES + 20]
+        cdef Pairs pairs
+        cdef Py_ssize_t place_size = PyBytes_GET_SIZE(self._place)
+        cdef Py_ssize_t name_size
         cdef WireHeaders headers
-        cdef tuple extensions = event.extensions
         cdef bytes value
-        try:
-            id_text = PyUnicode_AsUTF8AndSize(event.id, &id_size)
-            type_text = PyUnicode_AsUTF8AndSize(event.type, &type_size)
-            correlation_id = event.correlation_id
-            if correlation_id is None:
-                correlation_text, correlation_size = id_text, id_size
-            else:
-                correlation_text = PyUnicode_AsUTF8AndSize(correlation_id, &correlation_size)
-            subject = event.subject
-            subject_size = media_size = 0
-            if subject is not None:
-                subject_text = PyUnicode_AsUTF8AndSize(subject, &subject_size)
-            content_type = event.content_type
-            if content_type is not None:
-                media_text = PyUnicode_AsUTF8AndSize(content_type, &media_size)
-        except (UnicodeEncodeError, TypeError):
-            return None
+        pairs.at = wire
+        pairs.end = wire + _WIRE_BYTES
+        pairs.size_bytes = pairs.count = 0
         time_text = event.time_text
         if time_text is None and event.time_ms is not None:
             return None
-        size = (
-            2 * id_size + type_size + correlation_size + subject_size + media_size
-            + PyBytes_GET_SIZE(self._source) + PyBytes_GET_SIZE(self._place) + 400
-        )
-        for name, content in extensions:
-            if content is None:
-                return None
-            size += len(name) * 4 + len(content) + 20
-        if time_text is not None:
-            size += PyBytes_GET_SIZE(<bytes>time_text)
-        if size > _WIRE_BYTES:
+        correlation_id = event.correlation_id
+        try:
+            _add(&pairs, b"ce_specversion", b"1.0", 3)
+            self._put_id(text, offset)
+            _add(&pairs, b"ce_id", <const char *>text, 36)
+            _add_bytes(&pairs, b"ce_source", self._source)
+            _add_text(&pairs, b"ce_type", event.type)
+            _add_text(
+                &pairs, b"ce_correlationid", event.id if correlation_id is None else correlation_id
+            )
+            _add_text(&pairs, b"ce_causationid", event.id)
+            memcpy(text, PyBytes_AS_STRING(self._place), <size_t>place_size)
+            _add(
+                &pairs,
+                b"ce_edoposition",
+                <const char *>text,
+                _put_decimal(text + place_size, <uint64_t>offset) - text,
+            )
+            if event.subject is not None:
+                _add_text(&pairs, b"ce_subject", event.subject)
+            if time_text is not None:
+                _add_bytes(&pairs, b"ce_time", time_text)
+            if event.content_type is not None:
+                _add_text(&pairs, b"content-type", event.content_type)
+            for name, content in event.extensions:
+                if name not in self._reserved:
+                    # Python counts the characters of a name, and takes a null.
+                    if content is None or not name.isascii():
+                        return None
+                    value = content
+                    _add_pair(
+                        &pairs,
+                        PyUnicode_AsUTF8AndSize(name, &name_size),
+                        len(name),
+                        PyBytes_AS_STRING(value),
+                        PyBytes_GET_SIZE(value),
+                    )
+            if is_late:
+                _add(&pairs, b"ce_edolate", b"true", 4)
+        except (UnicodeEncodeError, _TooLong):
             return None
-        at = _put_pair(at, b"ce_specversion", 14, b"1.0", 3)
-        self._put_id(text, offset)
-        at = _put_pair(at, b"ce_id", 5, <const char *>text, 36)
-        at = _put_pair(at, b"ce_source", 9, PyBytes_AS_STRING(self._source), PyBytes_GET_SIZE(self._source))
-        at = _put_pair(at, b"ce_type", 7, type_text, type_size)
-        at = _put_pair(at, b"ce_correlationid", 16, correlation_text, correlation_size)
-        at = _put_pair(at, b"ce_causationid", 14, id_text, id_size)
-        number_end = _put_decimal(text, <uint64_t>offset)
-        size = PyBytes_GET_SIZE(self._place)
-        at = _put_varint(at, 14)
-        memcpy(at, <const char *>b"ce_edoposition", 14)
-        at = _put_varint(at + 14, size + (number_end - text))
-        memcpy(at, PyBytes_AS_STRING(self._place), <size_t>size)
-        memcpy(at + size, text, <size_t>(number_end - text))
-        at += size + (number_end - text)
-        used = 14 + 3 + 5 + 36 + 9 + PyBytes_GET_SIZE(self._source) + 7 + type_size + 16
-        used += correlation_size + 14 + id_size + 14 + size + (number_end - text)
-        if subject_text is not NULL:
-            at = _put_pair(at, b"ce_subject", 10, subject_text, subject_size)
-            used += 10 + subject_size
-            count += 1
-        if time_text is not None:
-            size = PyBytes_GET_SIZE(<bytes>time_text)
-            at = _put_pair(at, b"ce_time", 7, PyBytes_AS_STRING(<bytes>time_text), size)
-            used += 7 + size
-            count += 1
-        if media_text is not NULL:
-            at = _put_pair(at, b"content-type", 12, media_text, media_size)
-            used += 12 + media_size
-            count += 1
-        for name, content in extensions:
-            if name in self._reserved:
-                continue
-            try:
-                subject_text = PyUnicode_AsUTF8AndSize(name, &subject_size)
-            except UnicodeEncodeError:
-                return None
-            value = content
-            at = _put_pair(at, subject_text, subject_size, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-            # As Python counts: characters of the name.
-            used += len(name) + PyBytes_GET_SIZE(value)
-            count += 1
-        if is_late:
-            at = _put_pair(at, b"ce_edolate", 10, b"true", 4)
-            used += 14
-            count += 1
         headers = WireHeaders.__new__(WireHeaders)
-        headers.wire = PyBytes_FromStringAndSize(<const char *>wire, at - wire)
-        headers._count = count
-        headers.size_bytes = used + 8 * count
+        headers.wire = PyBytes_FromStringAndSize(<const char *>wire, pairs.at - wire)
+        headers._count = pairs.count
+        headers.size_bytes = pairs.size_bytes + 8 * pairs.count
         return headers
 
 

@@ -79,6 +79,7 @@ NAMES = st.one_of(
             "Content-Type",
             "own",
             "edo-flow",
+            "a\0b",
             "ce_edoposition",
             "ce_edolate",
             "",
