@@ -4,17 +4,24 @@ aiokafka's own builder takes a record and its headers at a time; where the compi
 use, it writes a batch's records itself, and all that is left here is the batch's header.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from struct import Struct
+from collections.abc import Sequence
 from typing import Any, Final
 
-from aiokafka import codec
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.native import IS_COMPILED
+from edo_stream.engine.record_batch import (
+    AFTER_CRC,
+    AFTER_LENGTH,
+    CRC_AT,
+    ENCODERS,
+    HEADER,
+    MAGIC,
+    NO_LEADER_EPOCH,
+    TRANSACTIONAL,
+)
 
 if IS_COMPILED:
     from edo_stream.core._native import RecordsWriter
@@ -24,24 +31,6 @@ for name in ("_set_producer_state", "_build", "record_count", "size", "close", "
     assert hasattr(BatchBuilder, name), f"BatchBuilder.{name} is gone: pin the versions we know"
 
 _RECORD_OVERHEAD_BYTES: Final = 128
-#: Half the time of level 3, which the client has fixed, and as small (docs/benchmarks.md).
-ZSTD_LEVEL: Final = 1
-
-_HEADER: Final = Struct(">qiibIhiqqqhii")
-"""See :mod:`edo_stream.engine.fetched`."""
-_AFTER_LENGTH: Final = 12
-_CRC_AT: Final = 17
-_AFTER_CRC: Final = 21
-_CRC: Final = Struct(">I")
-_NO_LEADER_EPOCH: Final = -1
-_MAGIC: Final = 2
-_TRANSACTIONAL: Final = 0x10
-_ENCODERS: Final[Mapping[int, Callable[[bytes], bytes]]] = {
-    1: codec.gzip_encode,
-    2: codec.snappy_encode,
-    3: codec.lz4_encode,
-    4: partial(codec.zstd_encode, level=ZSTD_LEVEL),
-}
 
 
 class ByAppending:
@@ -101,7 +90,7 @@ class WrittenBatch:
 
     def __init__(self, batch_bytes_max: int, compression: int) -> None:
         self._writer = RecordsWriter()
-        self._bytes_max = batch_bytes_max - _HEADER.size
+        self._bytes_max = batch_bytes_max - HEADER.size
         self._compression = compression
         self._producer = (-1, -1, 0)
         self._buffer: bytearray | None = None
@@ -117,21 +106,9 @@ class WrittenBatch:
             self.close()
         return end
 
-    def append(
-        self,
-        *,
-        timestamp: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: list[tuple[str, bytes | None]],
-    ) -> object | None:
-        """Add a record; ``None`` when the batch is full, or closed."""
-        record = Publish("", 0, key, value, headers, timestamp)
-        return self if self.fill([record], 0) else None
-
     def size(self) -> int:
         """Bytes so far."""
-        return _HEADER.size + self._writer.size if self._buffer is None else len(self._buffer)
+        return HEADER.size + self._writer.size if self._buffer is None else len(self._buffer)
 
     def record_count(self) -> int:
         """Records so far."""
@@ -157,20 +134,20 @@ class WrittenBatch:
 
     def _built(self) -> bytearray:
         writer = self._writer
-        records, attributes = writer.view(), _TRANSACTIONAL
-        encode = _ENCODERS.get(self._compression)
+        records, attributes = writer.view(), TRANSACTIONAL
+        encode = ENCODERS.get(self._compression)
         if encode is not None:
             packed = encode(records)
             if len(packed) < len(records):
                 records, attributes = packed, attributes | self._compression
-        batch = bytearray(_HEADER.size)
-        length = _HEADER.size - _AFTER_LENGTH + len(records)
+        batch = bytearray(HEADER.size)
+        length = HEADER.size - AFTER_LENGTH + len(records)
         last = writer.count - 1
         times = (writer.first_ms, writer.max_ms)
-        _HEADER.pack_into(
-            batch, 0, 0, length, _NO_LEADER_EPOCH, _MAGIC, 0, attributes, last, *times,
+        HEADER.pack_into(
+            batch, 0, 0, length, NO_LEADER_EPOCH, MAGIC, 0, attributes, last, *times,
             *self._producer, writer.count,
         )  # fmt: skip
         batch += records
-        _CRC.pack_into(batch, _CRC_AT, calc_crc32c(memoryview(batch)[_AFTER_CRC:]))
+        batch[CRC_AT:AFTER_CRC] = calc_crc32c(memoryview(batch)[AFTER_CRC:]).to_bytes(4)
         return batch

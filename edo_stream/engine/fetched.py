@@ -7,10 +7,9 @@ is left of aiokafka's is which batches there are, and which of them count.
 
 from collections.abc import Iterator, Sequence
 from inspect import GEN_CREATED, getgeneratorstate
-from struct import Struct
-from typing import Any, Final
+from typing import Any
 
-from aiokafka import TopicPartition, codec
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher as fetching
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.errors import CorruptRecordException
@@ -19,6 +18,16 @@ from aiokafka.record.memory_records import MemoryRecords
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.record import PlainRecord, Record
 from edo_stream.engine.ports import ChangelogRecord
+from edo_stream.engine.record_batch import (
+    AFTER_LENGTH,
+    APPENDED,
+    CODEC_MASK,
+    DECODERS,
+    HEADER,
+    LENGTH_AT,
+    MAGIC,
+    MAGIC_AT,
+)
 
 if IS_COMPILED:
     from edo_stream.core._native import Corrupt, read_records
@@ -30,21 +39,6 @@ for owner, name in (
     (fetching, "MemoryRecords"),
 ):
     assert hasattr(owner, name), f"{owner.__name__}.{name} is gone: pin the versions we know"
-
-_HEADER: Final = Struct(">qiibIhiqqqhii")
-"""A batch's: base offset, length, leader's epoch, magic, CRC, attributes, last offset's delta,
-first and last time, producer's id, epoch and sequence, number of records."""
-_BEFORE_LENGTH: Final = 12
-_MAGIC_AT: Final = 16
-_MAGIC: Final = 2
-_CODECS: Final = {
-    1: codec.gzip_decode,
-    2: codec.snappy_decode,
-    3: codec.lz4_decode,
-    4: codec.zstd_decode,
-}
-_CODEC_MASK: Final = 0x07
-_APPENDED: Final = 0x08
 
 
 class FetchedBytes:
@@ -66,7 +60,8 @@ class FetchedBytes:
     def next_batch(self) -> Any:
         """The client's next batch."""
         self._at = self._next
-        self._next += _BEFORE_LENGTH + int.from_bytes(self._data[self._at + 8 : self._at + 12])
+        length = self._data[self._at + LENGTH_AT : self._at + AFTER_LENGTH]
+        self._next += AFTER_LENGTH + int.from_bytes(length)
         return self._records.next_batch()
 
     def read(self, partition: TopicPartition, from_offset: int) -> Sequence[Record] | None:
@@ -75,14 +70,14 @@ class FetchedBytes:
         Raises:
             CorruptRecordException: its bytes are not what the format says.
         """
-        if self._data[self._at + _MAGIC_AT] != _MAGIC:
+        if self._data[self._at + MAGIC_AT] != MAGIC:
             return None
-        header = _HEADER.unpack_from(self._data, self._at)
+        header = HEADER.unpack_from(self._data, self._at)
         base, _, _, _, _, attributes, _, first_ms, max_ms, _, _, _, count = header
-        data: Any = memoryview(self._data)[self._at + _HEADER.size : self._next]
-        if attributes & _CODEC_MASK:
-            data = _CODECS[attributes & _CODEC_MASK](data.tobytes())
-        appended_ms = max_ms if attributes & _APPENDED else -1
+        data: Any = memoryview(self._data)[self._at + HEADER.size : self._next]
+        if attributes & CODEC_MASK:
+            data = DECODERS[attributes & CODEC_MASK](data.tobytes())
+        appended_ms = max_ms if attributes & APPENDED else -1
         try:
             return read_records(
                 partition.topic, partition.partition, data, count, base, first_ms, appended_ms,

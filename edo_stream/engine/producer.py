@@ -13,9 +13,10 @@ from aiokafka.producer import sender
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from edo_stream.core.native import IS_COMPILED
-from edo_stream.engine.batches import ZSTD_LEVEL, AppendedBatch, WrittenBatch
+from edo_stream.engine.batches import AppendedBatch, WrittenBatch
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import Producer
+from edo_stream.engine.record_batch import ZSTD_LEVEL
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from edo_stream.core.effects import Publish
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.local.kafka import LocalKafka
@@ -29,7 +30,7 @@ def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
         await producer.begin_transaction()
         rule = proxy.on(api).black_hole().once()
         batch = producer.create_batch()
-        batch.append(timestamp=1_000, key=b"k", value=b"v", headers=[])
+        batch.fill([Publish(topic, 0, b"k", b"v", (), 1_000)], 0)
         delivery = asyncio.ensure_future(await producer.send_batch(batch, topic, partition=0))
         committing = asyncio.create_task(producer.commit_transaction())
         await asyncio.to_thread(wait_for, lambda: rule.times_triggered, rule.name)

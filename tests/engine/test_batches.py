@@ -184,7 +184,7 @@ def test_a_batch_takes_what_fits(is_written: bool) -> None:
 @pytest.mark.skipif(not IS_COMPILED, reason="no C compiler when installed")
 def test_a_batch_that_was_built_takes_no_more() -> None:
     written = WrittenBatch(900_000, 0)
-    assert written.append(timestamp=5, key=None, value=b"v", headers=[]) is written
+    assert written.fill(ITEMS, 0) == len(ITEMS)
     data = bytes(written._build())
-    assert written.append(timestamp=5, key=None, value=b"v", headers=[]) is None
-    assert (written.record_count(), written.size()) == (1, len(data))
+    assert written.fill(ITEMS, 0) == 0
+    assert (written.record_count(), written.size()) == (len(ITEMS), len(data))
