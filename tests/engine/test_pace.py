@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from edo_stream.engine.pace import Pace
-from tests.simulation.loop import VirtualLoop
+from edo_stream.testing.loop import VirtualLoop
 
 
 def in_virtual_time(test: Coroutine[Any, Any, None]) -> None:

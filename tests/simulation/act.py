@@ -34,7 +34,7 @@ from edo_stream.engine.fleet import Fleet
 from edo_stream.engine.keepers import ANSWERS, GROUP, KeeperTask, keeper_changelog
 from edo_stream.engine.target import Protection, Slot, Target, Targets
 from edo_stream.engine.task import TaskSpec
-from tests.simulation.broker import Entry, NewRecord
+from edo_stream.testing.broker import Entry, NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS
 from tests.simulation.load import START_MS, Arrival, Group
 from tests.simulation.scenario import scenario_of

@@ -19,9 +19,9 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from tests.simulation.intake import SimulatedIntake
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.producer import Machinery
+from edo_stream.testing.intake import SimulatedIntake
+from edo_stream.testing.loop import VirtualLoop
+from edo_stream.testing.producer import Machinery
 
 Joined = tuple[int, list[TopicPartition], list[TopicPartition]]
 """Generation, partitions to work on, and partitions to stand by for."""

@@ -35,7 +35,7 @@ from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.joins import JoinTask
 from edo_stream.engine.plans import group_tables
 from edo_stream.engine.task import TaskSpec
-from tests.simulation.broker import NewRecord
+from edo_stream.testing.broker import NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS, judge
 from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode
 from tests.simulation.scenario import scenario_of

@@ -26,8 +26,8 @@ from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
 from edo_stream.core.state import Expand
 from edo_stream.core.task import TASK_KEY, TaskRow
-from tests.simulation.broker import Broker, Entry, Log
-from tests.simulation.disk import Platter
+from edo_stream.testing.broker import Broker, Entry, Log
+from edo_stream.testing.disk import Platter
 from tests.simulation.load import START_MS, Group, decode
 
 ACCOUNTS = "edo.accounts"

@@ -24,8 +24,8 @@ from edo_stream.core.contract import (
 )
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.record import Record
+from edo_stream.testing.broker import NewRecord
 from edo_stream.testing.loop import START_MS
-from tests.simulation.broker import NewRecord
 
 
 class Parts(msgspec.Struct):

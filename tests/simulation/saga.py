@@ -21,9 +21,9 @@ from edo_stream.core.state import as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.task import TaskSpec
+from edo_stream.testing.broker import Entry, NewRecord
 from tests.saga.test_histories import drawn
 from tests.saga.world import folded, judge_order, spec
-from tests.simulation.broker import Entry, NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS
 from tests.simulation.load import START_MS, Arrival, Group
 from tests.simulation.scenario import scenario_of

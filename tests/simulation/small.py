@@ -4,7 +4,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from edo_stream.core.contract import DedupePolicy, OnTimeout, SequenceOrder
-from tests.simulation.broker import NewRecord
+from edo_stream.testing.broker import NewRecord
 from tests.simulation.load import START_MS, Arrival, Group, Parts, contract_of
 from tests.simulation.world import Blow, Outcome, Scenario, World
 

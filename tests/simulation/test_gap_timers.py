@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 import pytest
 
-from tests.simulation.broker import NewRecord
+from edo_stream.testing.broker import NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS
 from tests.simulation.load import START_MS, Arrival, Parts
 from tests.simulation.small import GROUP, PLACE

@@ -15,9 +15,9 @@ from edo_stream.engine import task, transaction
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.task import Task, TaskSpec
 from edo_stream.engine.transaction import OutcomeUnknownError, Transaction
-from tests.simulation.broker import NewRecord
+from edo_stream.testing.broker import NewRecord
+from edo_stream.testing.intake import SimulatedIntake
 from tests.simulation.group import SimulatedMembership
-from tests.simulation.intake import SimulatedIntake
 from tests.simulation.judge import Watch
 from tests.simulation.load import START_MS, Arrival, Parts
 from tests.simulation.scenario import scenario_of

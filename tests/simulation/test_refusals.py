@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from edo_stream.core.state import FORMAT
 from edo_stream.core.task import TASK_KEY
-from tests.simulation.broker import NewRecord
+from edo_stream.testing.broker import NewRecord
 from tests.simulation.load import START_MS, Arrival
 from tests.simulation.small import PLACE, small_scenario
 from tests.simulation.world import Blow, Outcome, Scenario, World

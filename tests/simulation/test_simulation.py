@@ -16,9 +16,9 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
 )
 
+from edo_stream.testing.broker import Broker, NewRecord
+from edo_stream.testing.loop import DeadlockError, LivelockError, Process, VirtualLoop
 from tests.simulation.__main__ import run
-from tests.simulation.broker import Broker, NewRecord
-from tests.simulation.loop import DeadlockError, LivelockError, Process, VirtualLoop
 
 PLACE = TopicPartition("t", 0)
 RECORD = NewRecord(0, b"k", b"v")

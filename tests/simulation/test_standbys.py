@@ -8,8 +8,8 @@ from aiokafka import TopicPartition
 
 from edo_stream.engine import restore, standby
 from edo_stream.engine.standby import Followed, Standbys
-from tests.simulation.broker import Entry
-from tests.simulation.intake import SimulatedFollower
+from edo_stream.testing.broker import Entry
+from edo_stream.testing.intake import SimulatedFollower
 from tests.simulation.scenario import scenario_of
 from tests.simulation.small import small_scenario
 from tests.simulation.world import Blow, World

@@ -6,7 +6,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from edo_stream.core.accounts import Account
-from tests.simulation.broker import Entry, NewRecord, Txn
+from edo_stream.testing.broker import Entry, NewRecord, Txn
 from tests.simulation.judge import ACCOUNTS
 from tests.simulation.load import START_MS, Arrival, Parts
 from tests.simulation.scenario import scenario_of

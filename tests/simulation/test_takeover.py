@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.simulation.broker import NewRecord
+from edo_stream.testing.broker import NewRecord
 from tests.simulation.load import START_MS, Arrival, Parts
 from tests.simulation.small import PLACE, small_scenario
 from tests.simulation.world import World

@@ -27,22 +27,22 @@ from edo_stream.engine.plans import group_tables
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Phase, Ports, Task, TaskSpec
-from tests.simulation.broker import Broker
-from tests.simulation.disk import Platter, SimulatedDisk
-from tests.simulation.faults import Faults
-from tests.simulation.group import Coordinator, SimulatedMembership
-from tests.simulation.intake import SimulatedChangelog, SimulatedFollower, SimulatedIntake
-from tests.simulation.judge import ACCOUNTS, GAPS, Watch, judge
-from tests.simulation.load import START_MS, Arrival, Group, decode
-from tests.simulation.loop import (
+from edo_stream.testing.broker import Broker
+from edo_stream.testing.disk import Platter, SimulatedDisk
+from edo_stream.testing.faults import Faults
+from edo_stream.testing.intake import SimulatedChangelog, SimulatedFollower, SimulatedIntake
+from edo_stream.testing.loop import (
     OUTSIDE,
     DeadlockError,
     LivelockError,
     Process,
     VirtualLoop,
 )
-from tests.simulation.network import Network
-from tests.simulation.producer import Machinery, SimulatedProducer
+from edo_stream.testing.network import Network
+from edo_stream.testing.producer import Machinery, SimulatedProducer
+from tests.simulation.group import Coordinator, SimulatedMembership
+from tests.simulation.judge import ACCOUNTS, GAPS, Watch, judge
+from tests.simulation.load import START_MS, Arrival, Group, decode
 
 APP = "app"
 SESSION_TIMEOUT_S = 6.0
