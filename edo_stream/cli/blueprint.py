@@ -9,6 +9,7 @@ import typer
 
 from edo_stream.blueprint import blueprint as page_of
 from edo_stream.cli.environment import CommandError
+from edo_stream.cli.files import write_file
 from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson
 from edo_stream.flows import load_flows
 from edo_stream.registry import RegistryError, load
@@ -38,11 +39,7 @@ def blueprint(
         _check(out or _FILE, text, as_json)
         return
     if out is not None:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise CommandError(f"{error.filename}: {error.strerror}", USAGE) from error
+        write_file(out, text)
     if as_json:
         print(json.dumps({"file": None if out is None else str(out), "text": text}))
     elif out is None:

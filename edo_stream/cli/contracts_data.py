@@ -1,7 +1,6 @@
 """`edo contracts validate`: payloads in files, or from standard input, against their contract."""
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,11 @@ from edo_stream.catalog.tree import read_files
 from edo_stream.cli.contracts_decode import Unreadable, reader_of
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json, today
 from edo_stream.cli.environment import CommandError
+from edo_stream.cli.files import read_input
 from edo_stream.cli.screen import screen
 from edo_stream.registry import Registry
 from edo_stream.registry.entry import Entry
 from edo_stream.registry.mistakes import nearest
-
-_STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,7 @@ class Judges:
 
 def _documents(file: str) -> Iterator[Any]:
     """The documents of a file; what is not JSON comes as the error."""
-    content = _content(file)
+    content = read_input(file)
     try:
         document = json.loads(content)
     except RecursionError:
@@ -198,15 +196,6 @@ def _line(line: bytes) -> Any:
         return error
     except RecursionError:
         return ValueError("nested too deeply")
-
-
-def _content(file: str) -> bytes:
-    if file == _STANDARD_INPUT:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise CommandError(f"{file}: {error.strerror or error}", 2) from error
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:

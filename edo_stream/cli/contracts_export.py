@@ -16,11 +16,12 @@ from edo_stream.catalog.export.markdown import markdown
 from edo_stream.catalog.export.mermaid import mermaid
 from edo_stream.catalog.export.shelf import Shelved, shelve
 from edo_stream.cli.contracts_read import AsJson, entry_of, load_topics
-from edo_stream.cli.environment import CommandError
+from edo_stream.cli.environment import CommandError, own_settings
+from edo_stream.cli.files import write_file
 from edo_stream.flows import load_flows
 from edo_stream.flows.dapr import dapr_files
 from edo_stream.registry import Registry, RegistryError
-from edo_stream.settings import Settings, SettingsError, read_settings
+from edo_stream.settings import Settings
 
 
 class Format(Enum):
@@ -67,27 +68,19 @@ def export(
     if format is Format.DAPR:
         _write_dapr(shelved, registry, out, as_json)
         return
-    text = _WRITERS[format](shelved, registry, _settings())
+    text = _WRITERS[format](shelved, registry, own_settings())
     if as_json and format is not Format.ASYNCAPI:
         text = _json({"format": format.value, "text": text})
     if out is None:
         print(text, end="")
         return
-    _write(out, text)
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}", 2) from error
+    write_file(out, text)
 
 
 def _write_dapr(
     shelved: list[Shelved], registry: Registry, out: Path | None, as_json: bool
 ) -> None:
-    settings = _settings()
+    settings = own_settings()
     try:
         flows = load_flows(settings.flows_folder, registry)
     except RegistryError as error:
@@ -96,7 +89,7 @@ def _write_dapr(
     files = dapr_files(declarations, flows, _access(settings))
     if out is not None:
         for name, resources in files.items():
-            _write(out / name, _yaml(resources))
+            write_file(out / name, _yaml(resources))
         return
     every = [resource for resources in files.values() for resource in resources]
     print(_json(every) if as_json else _yaml(every), end="")
@@ -116,13 +109,6 @@ def _access(settings: Settings) -> dict[str, str | None]:
 
 def _yaml(resources: list[dict[str, Any]]) -> str:
     return yaml.safe_dump_all(resources, sort_keys=False, explicit_start=True, allow_unicode=True)
-
-
-def _settings() -> Settings:
-    try:
-        return read_settings()
-    except SettingsError as error:
-        raise CommandError(str(error), 2) from error
 
 
 def _asyncapi(shelved: list[Shelved], registry: Registry, settings: Settings) -> str:

@@ -8,6 +8,7 @@ import typer
 from edo_stream.catalog.scaffold import TopicPlan, kind_of, project_files, topic_files
 from edo_stream.cli.contracts_read import AsJson, print_json, topics_root
 from edo_stream.cli.environment import CommandError
+from edo_stream.cli.files import tell_written, write_files
 from edo_stream.cli.screen import screen
 from edo_stream.registry.names import topic_name
 
@@ -30,11 +31,11 @@ def init(
     if in_the_way:
         raise CommandError(f"{folder} is not empty, it has {in_the_way[0]}: name a new folder", 2)
     files = project_files(folder.resolve().name)
-    _write(folder, files)
+    write_files(folder, files)
     if as_json:
         print_json({"folder": str(folder), "files": sorted(files)})
         return
-    _tell(folder, files)
+    tell_written(folder, files)
     screen().print(f"next: cd {folder} && less README.md", markup=False)
 
 
@@ -73,24 +74,9 @@ def new(
         "../../contract.schema.json" if has_schema else "",
     )
     files = topic_files(plan)
-    _write(folder, files)
+    write_files(folder, files)
     if as_json:
         print_json({"topic": topic, "folder": str(folder), "files": sorted(files)})
         return
-    _tell(folder, files)
+    tell_written(folder, files)
     screen().print("next: say in them what is true, then edo contracts lint", markup=False)
-
-
-def _write(folder: Path, files: dict[str, str]) -> None:
-    try:
-        for name, text in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}", 2) from error
-
-
-def _tell(folder: Path, files: dict[str, str]) -> None:
-    for name in sorted(files):
-        screen().print(f"wrote {folder / name}", markup=False, highlight=False, soft_wrap=True)

@@ -11,12 +11,11 @@ import typer
 from edo_stream.catalog.git import GitError, default_ref, tree_at
 from edo_stream.catalog.lint import Before
 from edo_stream.catalog.tree import Tree, read_tree
-from edo_stream.cli.environment import CommandError
+from edo_stream.cli.environment import CommandError, own_settings
 from edo_stream.engine.clock import now_ms
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.registry.entry import Entry
 from edo_stream.registry.mistakes import nearest
-from edo_stream.settings import SettingsError, read_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Against = Annotated[
@@ -33,10 +32,7 @@ def topics_root() -> Path:
     Raises:
         CommandError: the settings have mistakes.
     """
-    try:
-        return read_settings().topics
-    except SettingsError as error:
-        raise CommandError(str(error), 2) from error
+    return own_settings().topics
 
 
 def read_topics(root: Path) -> Tree:

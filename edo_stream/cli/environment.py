@@ -29,6 +29,18 @@ class CommandError(Exception):
         self.code = code
 
 
+def own_settings() -> Settings:
+    """The settings alone, for a command that needs no broker.
+
+    Raises:
+        CommandError: with every mistake.
+    """
+    try:
+        return read_settings()
+    except SettingsError as error:
+        raise CommandError(str(error), 2) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Settings from the environment, and what they lead to."""

@@ -2,23 +2,21 @@
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.cli.files import read_input
 from edo_stream.registry import RegistryError
 
 app = typer.Typer(no_args_is_help=True, help="Events, written by hand or by a script.")
 
-_STANDARD_INPUT = "-"
 _ENVELOPE = ("id", "source", "type", "subject")
 
 
@@ -176,7 +174,7 @@ def _text(value: Any) -> str:
 
 
 def _documents(file: str) -> Iterator[Any]:
-    content = _content(file)
+    content = read_input(file)
     try:
         document = json.loads(content, parse_float=Decimal)
     except ValueError as error:
@@ -199,12 +197,3 @@ def _lines(file: str, content: bytes, error: ValueError) -> Iterator[Any]:
             yield json.loads(line, parse_float=Decimal)
         except (ValueError, RecursionError) as wrong:
             raise CommandError(f"{file}:{number}: not JSON: {wrong}", 2) from None
-
-
-def _content(file: str) -> bytes:
-    if file == _STANDARD_INPUT:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise CommandError(f"{file}: {error.strerror or error}", 2) from error

@@ -11,6 +11,7 @@ from edo_stream.catalog.folder import folder_of
 from edo_stream.catalog.tree import read_files
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json
 from edo_stream.cli.environment import CommandError
+from edo_stream.cli.files import tell_written, write_files
 from edo_stream.cli.flow_read import flows_root
 from edo_stream.cli.screen import screen
 from edo_stream.flows.declaration import FlowName
@@ -53,12 +54,11 @@ def new(
     there = [file for file in files if (project / file).exists()]
     if there:
         raise CommandError(f"{project / there[0]} is there already: choose another name", 2)
-    _write(project, files)
+    write_files(project, files)
     if as_json:
         print_json({"flow": name, "on": topic, "folder": str(project), "files": sorted(files)})
         return
-    for file in sorted(files):
-        screen().print(f"wrote {project / file}", markup=False, highlight=False, soft_wrap=True)
+    tell_written(project, files)
     screen().print("next: say in them what is true, then edo flow lint, and pytest", markup=False)
 
 
@@ -81,13 +81,3 @@ def _sample(registry: Registry, topic: str) -> object:
             document: object = json.loads(example.content)
             return document
     return None
-
-
-def _write(project: Path, files: dict[str, str]) -> None:
-    try:
-        for name, text in files.items():
-            path = project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}", 2) from error

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from edo_stream.actions.handler import import_from
-from edo_stream.cli.environment import CommandError
+from edo_stream.cli.environment import CommandError, own_settings
 from edo_stream.flows import Flows, load_flows
 from edo_stream.registry import Registry, RegistryError
 from edo_stream.registry.mistakes import nearest
-from edo_stream.settings import SettingsError, read_settings
 
 FlowName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the flow.")]
 
@@ -21,10 +20,7 @@ def flows_root() -> Path:
     Raises:
         CommandError: the settings have mistakes.
     """
-    try:
-        return read_settings().flows_folder
-    except SettingsError as error:
-        raise CommandError(str(error), 2) from error
+    return own_settings().flows_folder
 
 
 def read_flows(registry: Registry) -> Flows:

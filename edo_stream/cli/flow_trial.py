@@ -1,9 +1,7 @@
 """`edo flow test`: what a flow would do with an event, without doing it."""
 
-import sys
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -17,6 +15,7 @@ from edo_stream.cli.contracts_live import judged_as_workers_do
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json
 from edo_stream.cli.environment import CommandError
 from edo_stream.cli.events import split_event
+from edo_stream.cli.files import read_input
 from edo_stream.cli.flow_read import FlowName, read_flows, require_flow
 from edo_stream.cli.screen import screen
 from edo_stream.core.act.command import Command, parse_command
@@ -30,7 +29,6 @@ from edo_stream.registry import Registry
 from edo_stream.registry.mistakes import nearest
 from edo_stream.settings import read_settings
 
-_STANDARD_INPUT: Final = "-"
 _SOURCE: Final = "/edo/flow-test"
 _TEXT_MAX: Final = 2_000
 
@@ -57,7 +55,7 @@ def try_out(
     registry = load_topics()
     flows = read_flows(registry)
     require_flow(flows, name)
-    content = _content(event_file)
+    content = read_input(event_file)
     chosen = _topic(name, topics_of(name, flows), topic, content)
     told = tell(name, flows, registry, chosen, _record(registry, chosen, content, key))
     if as_json:
@@ -202,15 +200,6 @@ def _record(registry: Registry, topic: str, content: bytes, key: str | None) -> 
     return StoredRecord(
         topic, made.partition, 0, made.timestamp_ms, made.key, made.value, tuple(made.headers)
     )
-
-
-def _content(file: str) -> bytes:
-    if file == _STANDARD_INPUT:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise CommandError(f"{file}: {error.strerror or error}", 2) from error
 
 
 def _show(told: dict[str, Any]) -> None:
