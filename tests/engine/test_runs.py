@@ -1,8 +1,9 @@
 """Runs of commands, and what stands before a receiver."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from edo_stream.core.record import StoredRecord
 from edo_stream.engine.fleet import Gate
 from edo_stream.engine.runs import WorkerRuns
 from edo_stream.engine.target import Protection, Target
+from edo_stream.testing.loop import VirtualLoop
 from tests.act.fleet import gate_of, may_begin
 
 RECORD = StoredRecord("edo.commands.ship", 0, 0, 0, b"k", b"{}")
@@ -50,16 +52,18 @@ def target(executor: Callable[[Command], Awaitable[Outcome]], **more: Any) -> Ta
     return Target("ship", executor, protection, gate, **more)
 
 
-def run(coroutine: Awaitable[None]) -> None:
-    async def go() -> None:
-        await coroutine
-
-    asyncio.run(go())
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """In virtual time: what waits costs nothing."""
+    loop = VirtualLoop(Random(3), steps_max=1_000_000)
+    try:
+        loop.run_until_complete(coroutine)
+    finally:
+        loop.dispose()
 
 
 async def settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
+    """Until nothing is left to do at once: only then does virtual time go on."""
+    await asyncio.sleep(0.001)
 
 
 def test_a_run_outlives_its_task_and_is_found_by_the_next_one() -> None:

@@ -127,10 +127,13 @@ def test_a_run_that_is_cut_off_leaves_nothing_and_its_connection_is_not_used_aga
     async def cut_off(executor: SqlExecutor) -> Outcome:
         run = asyncio.create_task(executor(command(TEA)))
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as looking:
-            while not (
-                await looking.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-            ).rowcount:
-                pass
+            async with asyncio.timeout(20):
+                while not (
+                    await looking.execute(
+                        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+                    )
+                ).rowcount:
+                    pass
             run.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await run
