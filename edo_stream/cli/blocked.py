@@ -25,8 +25,8 @@ from edo_stream.cli.operate import (
 )
 from edo_stream.cli.screen import screen
 from edo_stream.core.notices import key_json
-from edo_stream.engine.act_plans import act_changelog
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.group_topics import state_changelog
 from edo_stream.observe.blocked import BlockedKey, read_blocked
 
 retry = typer.Typer(no_args_is_help=True, help="Commands that wait to be run again.")
@@ -96,7 +96,7 @@ async def _blocked(environment: Environment, flow: str | None) -> list[BlockedKe
         known = ", ".join(flows.flows) or "none"
         raise CommandError(f"no flow {flow}: there are {known}", USAGE)
     app = environment.settings.app_id
-    changelogs = {group: act_changelog(app, group) for group in flows.groups}
+    changelogs = {group: state_changelog(app, group) for group in flows.groups}
     found = await read_blocked(changelogs, environment.access.client())
     return [one for one in found if flow in (None, one.flow)]
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.operate import USAGE, AsJson, Timeout, ask, shown_time
 from edo_stream.cli.screen import screen
-from edo_stream.engine.act_plans import act_changelog
+from edo_stream.engine.group_topics import state_changelog
 from edo_stream.engine.keepers import keeper_changelog
 from edo_stream.flows import Flow
 from edo_stream.flows.targets import target_of
@@ -57,7 +57,7 @@ def list_(as_json: AsJson = False) -> None:
 
 def _rows(environment: Environment) -> list[dict[str, Any]]:
     app_id, flows = environment.settings.app_id, environment.flows
-    changelogs = {group: act_changelog(app_id, group) for group in flows.groups}
+    changelogs = {group: state_changelog(app_id, group) for group in flows.groups}
     client = environment.access.client()
     with unreachable(environment.settings.broker):
         opened = asyncio.run(read_opened(changelogs, client))

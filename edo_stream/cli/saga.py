@@ -27,7 +27,7 @@ from edo_stream.cli.screen import screen
 from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.saga.instance import InstanceRow, SagaStatus, StepRow
-from edo_stream.engine.saga_plans import saga_changelog
+from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows import SagaGroup
 from edo_stream.flows.saga import sagas_of
 from edo_stream.observe.sagas import read_history, read_instances
@@ -209,7 +209,7 @@ def _group(environment: Environment, name: str) -> SagaGroup:
 
 def _instances(environment: Environment, groups: Mapping[str, SagaGroup]) -> list[InstanceRow]:
     app_id = environment.settings.app_id
-    changelogs = {group: saga_changelog(app_id, group) for group in groups}
+    changelogs = {group: state_changelog(app_id, group) for group in groups}
     with unreachable(environment.settings.broker):
         return asyncio.run(read_instances(changelogs, environment.access.client()))
 

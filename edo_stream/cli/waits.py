@@ -25,7 +25,7 @@ from edo_stream.cli.operate import (
 from edo_stream.cli.screen import screen
 from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
-from edo_stream.engine.joins import join_changelog
+from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows.correlation import JoinGroup
 from edo_stream.observe.waits import STATES, Wait, explained, read_waits
 from edo_stream.registry.mistakes import nearest
@@ -119,7 +119,7 @@ async def read_all(environment: Environment, flow: str | None = None) -> list[Wa
         group = _group_of(environment, flow)
         groups = {group.name: group}
     application = environment.settings.app_id
-    changelogs = {name: join_changelog(application, name) for name in groups}
+    changelogs = {name: state_changelog(application, name) for name in groups}
     specs = {name: group.spec for name, group in groups.items()}
     found = await read_waits(specs, changelogs, environment.access.client())
     return [wait for wait in found if flow in (None, wait.flow)]

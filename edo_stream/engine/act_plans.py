@@ -1,32 +1,36 @@
 """From flows to plans: the groups of the act plane, and which topics they need."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from edo_stream.core.act.keys import stranded
 from edo_stream.core.act.pipeline import ActPipeline
-from edo_stream.core.contract import DAY_MS, Start
-from edo_stream.core.state import Table, as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity, refusal
+from edo_stream.core.contract import DAY_MS
+from edo_stream.core.state import Table
+from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.act import ActTask
 from edo_stream.engine.admin import Wanted
-from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_topics import (
+    EARLIEST,
+    compacted_hourly,
+    control_config,
+    internal_topics,
+    state_changelog,
+    state_table,
+    wanted_internal,
+)
 from edo_stream.engine.keepers import keeper_plans, keeper_topics
-from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, Refusal
+from edo_stream.engine.restore import Refusal
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import ActGroup, Flows
 from edo_stream.flows.targets import target_policies
 from edo_stream.registry import control_topic
-from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
+from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 
-_EARLIEST: Final = Start()
 _RETENTION_MS: Final = 7 * DAY_MS
-_LETTERS_RETENTION_MS: Final = 30 * DAY_MS
 #: A command on a tier, and its dead letter, have some headers more.
 _HEADROOM_BYTES: Final = 64 * 1024
-_SEGMENT_MS: Final = 3_600_000
-_REPLICAS_FOR_TWO_IN_SYNC: Final = 3
 
 
 def act_plans(flows: Flows, shared: TaskSpec, worker: str) -> dict[str, GroupPlan]:
@@ -39,17 +43,16 @@ def act_plans(flows: Flows, shared: TaskSpec, worker: str) -> dict[str, GroupPla
 
 
 def _plan(group: ActGroup, shared: TaskSpec) -> GroupPlan:
-    control = control_topic(group.name)
-    internal = InternalTopics(ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS, control)
+    internal = internal_topics(group.name)
 
     def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
         (state,) = tables
         identity = TaskIdentity(shared.app, group.name, partition)
         return ActPipeline(identity, group.spec, state, internal)
 
-    sources = dict.fromkeys((*group.topics, control), _EARLIEST)
+    sources = dict.fromkeys((*group.topics, internal.control), EARLIEST)
     spec = shared.of_group(group.name, sources)
-    tables = [replace(_state(shared.app, group.name), refusal=_refusal_of(group))]
+    tables = [state_table(shared.app, group.name, _refusal_of(group))]
     return GroupPlan(spec, group.partitions, tables, make_pipeline, ActTask)
 
 
@@ -71,15 +74,6 @@ def _refusal_of(group: ActGroup) -> Refusal:
     return refuse
 
 
-def act_changelog(app: str, group: str) -> str:
-    """Topic of the state of a group of flows."""
-    return f"{app}-{group}-state-changelog"
-
-
-def _state(app: str, group: str) -> GroupTable:
-    return GroupTable(f"{group}-state", act_changelog(app, group), as_is, refusal)
-
-
 def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
     """Every topic of the act plane: commands, tiers, outcomes, dead letters, control, state."""
     owners = keeper_topics(app, replication) if flows.flows else []
@@ -93,32 +87,14 @@ def _topics(group: ActGroup, app: str, replication: int) -> list[Wanted]:
     commands = [policy.commands for policy in policies]
     hops = [*group.spec.tiers.values(), *(policy.outcomes for policy in policies)]
     letters = [group.spec.dead_letters, *(policy.dead_letters for policy in policies)]
-    sizes = {
-        **dict.fromkeys(commands, (_RETENTION_MS, bytes_max)),
-        **dict.fromkeys(hops, (_RETENTION_MS, bytes_max + _HEADROOM_BYTES)),
-        **dict.fromkeys(letters, (_LETTERS_RETENTION_MS, bytes_max + 2 * _HEADROOM_BYTES)),
-        control_topic(group.name): (_RETENTION_MS, 1 << 20),
-    }
     configs = {
-        name: {
-            "cleanup.policy": "delete",
-            "retention.ms": str(retention_ms),
-            "max.message.bytes": str(size_bytes),
-        }
-        for name, (retention_ms, size_bytes) in sizes.items()
-    }
-    configs[_state(app, group.name).changelog] = {
-        "cleanup.policy": "compact",
-        "min.cleanable.dirty.ratio": "0.1",
-        "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
-        "segment.ms": str(_SEGMENT_MS),
-        "segment.bytes": str(64 << 20),
+        **dict.fromkeys(commands, deleted_by_age(_RETENTION_MS, bytes_max)),
+        **dict.fromkeys(hops, deleted_by_age(_RETENTION_MS, bytes_max + _HEADROOM_BYTES)),
+        **dict.fromkeys(
+            letters, deleted_by_age(DEAD_LETTERS_RETENTION_MS, bytes_max + 2 * _HEADROOM_BYTES)
+        ),
+        control_topic(group.name): control_config(),
         # A parked command is one row: the record and some more.
-        "max.message.bytes": str(bytes_max + _HEADROOM_BYTES),
+        state_changelog(app, group.name): compacted_hourly(bytes_max + _HEADROOM_BYTES),
     }
-    in_sync = {"min.insync.replicas": "2" if replication >= _REPLICAS_FOR_TWO_IN_SYNC else "1"}
-    why = f"flows of group {group.name}"
-    return [
-        Wanted(name, group.partitions, replication, config | in_sync, is_internal=True, why=why)
-        for name, config in configs.items()
-    ]
+    return wanted_internal(configs, group.partitions, replication, f"flows of group {group.name}")

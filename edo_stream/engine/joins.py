@@ -17,26 +17,31 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from edo_stream.core.contract import DAY_MS, Start
+from edo_stream.core.contract import DAY_MS
 from edo_stream.core.correlation.pipeline import JoinPipeline
-from edo_stream.core.state import Table, as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity, refusal
+from edo_stream.core.state import Table
+from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
-from edo_stream.engine.assignment import GroupPlan, GroupTable
-from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, TaskTable
+from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_topics import (
+    EARLIEST,
+    compacted_hourly,
+    control_config,
+    internal_topics,
+    state_changelog,
+    state_table,
+    wanted_internal,
+)
+from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.correlation import JoinGroup
 from edo_stream.registry import control_topic
-from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
+from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 
-_EARLIEST: Final = Start()
 _RETENTION_MS: Final = 7 * DAY_MS
-_LETTERS_RETENTION_MS: Final = 30 * DAY_MS
-_SEGMENT_MS: Final = 3_600_000
 #: A row of a wait has several events in it.
 _ROW_BYTES: Final = 4 << 20
-_REPLICAS_FOR_TWO_IN_SYNC: Final = 3
 _UPSTREAM_POLL_S: Final = 0.05
 
 
@@ -147,26 +152,18 @@ def join_plans(flows: Flows, shared: TaskSpec) -> dict[str, GroupPlan]:
 
 
 def _plan(group: JoinGroup, shared: TaskSpec) -> GroupPlan:
-    control = control_topic(group.name)
-    internal = InternalTopics(ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS, control)
+    internal = internal_topics(group.name)
 
     def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
         (state,) = tables
         identity = TaskIdentity(shared.app, group.name, partition)
         return JoinPipeline(identity, group.spec, group.dead_letters, state, internal)
 
-    spec = shared.of_group(group.name, {group.spec.topic: _EARLIEST, control: _EARLIEST})
-    tables = [_state(shared.app, group.name)]
+    spec = shared.of_group(
+        group.name, dict.fromkeys((group.spec.topic, internal.control), EARLIEST)
+    )
+    tables = [state_table(shared.app, group.name, refusal)]
     return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
-
-
-def join_changelog(app: str, group: str) -> str:
-    """Topic of the state of a group that correlates."""
-    return f"{app}-{group}-state-changelog"
-
-
-def _state(app: str, group: str) -> GroupTable:
-    return GroupTable(f"{group}-state", join_changelog(app, group), as_is, refusal)
 
 
 def join_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
@@ -177,32 +174,12 @@ def join_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
 
 def _topics(group: JoinGroup, app: str, replication: int) -> list[Wanted]:
     letters_bytes = group.bytes_max + (64 << 10)
-    sizes = {
-        group.spec.topic: (_RETENTION_MS, group.bytes_max),
-        control_topic(group.name): (_RETENTION_MS, 1 << 20),
-        **dict.fromkeys(
-            (group.dead_letters, *group.own_topics), (_LETTERS_RETENTION_MS, letters_bytes)
-        ),
-    }
+    letters = deleted_by_age(DEAD_LETTERS_RETENTION_MS, letters_bytes)
     configs = {
-        name: {
-            "cleanup.policy": "delete",
-            "retention.ms": str(retention_ms),
-            "max.message.bytes": str(size_bytes),
-        }
-        for name, (retention_ms, size_bytes) in sizes.items()
+        group.spec.topic: deleted_by_age(_RETENTION_MS, group.bytes_max),
+        control_topic(group.name): control_config(),
+        **dict.fromkeys((group.dead_letters, *group.own_topics), letters),
+        state_changelog(app, group.name): compacted_hourly(max(_ROW_BYTES, letters_bytes)),
     }
-    configs[join_changelog(app, group.name)] = {
-        "cleanup.policy": "compact",
-        "min.cleanable.dirty.ratio": "0.1",
-        "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
-        "segment.ms": str(_SEGMENT_MS),
-        "segment.bytes": str(64 << 20),
-        "max.message.bytes": str(max(_ROW_BYTES, letters_bytes)),
-    }
-    in_sync = {"min.insync.replicas": "2" if replication >= _REPLICAS_FOR_TWO_IN_SYNC else "1"}
     why = f"flows that wait, of group {group.name}"
-    return [
-        Wanted(name, group.partitions, replication, config | in_sync, is_internal=True, why=why)
-        for name, config in configs.items()
-    ]
+    return wanted_internal(configs, group.partitions, replication, why)

@@ -6,15 +6,21 @@ from dataclasses import replace
 from typing import Final
 
 from edo_stream.core.act.keeper import KeeperTopics, TargetKeeper, TargetPolicy
-from edo_stream.core.contract import Start
-from edo_stream.core.state import Table, as_is
+from edo_stream.core.state import Table
 from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
-from edo_stream.engine.assignment import GroupPlan, GroupTable
-from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, TaskTable
+from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_topics import (
+    EARLIEST,
+    compacted,
+    state_changelog,
+    state_table,
+    wanted_internal,
+)
+from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
 from edo_stream.registry import control_topic
-from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS
+from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, deleted_by_age
 
 #: Co-partition group of the tasks that own targets.
 GROUP: Final = "edo.targets"
@@ -23,7 +29,6 @@ REQUESTS: Final = control_topic(GROUP)
 ANSWERS: Final = "edo.targets"
 #: Nobody reads what was said an hour ago.
 _RETENTION_MS: Final = 3_600_000
-_REPLICAS_FOR_TWO_IN_SYNC: Final = 3
 
 
 class KeeperTask(Task):
@@ -61,32 +66,26 @@ def keeper_plans(
         identity = TaskIdentity(shared.app, GROUP, partition)
         return TargetKeeper(identity, worker, policies, state, topics)
 
-    spec = shared.of_group(GROUP, {REQUESTS: Start()})
-    table = GroupTable(f"{GROUP}-state", keeper_changelog(shared.app), as_is, refusal)
+    spec = shared.of_group(GROUP, {REQUESTS: EARLIEST})
+    table = state_table(shared.app, GROUP, refusal)
     return {GROUP: GroupPlan(spec, PARTITIONS, (table,), make_keeper, KeeperTask)}
 
 
 def keeper_changelog(app: str) -> str:
     """Topic of the state of all targets."""
-    return f"{app}-{GROUP}-state-changelog"
+    return state_changelog(app, GROUP)
 
 
 def keeper_topics(app: str, replication: int) -> list[Wanted]:
     """Topics that the owners of targets read and write."""
-    in_sync = {"min.insync.replicas": "2" if replication >= _REPLICAS_FOR_TWO_IN_SYNC else "1"}
-    fleeting = {"cleanup.policy": "delete", "retention.ms": str(_RETENTION_MS)}
+    fleeting = deleted_by_age(_RETENTION_MS)
     configs = {
         REQUESTS: fleeting,
         ANSWERS: fleeting,
         keeper_changelog(app): {
-            "cleanup.policy": "compact",
-            "min.cleanable.dirty.ratio": "0.1",
-            "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
+            **compacted(),
             "segment.ms": "3600000",
             "segment.bytes": str(16 << 20),
         },
     }
-    return [
-        Wanted(name, PARTITIONS, replication, config | in_sync, is_internal=True, why="flows")
-        for name, config in configs.items()
-    ]
+    return wanted_internal(configs, PARTITIONS, replication, "flows")

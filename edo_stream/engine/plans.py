@@ -3,33 +3,37 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
-from edo_stream.core.contract import DAY_MS, Contract, Start
+from edo_stream.core.contract import DAY_MS, Contract
 from edo_stream.core.dedupe import Ids, expand_ids
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.published import Origin
-from edo_stream.core.state import Table, as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity, load_task, refusal
+from edo_stream.core.state import Table
+from edo_stream.core.task import TaskIdentity, load_task, refusal
 from edo_stream.engine import clock
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan, GroupTable
-from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
+from edo_stream.engine.group_topics import (
+    EARLIEST,
+    compacted_hourly,
+    internal_topics,
+    state_table,
+    wanted_internal,
+)
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import NO_FLOWS, Flows
-from edo_stream.registry import Group, Registry, Role, Topic, TopicSpec, control_topic
+from edo_stream.registry import Group, Registry, Role, Topic, TopicSpec
 from edo_stream.registry.bundle import bundle_of, opened
 from edo_stream.registry.contracts import contract_of
 from edo_stream.registry.enforced import rules_of
 from edo_stream.registry.finding import RegistryError
-from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, GAPS, GAPS_PARTITIONS
+from edo_stream.registry.plan import deleted_by_age
 from edo_stream.schemas.enforcement import Tally, enforced
 from edo_stream.sources import Decode, decoder
 
-_HOUR_MS = 3_600_000
 _MINUTE_MS = 60_000
 #: A held event is one row: the record and some more.
 _HELD_HEADROOM_BYTES = 64 * 1024
-_EARLIEST = Start()
 #: Changelog records whose ids a standby forgets at once.
 _SWEPT_RECORDS = 16
 
@@ -67,14 +71,7 @@ def _plan(
 ) -> GroupPlan:
     contracts = {topic: registry.contracts[topic] for topic in group.topics}
     sources = {topic: known[topic] for topic in group.topics}
-    control = control_topic(group.name)
-    internal = InternalTopics(
-        accounts=ACCOUNTS,
-        accounts_partitions=ACCOUNTS_PARTITIONS,
-        gaps=GAPS,
-        gaps_partitions=GAPS_PARTITIONS,
-        control=control,
-    )
+    internal = internal_topics(group.name)
 
     def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
         state, ids = tables
@@ -82,7 +79,7 @@ def _plan(
         return Pipeline(identity, sources, state, ids, internal)
 
     starts = {topic: contract.start for topic, contract in contracts.items()}
-    spec = shared.of_group(group.name, {**starts, control: _EARLIEST})
+    spec = shared.of_group(group.name, {**starts, internal.control: EARLIEST})
     tables = group_tables(shared.app, group.name)
     return GroupPlan(spec, group.partitions, tables, make_pipeline, expire=expire_ids)
 
@@ -134,7 +131,7 @@ def expire_ids(tables: Sequence[Table]) -> Iterator[None]:
 def group_tables(app: str, group: str) -> tuple[GroupTable, GroupTable]:
     """The two tables of a group: its state, and the ids that it remembers."""
     return (
-        GroupTable(f"{group}-state", f"{app}-{group}-state-changelog", as_is, refusal),
+        state_table(app, group, refusal),
         GroupTable(f"{group}-ids", f"{app}-{group}-ids-changelog", expand_ids),
     )
 
@@ -154,50 +151,20 @@ def _wanted(spec: TopicSpec, registry: Registry) -> Wanted:
     return Wanted(spec.name, spec.partitions, spec.replication, spec.config, is_internal, why)
 
 
-def _changelogs(
-    registry: Registry, group: Group, app: str, replication: int
-) -> tuple[Wanted, Wanted]:
+def _changelogs(registry: Registry, group: Group, app: str, replication: int) -> list[Wanted]:
     contracts = [registry.contracts[topic] for topic in group.topics]
     held_bytes = max(contract.record_bytes_max for contract in contracts) + _HELD_HEADROOM_BYTES
     ttl_ms = max((c.dedupe.ttl_ms for c in contracts if c.dedupe is not None), default=DAY_MS)
     state, ids = group_tables(app, group.name)
-    why = f"group {group.name}"
-    return (
-        Wanted(
-            state.changelog,
-            group.partitions,
-            replication,
-            _in_sync(replication)
-            | {
-                "cleanup.policy": "compact",
-                "min.cleanable.dirty.ratio": "0.1",
-                "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
-                "segment.ms": str(_HOUR_MS),
-                "segment.bytes": str(64 << 20),
-                "max.message.bytes": str(max(held_bytes, 1 << 20)),
-            },
-            is_internal=True,
-            why=why,
-        ),
-        Wanted(
-            ids.changelog,
-            group.partitions,
-            replication,
-            # Its records have keys of their own and expire together: nothing to compact. Kept
-            # for twice the time-to-live, so that an outage with a lost disk forgets nothing
-            # unless it lasts as long as that.
-            _in_sync(replication)
-            | {
-                "cleanup.policy": "delete",
-                "retention.ms": str(2 * ttl_ms),
-                "segment.ms": str(min(max(ttl_ms // 4, _MINUTE_MS), DAY_MS)),
-                "segment.bytes": str(64 << 20),
-            },
-            is_internal=True,
-            why=why,
-        ),
-    )
-
-
-def _in_sync(replication: int) -> dict[str, str]:
-    return {"min.insync.replicas": "2" if replication >= 3 else "1"}
+    configs = {
+        state.changelog: compacted_hourly(max(held_bytes, 1 << 20)),
+        # Its records have keys of their own and expire together: nothing to compact. Kept
+        # for twice the time-to-live, so that an outage with a lost disk forgets nothing
+        # unless it lasts as long as that.
+        ids.changelog: {
+            **deleted_by_age(2 * ttl_ms),
+            "segment.ms": str(min(max(ttl_ms // 4, _MINUTE_MS), DAY_MS)),
+            "segment.bytes": str(64 << 20),
+        },
+    }
+    return wanted_internal(configs, group.partitions, replication, f"group {group.name}")

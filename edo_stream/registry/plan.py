@@ -17,12 +17,13 @@ GAPS: Final = f"{INTERNAL_PREFIX}gaps"
 ACCOUNTS_PARTITIONS: Final = 8
 GAPS_PARTITIONS: Final = 8
 
+CONTROL_RETENTION_MS: Final = 7 * DAY_MS
+DEAD_LETTERS_RETENTION_MS: Final = 30 * DAY_MS
+REPLICAS_FOR_TWO_IN_SYNC: Final = 3
+
 _INTERNAL_RETENTION_MS: Final = 14 * DAY_MS
-_CONTROL_RETENTION_MS: Final = 7 * DAY_MS
-_DEAD_LETTERS_RETENTION_MS: Final = 30 * DAY_MS
 #: A result or dead letter is its source's record and some headers.
 _HEADROOM_BYTES: Final = 64 * 1024
-_REPLICAS_FOR_TWO_IN_SYNC: Final = 3
 
 
 class Role(Enum):
@@ -57,6 +58,14 @@ def retry_topic(group: str, delay_ms: int) -> str:
     return f"{INTERNAL_PREFIX}retry.{group}.{duration_text(delay_ms)}"
 
 
+def deleted_by_age(retention_ms: int, bytes_max: int | None = None) -> dict[str, str]:
+    """How a topic of events is kept; ``bytes_max`` is that of a batch, else the broker's own."""
+    config = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    if bytes_max is not None:
+        config["max.message.bytes"] = str(bytes_max)
+    return config
+
+
 def topic_plan(
     topics: Iterable[Topic],
     unread: Iterable[Entry],
@@ -79,7 +88,7 @@ def topic_plan(
         config = _config(_INTERNAL_RETENTION_MS, internal_replication)
         _add(plan, TopicSpec(name, partitions, internal_replication, Role.INTERNAL, config))
     for group, partitions in groups.items():
-        config = _config(_CONTROL_RETENTION_MS, internal_replication)
+        config = _config(CONTROL_RETENTION_MS, internal_replication)
         spec = TopicSpec(
             control_topic(group), partitions, internal_replication, Role.INTERNAL, config
         )
@@ -121,7 +130,7 @@ def _emit(topic: Topic) -> TopicSpec:
 def _dead_letters(topic: Topic) -> TopicSpec:
     contract = topic.contract
     bytes_max = contract.record_bytes_max + _HEADROOM_BYTES
-    config = _config(_DEAD_LETTERS_RETENTION_MS, topic.replication, bytes_max)
+    config = _config(DEAD_LETTERS_RETENTION_MS, topic.replication, bytes_max)
     return TopicSpec(
         contract.dead_letters, contract.partitions, topic.replication, Role.DEAD_LETTERS, config
     )
@@ -146,10 +155,8 @@ def _retry_tiers(topic: Topic) -> list[TopicSpec]:
 
 
 def _config(retention_ms: int, replication: int, bytes_max: int | None = None) -> dict[str, str]:
-    config = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
-    if bytes_max is not None:
-        config["max.message.bytes"] = str(bytes_max)
-    if replication >= _REPLICAS_FOR_TWO_IN_SYNC:
+    config = deleted_by_age(retention_ms, bytes_max)
+    if replication >= REPLICAS_FOR_TWO_IN_SYNC:
         # One replica may be down, and what was acknowledged survives the loss of another.
         config["min.insync.replicas"] = "2"
     return config
