@@ -110,14 +110,21 @@ class Router:
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
 
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
-        """The commands that an event leads to, and letters where that cannot be told."""
+        """The commands that an event leads to, and letters where that cannot be told.
+
+        What cancels commands comes first: an event cancels none of its own.
+        """
         facts = Facts(event) if self._looks else None
         found = [trigger.command(record, event, now_ms, facts) for trigger in self._always]
         if facts is not None and self._routes.is_conditional:
             for choice in self._routes.choose(facts):
                 trigger = self._triggers[choice.route]
                 if choice.undecided is None:
-                    found.append(trigger.command(record, event, now_ms, facts))
+                    command = trigger.command(record, event, now_ms, facts)
+                    if self._routes.routes[choice.route].trigger.cancels:
+                        found.insert(0, command)
+                    else:
+                        found.append(command)
                 else:
                     found.append(
                         trigger.letter(record, event, now_ms, "undecided", choice.undecided)

@@ -7,6 +7,7 @@ has no key, its data cannot be made, or it is too large for the topic of command
 from dataclasses import dataclass
 from typing import Final
 
+from edo_stream.core.act.command import CANCEL
 from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, derive_id
@@ -53,6 +54,8 @@ class FlowTrigger:
     """Of the dead letters."""
     bytes_max: int = 1_048_576
     """What the topic of commands takes."""
+    cancels: bool = False
+    """Its events are no commands: they cancel those of their key that lie before them."""
 
 
 class Trigger:
@@ -66,6 +69,7 @@ class Trigger:
         self._flow = ("edo-flow", utf8(trigger.flow))
         key = trigger.key
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
+        self._kind = "cancel" if trigger.cancels else "command"
         self.looks = self._pointer is not None or trigger.make is not None
         """Whether it asks for more of an event than its attributes."""
 
@@ -82,7 +86,10 @@ class Trigger:
             detail = f"key: expected {trigger.key} in the event, found none"
             return self.letter(record, event, now_ms, "no-key", detail)
         data, headers = event.data, self._headers(record, event)
-        if trigger.make is not None:
+        if trigger.cancels:
+            data = None
+            headers.append((CANCEL, b"true"))
+        elif trigger.make is not None:
             try:
                 data = trigger.make(facts or Facts(event))
             except UnmadeError as error:
@@ -122,7 +129,7 @@ class Trigger:
 
     def _id_of(self, record: Record) -> str:
         place = (*self._place, str(record.offset))
-        return derive_id("command", self._identity.app, self._trigger.flow, *place)
+        return derive_id(self._kind, self._identity.app, self._trigger.flow, *place)
 
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str

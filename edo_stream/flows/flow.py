@@ -1,12 +1,20 @@
 """Flows in the words of the core, and the groups that their commands run in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
-from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.act.policy import (
+    ActSpec,
+    AfterDeadLetter,
+    Delivery,
+    FlowPolicy,
+    Order,
+    Singleton,
+)
+from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.facts import Make
 from edo_stream.core.routing import Condition, Route, Routes
 from edo_stream.core.saga.definition import SagaSpec
@@ -31,6 +39,8 @@ class Flow:
     """By topic, of which one must hold; none: it wants every event of the topic."""
     make: Make | None = None
     """What makes a command's data."""
+    cancels: Mapping[str, Sequence[Condition]] = field(default_factory=dict)
+    """Events that cancel its commands, as in ``wants``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,19 @@ class Flows:
         return join_groups(self.joins.values(), commands)
 
     def task_routes(self, topic: str) -> Routes | None:
-        """All that the task of a topic writes for its events: commands, and what flows wait for."""
+        """All that the task of a topic writes for its events.
+
+        That is commands, what cancels commands, and what flows wait for.
+        """
         joins = self.joins.values()
         groups = self.join_groups.values()
-        found = self._routes(topic) + [
-            route for group in groups for route in feeds(group, joins, topic)
+        cancels = [
+            Route(replace(self._trigger(flow), cancels=True), tuple(flow.cancels[topic]))
+            for flow in self.flows.values()
+            if topic in flow.cancels
         ]
+        fed = [route for group in groups for route in feeds(group, joins, topic)]
+        found = [*cancels, *self._routes(topic), *fed]
         return Routes(found) if found else None
 
     def triggers(self, topic: str) -> tuple[FlowTrigger, ...]:
@@ -147,6 +164,7 @@ def tier_topic(group: str, delay_ms: int) -> str:
 def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
     """A declaration in the words of the core."""
     name, letters = declaration.name, declaration.dead_letters
+    throttle, limit = declaration.throttle, declaration.rate_limit
     return FlowPolicy(
         flow=name,
         owner=letters.owner or declaration.owner,
@@ -158,6 +176,11 @@ def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
         retry=_retry(declaration.retry),
         after_dead_letter=AfterDeadLetter(letters.after),
         parked_per_key_max=declaration.parked_per_key,
+        singleton=None if declaration.singleton is None else Singleton(declaration.singleton),
+        throttle=None
+        if throttle is None
+        else Throttle(throttle.limit, throttle.per, throttle.burst),
+        rate_limit=None if limit is None else KeyLimit(limit.limit, limit.per),
     )
 
 

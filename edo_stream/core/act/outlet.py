@@ -18,7 +18,7 @@ from edo_stream.core.act.command import (
     REPLAY,
     Command,
 )
-from edo_stream.core.act.outcome import Done, Failed
+from edo_stream.core.act.outcome import Done, Failed, Unrun
 from edo_stream.core.act.policy import ActSpec, FlowPolicy
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import derive_id
@@ -32,6 +32,9 @@ _DETAIL_CHARS_MAX: Final = 1_000
 DONE: Final = "done"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
+SKIPPED: Final = "skipped"
+LIMITED: Final = "limited"
+CANCELLED: Final = "cancelled"
 
 
 class NextRun(NamedTuple):
@@ -51,7 +54,9 @@ class ActOutlet:
         self._step = step
         self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
 
-    def outcome(self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed) -> None:
+    def outcome(
+        self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed | Unrun
+    ) -> None:
         """Publish how a command ended: an event keyed like the command."""
         headers: list[Header] = [
             SPECVERSION,
@@ -77,6 +82,9 @@ class ActOutlet:
             ]
             if end.content_type is not None:
                 headers.append(("content-type", utf8(end.content_type)))
+        elif isinstance(end, Unrun):
+            headers.append(JSON_CONTENT)
+            data = msgspec.json.encode(end.told)
         else:
             headers.append(JSON_CONTENT)
             data = msgspec.json.encode(

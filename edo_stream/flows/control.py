@@ -1,0 +1,47 @@
+"""What a flow says of its keys' commands, and what of it does not go together."""
+
+from edo_stream.flows.declaration import FlowDeclaration
+from edo_stream.registry.document import Document
+
+
+def check_control(document: Document, flow: FlowDeclaration) -> None:
+    """Find what no worker could honour."""
+    is_relaxed = flow.order == "relaxed"
+    if flow.singleton is not None:
+        if is_relaxed:
+            document.find(
+                ("singleton",),
+                "singleton: with order: relaxed a command that waits for its retry does not hold "
+                "its key: write order: strict, or leave singleton out",
+            )
+        if flow.dead_letters.after == "stop":
+            document.find(
+                ("singleton",),
+                "singleton: with dead_letters.after: stop all that comes while a key is stopped "
+                "would not run: leave one of the two out",
+            )
+    throttle, limit = flow.throttle, flow.rate_limit
+    if throttle is not None and throttle.burst > throttle.limit:
+        document.find(
+            ("throttle", "burst"),
+            f"throttle.burst: {throttle.burst} at once are more than the limit of "
+            f"{throttle.limit}: write at most that",
+        )
+    if throttle is not None and not throttle.per:
+        document.find(("throttle", "per"), "throttle.per: expected a time above 0, such as 1m")
+    if limit is not None and not limit.per:
+        document.find(("rate_limit", "per"), "rate_limit.per: expected a time above 0, such as 1h")
+    if not flow.cancel_on:
+        return
+    if is_relaxed:
+        document.find(
+            ("cancel_on",),
+            "cancel_on: with order: relaxed a command that waits for its retry is not found by "
+            "its key: write order: strict, or leave cancel_on out",
+        )
+    if flow.when is not None:
+        document.find(
+            ("cancel_on",),
+            "cancel_on: a flow with when has commands of what it waits for, not of an event: "
+            "leave cancel_on out, or have what it emits trigger a flow with on and cancel_on",
+        )
