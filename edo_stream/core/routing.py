@@ -115,16 +115,18 @@ class Router:
         What cancels commands comes first: an event cancels none of its own.
         """
         facts = Facts(event) if self._looks else None
-        found = [trigger.command(record, event, now_ms, facts) for trigger in self._always]
+        found: list[Publish] = []
+        for trigger in self._always:
+            found += trigger.commands(record, event, now_ms, facts)
         if facts is not None and self._routes.is_conditional:
             for choice in self._routes.choose(facts):
                 trigger = self._triggers[choice.route]
                 if choice.undecided is None:
-                    command = trigger.command(record, event, now_ms, facts)
+                    written = trigger.commands(record, event, now_ms, facts)
                     if self._routes.routes[choice.route].trigger.cancels:
-                        found.insert(0, command)
+                        found[:0] = written
                     else:
-                        found.append(command)
+                        found += written
                 else:
                     found.append(
                         trigger.letter(record, event, now_ms, "undecided", choice.undecided)

@@ -39,6 +39,12 @@ def check_control(document: Document, flow: FlowDeclaration) -> None:
             "cancel_on: with order: relaxed a command that waits for its retry is not found by "
             "its key: write order: strict, or leave cancel_on out",
         )
+    if flow.split is not None and flow.split.key is not None:
+        document.find(
+            ("cancel_on",),
+            "cancel_on: the commands have keys of their own, by split.key, which no event that "
+            "cancels has: leave split.key or cancel_on out",
+        )
     if flow.when is not None:
         document.find(
             ("cancel_on",),

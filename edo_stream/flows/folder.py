@@ -13,6 +13,7 @@ from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
 from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
+from edo_stream.flows.splitting import found_split, odd_gatherers
 from edo_stream.flows.targets import disagreements
 from edo_stream.flows.waiting import group_clashes, is_result_flow, result_flow, waiting_flow
 from edo_stream.registry import Finding, Registry, RegistryError
@@ -73,12 +74,15 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
             cancels = conditions_of(document, declaration, CANCEL_ON)
-            flows.append(Flow(policy_of(declaration), declaration, file, wants, maker, cancels))
+            policy = policy_of(declaration)
+            split = found_split(document, declaration, policy.outcomes)
+            flows.append(Flow(policy, declaration, file, wants, maker, cancels, split))
             documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
     findings += group_clashes(flows, joins, registry)
     findings += disagreements(flows)
+    findings += odd_gatherers(joins, flows, documents)
     return FlowSurvey(flows_of(flows, joins), documents, findings, len(files))
 
 
