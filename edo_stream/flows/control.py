@@ -6,9 +6,8 @@ from edo_stream.registry.document import Document
 
 def check_control(document: Document, flow: FlowDeclaration) -> None:
     """Find what no worker could honour."""
-    is_relaxed = flow.order == "relaxed"
     if flow.singleton is not None:
-        if is_relaxed:
+        if flow.order == "relaxed":
             document.find(
                 ("singleton",),
                 "singleton: with order: relaxed a command that waits for its retry does not hold "
@@ -20,6 +19,12 @@ def check_control(document: Document, flow: FlowDeclaration) -> None:
                 "singleton: with dead_letters.after: stop all that comes while a key is stopped "
                 "would not run: leave one of the two out",
             )
+    _check_times(document, flow)
+    if flow.cancel_on:
+        _check_cancels(document, flow)
+
+
+def _check_times(document: Document, flow: FlowDeclaration) -> None:
     throttle, limit = flow.throttle, flow.rate_limit
     if throttle is not None and throttle.burst > throttle.limit:
         document.find(
@@ -31,9 +36,10 @@ def check_control(document: Document, flow: FlowDeclaration) -> None:
         document.find(("throttle", "per"), "throttle.per: expected a time above 0, such as 1m")
     if limit is not None and not limit.per:
         document.find(("rate_limit", "per"), "rate_limit.per: expected a time above 0, such as 1h")
-    if not flow.cancel_on:
-        return
-    if is_relaxed:
+
+
+def _check_cancels(document: Document, flow: FlowDeclaration) -> None:
+    if flow.order == "relaxed":
         document.find(
             ("cancel_on",),
             "cancel_on: with order: relaxed a command that waits for its retry is not found by "

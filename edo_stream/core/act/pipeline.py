@@ -267,6 +267,11 @@ class ActPipeline:
         """Flows of which nothing may begin; runs that are known may be taken all the same."""
         return self._switches.paused
 
+    def paused_topics(self) -> set[str]:
+        """Topics of the commands of those flows."""
+        flows = self._spec.flows
+        return {flows[flow].commands for flow in self._switches.paused if flow in flows}
+
     def cancelled(self) -> list[Command]:
         """Commands whose runs are to be ended; call it after the commit, once."""
         cancelled, self._cancelled = self._cancelled, []
