@@ -13,7 +13,13 @@ from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
 from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
 from edo_stream.flows.targets import disagreements
-from edo_stream.flows.waiting import group_clashes, is_result_flow, result_flow, waiting_flow
+from edo_stream.flows.waiting import (
+    gathering_flow,
+    group_clashes,
+    is_result_flow,
+    result_flow,
+    waiting_flow,
+)
 from edo_stream.registry import Finding, Registry, RegistryError
 from edo_stream.registry.document import Document, read
 from edo_stream.registry.mistakes import find_mistake, nearest
@@ -71,6 +77,11 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             _check(document, declaration, registry)
             wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
+            gathering = gathering_flow(document, declaration, (wants, maker), registry)
+            if gathering is not None:
+                # Its events come to its commands by way of a correlation.
+                joins.append(gathering)
+                wants, maker = {}, None
             flows.append(Flow(policy_of(declaration), declaration, file, wants, maker))
             documents[declaration.name] = document
         findings += document.findings

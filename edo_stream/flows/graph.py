@@ -99,7 +99,8 @@ def _ways_of_join(join: Join) -> Iterator[Way]:
     """From what a flow waits for, and to the topic of its results if it ends in an event."""
     node = Node(FLOW, join.flow)
     for source in join.sources:
-        yield Way(Node(TOPIC, source.topic), node, source.name, bool(source.conditions))
+        label = source.name if join.word == "when" else join.word
+        yield Way(Node(TOPIC, source.topic), node, label, bool(source.conditions))
     if join.emit is not None:
         yield Way(node, Node(TOPIC, join.emit.topic), "event")
 
