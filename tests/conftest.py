@@ -1,4 +1,4 @@
-"""What all tests share: the half of the core that they run on, and that a leak is told of its test."""
+"""What all tests share: the half of the core they run on, and that a leak is told of its test."""
 
 import gc
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# Tests of processes, sockets and files, whose leaks the collector would otherwise find in a later test or, as an
-# error that names none, at the end of the run.
+# Tests of processes, sockets and files, whose leaks the collector would otherwise find in a later
+# test or, as an error that names none, at the end of the run.
 _REAL_PARTS = (Path(__file__).parent / "broker", Path(__file__).parent / "local")
 
 

@@ -5,7 +5,7 @@ import msgspec
 from edo_stream.blueprint.chart import Chart
 from edo_stream.blueprint.table import code, table
 from edo_stream.flows import Flows
-from edo_stream.flows.gather import Debounce, Gather
+from edo_stream.flows.combine import Combine, Debounce
 from edo_stream.flows.when import When
 from edo_stream.registry.quantity import duration_text
 
@@ -23,13 +23,21 @@ def joins(flows: Flows) -> list[str]:
         for source in join.sources:
             label = source.name if join.word == "when" else join.word
             chart.arrow(chart.node("topic", source.topic), node, label)
+        if join.gathers is not None:
+            chart.arrow(chart.node("flow", join.gathers), node, "ends")
         if join.emit is not None:
             chart.arrow(node, chart.node("topic", join.emit.topic))
         when = join.when
         said = when.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         waits = "; ".join(_said(key, value) for key, value in said.items() if key not in _SHOWN)
         topics = ", ".join(code(source.topic) for source in join.sources)
-        rows.append((code(name), topics, *_course(when, waits)))
+        rows.append(
+            (
+                code(name),
+                topics or f"the ends of {code(join.gathers or '')}",
+                *_course(when, waits),
+            )
+        )
     columns = ("Flow", "Events of", "Waits for", "At most", "Then", "What is late")
     return [
         "## Correlation",
@@ -39,7 +47,7 @@ def joins(flows: Flows) -> list[str]:
     ]
 
 
-def _course(when: When | Gather, waits: str) -> tuple[str, str, str, str]:
+def _course(when: When | Combine, waits: str) -> tuple[str, str, str, str]:
     """What is waited for, how long at most, and what follows."""
     if isinstance(when, When):
         within = "" if when.within is None else duration_text(when.within)

@@ -12,9 +12,10 @@ from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
 from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
+from edo_stream.flows.splitting import found_split, odd_gatherers
 from edo_stream.flows.targets import disagreements
 from edo_stream.flows.waiting import (
-    gathering_flow,
+    combining_flow,
     group_clashes,
     is_result_flow,
     result_flow,
@@ -77,17 +78,20 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             _check(document, declaration, registry)
             wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
-            gathering = gathering_flow(document, declaration, (wants, maker), registry)
-            if gathering is not None:
+            combining = combining_flow(document, declaration, (wants, maker), registry)
+            if combining is not None:
                 # Its events come to its commands by way of a correlation.
-                joins.append(gathering)
+                joins.append(combining)
                 wants, maker = {}, None
-            flows.append(Flow(policy_of(declaration), declaration, file, wants, maker))
+            policy = policy_of(declaration)
+            split = found_split(document, declaration, policy.outcomes)
+            flows.append(Flow(policy, declaration, file, wants, maker, split))
             documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
     findings += group_clashes(flows, joins, registry)
     findings += disagreements(flows)
+    findings += odd_gatherers(joins, flows, documents)
     return FlowSurvey(flows_of(flows, joins), documents, findings, len(files))
 
 

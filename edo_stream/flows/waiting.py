@@ -9,25 +9,25 @@ from edo_stream.core.contract import NoOrder
 from edo_stream.core.correlation.feed import ValueOf
 from edo_stream.core.facts import Make
 from edo_stream.core.routing import Condition
+from edo_stream.flows.combine import Batch, Combine, Debounce
 from edo_stream.flows.correlation import (
+    COMBINED,
     COMMAND_BYTES,
-    GATHERED,
     Join,
     JoinSource,
     ResultFlow,
-    gathered,
+    combined,
     join_of,
 )
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow
-from edo_stream.flows.gather import Batch, Debounce, Gather
 from edo_stream.registry import Finding, Registry
 from edo_stream.registry.document import Document
 from edo_stream.registry.mistakes import find_mistake
 from edo_stream.registry.quantity import duration_text, size_text
 
 _OTHER_KEYS = ("on", "action")
-_GATHERS: Final = ("debounce", "batch")
+_COMBINES: Final = ("debounce", "batch")
 #: Of a command, what is neither its events nor the rest of its data.
 _ENVELOPE_BYTES: Final = 32 * 1024
 _BATCH_BYTES_MIN: Final = 1024
@@ -66,31 +66,34 @@ def waiting_flow(document: Document, flow: FlowDeclaration, registry: Registry) 
         document.find(place, message)
     if flow.when is None:
         return []
-    for name in ("key", "input", *_GATHERS):
+    for name in ("key", "input", *_COMBINES):
         if getattr(flow, name) is not None:
             message = f"{name} is not of a flow with when: its command is the result, by its key"
             document.find((name,), message)
     return [join_of(document, (flow.name, flow.owner, flow.when, None), registry)]
 
 
-def gather_of(flow: FlowDeclaration) -> Gather | None:
-    """How a flow gathers events, if it does."""
+def combine_of(flow: FlowDeclaration) -> Combine | None:
+    """How a flow makes one command of many events, if it does."""
     return None if flow.when is not None else flow.debounce or flow.batch
 
 
-def gathering_flow(
+def combining_flow(
     document: Document,
     flow: FlowDeclaration,
     wanted: tuple[Mapping[str, Sequence[Condition]], Make | None],
     registry: Registry,
 ) -> Join | None:
-    """How a flow gathers events, if it does; ``wanted`` are which, and what is made of them."""
-    declared = gather_of(flow)
+    """The same, compiled; ``wanted`` are which events it wants, and what is made of them."""
+    declared = combine_of(flow)
     if declared is None:
         return None
     if flow.debounce is not None and flow.batch is not None:
         document.find(("batch",), "both of debounce and batch: leave one out")
-    _check_gather(document, declared)
+    if flow.split is not None:
+        word = _COMBINES[isinstance(declared, Batch)]
+        document.find((word,), f"{word} is not of a flow with split: split what it writes")
+    _check_combine(document, declared)
     wants, make = wanted
     sources = []
     for topic, conditions in wants.items():
@@ -99,10 +102,10 @@ def gathering_flow(
             continue  # It is found where all topics are.
         if flow.key is None and isinstance(contract.ordering, NoOrder):
             message = f"key is missing: events of {topic} have none: write for instance key: /id"
-            document.find((_GATHERS[isinstance(declared, Batch)],), message)
+            document.find((_COMBINES[isinstance(declared, Batch)],), message)
         sources.append(
             JoinSource(
-                name=GATHERED,
+                name=COMBINED,
                 topic=topic,
                 partitions=contract.partitions,
                 conditions=tuple(conditions),
@@ -117,7 +120,7 @@ def gathering_flow(
         flow=flow.name,
         owner=flow.owner,
         when=declared,
-        kind=gathered(declared),
+        kind=combined(declared),
         sources=tuple(sources),
         emit=None,
         file=document.file,
@@ -125,7 +128,7 @@ def gathering_flow(
     )
 
 
-def _check_gather(document: Document, declared: Gather) -> None:
+def _check_combine(document: Document, declared: Combine) -> None:
     if isinstance(declared, Debounce):
         if not declared.quiet:
             message = "debounce.quiet is 0ms: every event would be a command: leave debounce out"

@@ -163,13 +163,15 @@ def _missing(
     """What is not there, by name, and how many are needed where that is known."""
     kind, there = correlation.kind, {one.input for one in held}
     match kind:
-        case Windowed() | Debounced():
-            return (), None
-        case Batched():
-            return (), kind.count
+        case Windowed() | Debounced() | Batched():
+            return (), kind.count if isinstance(kind, Batched) else None
         case Counted():
             expected = kind.expect or row.expect
-            return () if expected is not None else (kind.manifest,), expected
+            if kind.is_gathered and expected is not None:
+                numbers = {one.member for one in held}
+                return tuple(n for n in map(str, range(expected)) if n not in numbers), expected
+            is_untold = expected is None and not kind.is_carried
+            return (kind.manifest,) if is_untold else (), expected
         case Members():
             listed = kind.members or row.members
             if listed is None:

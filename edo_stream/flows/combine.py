@@ -45,4 +45,4 @@ class Batch(Declared):
     partitions: Partitions | None = Field(default=None, description=_PARTITIONS)
 
 
-Gather = Debounce | Batch
+Combine = Debounce | Batch

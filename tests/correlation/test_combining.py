@@ -25,13 +25,13 @@ from edo_stream.core.headers import time_text
 from edo_stream.core.record import Record
 from edo_stream.registry.quantity import time_ms
 from tests.correlation.bench import NOW_MS, RESULTS, Bench, correlation, event, request
-from tests.correlation.gather_model import BatchModel, DebounceModel, Item, Said
+from tests.correlation.combine_model import BatchModel, DebounceModel, Item, Said
 
 START_MS = NOW_MS - 1_000_000
 BURSTS_MAX = 3
 
 
-def gathers(kind: Debounced | Batched, **rest: Any) -> Correlation:
+def combines(kind: Debounced | Batched, **rest: Any) -> Correlation:
     """A flow as its declaration makes it, with bounds that a test can reach."""
     parts: dict[str, Any] = {
         "fire": Fire.EACH,
@@ -116,7 +116,7 @@ def in_words(outputs: list[Said]) -> list[Said]:
 @settings(max_examples=500, deadline=None)
 @given(st.one_of(DEBOUNCES, BATCHES), STEPS)
 def test_a_task_does_what_the_model_says(kind: Debounced | Batched, steps: Steps) -> None:
-    bench = Bench([gathers(kind)])
+    bench = Bench([combines(kind)])
     model: DebounceModel | BatchModel = (
         DebounceModel(kind, BURSTS_MAX) if isinstance(kind, Debounced) else BatchModel(kind)
     )
@@ -148,7 +148,7 @@ def test_a_task_does_what_the_model_says(kind: Debounced | Batched, steps: Steps
 def test_neither_batches_nor_crashes_nor_repetitions_show(
     kind: Debounced | Batched, steps: Steps, seed: int
 ) -> None:
-    random, wanted = Random(seed), gathers(kind)
+    random, wanted = Random(seed), combines(kind)
     smooth, rough = Bench([wanted]), Bench([wanted])
     read: list[Record] = []
     for now_ms, records, is_caught_up in timeline(steps):
@@ -190,7 +190,7 @@ def test_no_outage_and_no_order_of_reading_makes_a_key_look_quiet(
 ) -> None:
     """Whatever is read first, bursts are those of the times."""
     times.sort()
-    bench = Bench([gathers(Debounced(10, 1_000_000))])
+    bench = Bench([combines(Debounced(10, 1_000_000))])
     shuffled = Random(seed).sample(times, len(times))
     for offset, at_ms in enumerate(shuffled):
         bench.feed(came(offset, at_ms))
@@ -209,7 +209,7 @@ def test_no_outage_and_no_order_of_reading_makes_a_key_look_quiet(
 def test_a_command_comes_within_the_cap_however_many_events_come(
     gaps: list[int], max_ms: int
 ) -> None:
-    bench, at_ms = Bench([gathers(Debounced(10, max_ms))]), 0
+    bench, at_ms = Bench([combines(Debounced(10, max_ms))]), 0
     for offset, gap in enumerate(gaps):
         at_ms += gap
         bench.feed(came(offset, at_ms), now_ms=START_MS + at_ms)
@@ -225,7 +225,7 @@ def test_a_command_comes_within_the_cap_however_many_events_come(
 
 
 def test_a_key_that_stays_quiet_fires_its_last_event_and_tells_of_all() -> None:
-    bench = Bench([gathers(Debounced(10, 100))])
+    bench = Bench([combines(Debounced(10, 100))])
     bench.feed(*(came(n, n) for n in range(3)))
     bench.tick(START_MS + 11)
     assert [] == bench.results()
@@ -250,7 +250,7 @@ def test_a_key_that_stays_quiet_fires_its_last_event_and_tells_of_all() -> None:
 
 
 def test_a_timer_waits_until_all_is_read_that_there_was() -> None:
-    bench = Bench([gathers(Debounced(10, 100))])
+    bench = Bench([combines(Debounced(10, 100))])
     bench.feed(came(0, 0))
     bench.commit(bench.step(now_ms=NOW_MS, caught_up_ms=START_MS + 9))
     assert [] == bench.results()
@@ -260,7 +260,7 @@ def test_a_timer_waits_until_all_is_read_that_there_was() -> None:
 
 
 def test_a_debounced_key_is_one_small_row_however_many_events_it_has() -> None:
-    bench = Bench([gathers(Debounced(10, 1_000_000))])
+    bench = Bench([combines(Debounced(10, 1_000_000))])
     bench.feed(*(came(n, n // 100) for n in range(10_000)))
     rows = {row: value for row, value in bench.rows.rows.items() if row[:1] in (b"w", b"e")}
     assert 1 == len(rows)
@@ -272,7 +272,7 @@ def test_a_debounced_key_is_one_small_row_however_many_events_it_has() -> None:
 
 
 def test_a_batch_ends_at_its_count_in_the_step_of_the_last_event() -> None:
-    bench = Bench([gathers(Batched(3, 1 << 20, 100))])
+    bench = Bench([combines(Batched(3, 1 << 20, 100))])
     bench.feed(*(came(n, n) for n in range(7)))
     assert [("k", "count", 3, text(START_MS), ["e0", "e1", "e2"])] == said(bench)[:1]
     assert [3, 3] == [one[2] for one in said(bench)]
@@ -286,7 +286,7 @@ def test_a_batch_ends_at_its_count_in_the_step_of_the_last_event() -> None:
 
 def test_what_is_too_large_for_a_batch_begins_the_next_or_goes_alone() -> None:
     small, large = came(0, 0), came(1, 1, note="x" * 4_000)
-    bench = Bench([gathers(Batched(100, 2 * size(small) + 10, 100))])
+    bench = Bench([combines(Batched(100, 2 * size(small) + 10, 100))])
     bench.feed(small, large, came(2, 2), came(3, 3), came(4, 4))
     assert [
         ("bytes", ["e0"]),
@@ -296,14 +296,14 @@ def test_what_is_too_large_for_a_batch_begins_the_next_or_goes_alone() -> None:
 
 
 def test_what_an_outage_has_left_is_batched_by_its_times() -> None:
-    bench = Bench([gathers(Batched(100, 1 << 20, 10))])
+    bench = Bench([combines(Batched(100, 1 << 20, 10))])
     bench.feed(came(0, 0), came(1, 9), came(2, 10), came(3, 500))
     assert [("time", ["e0", "e1"]), ("time", ["e2"])] == [(one[1], one[4]) for one in said(bench)]
 
 
 @pytest.mark.parametrize("kind", [Debounced(10, 100), Batched(5, 1 << 20, 100)])
 def test_an_operator_forces_or_expires_what_waits(kind: Debounced | Batched) -> None:
-    bench = Bench([gathers(kind)])
+    bench = Bench([combines(kind)])
     bench.feed(came(0, 0), came(1, 1))
     bench.feed(request(0, "wait.force"))
     (one,) = bench.results()
@@ -325,7 +325,7 @@ def test_of_what_no_command_can_be_made_each_event_is_a_letter(kind: Debounced |
         raise UnmadeError(f"input: of {facts.whole['data']['count']} events none")
 
     target = Target(RESULTS, 1, RESULTS, make=refuse)
-    bench = Bench([gathers(kind, target=target)])
+    bench = Bench([combines(kind, target=target)])
     bench.feed(came(0, 0), came(1, 1))
     bench.tick(NOW_MS)
     assert [] == bench.results()
@@ -336,7 +336,7 @@ def test_of_what_no_command_can_be_made_each_event_is_a_letter(kind: Debounced |
 
 def test_a_command_that_no_topic_takes_is_no_command() -> None:
     target = Target(RESULTS, 1, RESULTS, bytes_max=3_000)
-    bench = Bench([gathers(Batched(2, 1 << 20, 100), target=target)])
+    bench = Bench([combines(Batched(2, 1 << 20, 100), target=target)])
     bench.feed(came(0, 0, note="x" * 4_000), came(1, 1))
     bench.feed(came(2, 2), came(3, 3))
     assert [("e0", "too-large"), ("e1", "too-large")] == bench.letters()
@@ -351,14 +351,14 @@ def test_what_an_input_makes_of_a_batch_is_the_command() -> None:
         return b"%d" % len(whole["data"]["events"])
 
     target = Target(RESULTS, 1, "edo.f.ready", make=make)
-    bench = Bench([gathers(Batched(2, 1 << 20, 100), target=target)])
+    bench = Bench([combines(Batched(2, 1 << 20, 100), target=target)])
     bench.feed(came(0, 0), came(1, 1))
     assert [2] == bench.results()
 
 
 def test_a_key_too_many_is_a_letter_and_those_that_wait_go_on() -> None:
     for kind in (Debounced(10, 100), Batched(5, 1 << 20, 100)):
-        bench = Bench([gathers(kind, bounds=Bounds(open_max=1, events_max=BURSTS_MAX))])
+        bench = Bench([combines(kind, bounds=Bounds(open_max=1, events_max=BURSTS_MAX))])
         bench.feed(came(0, 0), came(1, 1, "q"), came(2, 2))
         bench.tick(NOW_MS)
         assert [("e1", "correlations-full")] == bench.letters()
@@ -366,7 +366,7 @@ def test_a_key_too_many_is_a_letter_and_those_that_wait_go_on() -> None:
 
 
 def test_of_more_bursts_than_may_wait_the_earliest_fires_as_they_are_read() -> None:
-    bench = Bench([gathers(Debounced(10, 100))])
+    bench = Bench([combines(Debounced(10, 100))])
     bench.feed(*(came(n, 20 * n) for n in range(BURSTS_MAX + 2)))
     assert ["e0", "e1"] == [one[4] for one in said(bench)]
     bench.open()
@@ -386,10 +386,10 @@ def test_of_more_bursts_than_may_wait_the_earliest_fires_as_they_are_read() -> N
 def test_what_waits_when_a_flow_is_declared_otherwise_is_not_lost(
     before: Any, after: Any, count: int
 ) -> None:
-    wanted = replace(gathers(Debounced(1, 1)), kind=before, inputs=("event",))
+    wanted = replace(combines(Debounced(1, 1)), kind=before, inputs=("event",))
     bench = Bench([wanted])
     bench.feed(came(0, 0), came(1, 1))
-    bench.spec = replace(bench.spec, correlations={"f": gathers(after)})
+    bench.spec = replace(bench.spec, correlations={"f": combines(after)})
     bench.open()
     bench.feed(came(2, 2))
     bench.tick(NOW_MS)
@@ -399,7 +399,7 @@ def test_what_waits_when_a_flow_is_declared_otherwise_is_not_lost(
 
 
 def test_the_next_command_of_a_key_has_another_id_also_after_the_key_was_forgotten() -> None:
-    bench = Bench([gathers(Batched(2, 1 << 20, 100), remember_ms=1_000)])
+    bench = Bench([combines(Batched(2, 1 << 20, 100), remember_ms=1_000)])
     for offset in range(0, 9, 3):
         at_ms = offset * 5_000
         bench.feed(came(offset, at_ms), came(offset + 1, at_ms))

@@ -116,6 +116,7 @@ MISTAKES = [
     ("batch:\n  count: 3\n  bytes: 1MiB\n  after: 1s\n", "7: batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, bytes: 10B, after: 1s}\n", "batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, after: 1s, group: actions}\n", "batch.group actions is another group's"),
+    (f"split: /lines\n{BATCH}", "6: batch is not of a flow with split"),
     ("debounce: {quite: 30s, max: 1m}\n", "quite is not a key: did you mean quiet?"),
 ]
 
