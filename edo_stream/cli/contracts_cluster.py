@@ -156,11 +156,12 @@ def _ordered(state: str) -> str:
 async def _busy(
     environment: Environment, broker: Broker, situation: Situation, consents: frozenset[Consent]
 ) -> str | None:
-    """Why partitions must not grow now; ``None`` if they may."""
-    grows = any(step.action is Action.GROW for step in situation.steps)
-    if not grows or Consent.RESHUFFLE not in consents:
+    """Why partitions must not grow now; ``None`` if they may. What it breaks is said first."""
+    if not any(step.action is Action.GROW for step in situation.steps):
         return None
     screen(is_stderr=True).print(f"growing partitions: {WHAT_A_GROWTH_BREAKS}.", markup=False)
+    if Consent.RESHUFFLE not in consents:
+        return None
     group = environment.settings.app_id
     members = await broker.members(group)
     return f"group {group} has {members} members: stop the workers first" if members else None
@@ -176,8 +177,7 @@ async def _carry_out(
     if step.consent is Consent.IMPOSSIBLE:
         return f"differs: {step.detail}"
     if step.consent not in consents:
-        harm = f": {WHAT_A_GROWTH_BREAKS}" if step.action is Action.GROW else ""
-        return f"differs: {step.detail}{harm}; needs {step.consent.value}"
+        return f"differs: {step.detail}; needs {step.consent.value}"
     if step.action is Action.GROW and busy is not None:
         return f"differs: {step.detail}; {busy}"
     seen = situation.seen.get(step.topic, Seen(0, 0, {}, {}))

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from edo_stream.cli.publish import REGISTRY
 from edo_stream.engine.admin import Wanted
+from edo_stream.gateway.declaration import Refused
+from edo_stream.observe.dead_letters import ACKS
 from edo_stream.registry.names import INTERNAL_PREFIX
 
 _CLEANUP: Final = "cleanup.policy"
 _RETENTION: Final = "retention.ms"
 _FOR_EVER: Final = -1
+#: Topics that commands and the gateway create when they first write to them.
+_MADE_ON_USE: Final = frozenset({REGISTRY, ACKS, Refused().topic})
 
 WHAT_A_GROWTH_BREAKS: Final = (
     "most keys move to another partition. Events of a key that are in the old partition are not "
@@ -90,7 +95,7 @@ def steps(wanted: Sequence[Wanted], seen: Mapping[str, Seen]) -> list[Step]:
 
 def undeclared(wanted: Iterable[Wanted], seen: Iterable[str], domains: Iterable[str]) -> list[str]:
     """Topics of our domains that no contract declares; others' topics are theirs."""
-    known = {topic.name for topic in wanted}
+    known = {topic.name for topic in wanted} | _MADE_ON_USE
     ours = {f"{domain}." for domain in domains} | {INTERNAL_PREFIX}
     return sorted(
         name

@@ -9,6 +9,8 @@ Found with the protocol proxy (docs/faults.md), reproduced in tests/broker/test_
   a fetch or a heartbeat that nobody answers is waited for as long. Each kind gets its own.
 - A broker that refuses connections is asked for metadata in a tight loop, thousands of times a
   second by each producer with something to send. Now there is a pause.
+- The next fetch goes out the moment the last one is drained, so that a steady flow is read in
+  many fetches of a few records each. Now they are spaced, and larger.
 
 What cannot be started again is told to ``on_lost``: the process ends, and another takes over.
 """
@@ -24,6 +26,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,11 @@ for owner, name in (
 
 _WATCH_S = 0.5
 _METADATA_PAUSE_S = 0.25
+
+#: From fetch to fetch of a node, while they bring records. What a fetch brings is at least a
+#: transaction for each partition, however few records it is: without a pause a steady flow is read
+#: in as many fetches as broker and worker can make, and their CPU goes into those.
+FETCH_SPACING_S = 0.02
 
 
 def pace_metadata(client: Any) -> None:
@@ -71,6 +79,26 @@ class Patience(msgspec.Struct, frozen=True):
         return self.heartbeat_s if isinstance(request, HeartbeatRequest) else self.request_s
 
 
+class FetchSpacing:
+    """When the next fetch may go to a node: at once, unless the last one has brought records."""
+
+    def __init__(self) -> None:
+        self._next_at: dict[object, float] = {}
+
+    async def turn(self, node_id: object) -> float:
+        """Wait until the node may be asked; the time at which it is."""
+        now = asyncio.get_running_loop().time
+        wait_s = self._next_at.pop(node_id, 0.0) - now()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        return now()
+
+    def answered(self, node_id: object, sent_at: float, answer: Any) -> None:
+        """Hear what came of the fetch that was sent at a time."""
+        if any(records for _, partitions in answer.topics for *_, records in partitions):
+            self._next_at[node_id] = sent_at + FETCH_SPACING_S
+
+
 class ConsumerGuard:
     """Guards one started consumer with a group; lives in the consumer's loop."""
 
@@ -83,12 +111,21 @@ class ConsumerGuard:
         self._subscription: Any = consumer._subscription
         self._patience = patience
         self._on_lost = on_lost
+        self._spacing = FetchSpacing()
         self._client.send = self._send
         pace_metadata(self._client)
 
     async def _send(
         self, node_id: Any, request: Any, *, group: Any = ConnectionGroup.DEFAULT
     ) -> Any:
+        if not isinstance(request, FetchRequest):
+            return await self._send_patiently(node_id, request, group)
+        sent_at = await self._spacing.turn(node_id)
+        answer = await self._send_patiently(node_id, request, group)
+        self._spacing.answered(node_id, sent_at, answer)
+        return answer
+
+    async def _send_patiently(self, node_id: Any, request: Any, group: Any) -> Any:
         """Do what ``AIOKafkaClient.send`` does, with a patience for each kind of request."""
         connection = await self._client._get_conn(node_id, group=group)
         if connection is None:

@@ -61,7 +61,10 @@ def test_ctrl_c_stops_what_runs_in_the_foreground(
         assert state.pid is not None
         # As a terminal does: to the whole group.
         os.killpg(foreground.pid, signal.SIGINT)
-        rest, errors = foreground.communicate(timeout=60)
+        try:
+            rest, errors = foreground.communicate(timeout=60)
+        finally:
+            foreground.kill()  # Without effect on one that has ended.
     assert (foreground.returncode, rest) == (0, "Stopped.\n")
     assert "Traceback" not in errors
     assert_gone(state.pid)
