@@ -20,6 +20,9 @@ def joins(flows: Flows) -> list[str]:
         node = chart.node("flow", name)
         for source in join.sources:
             chart.arrow(chart.node("topic", source.topic), node, source.name)
+        gathered = join.when.gather
+        if gathered is not None:
+            chart.arrow(chart.node("flow", gathered), node, "ends")
         if join.emit is not None:
             chart.arrow(node, chart.node("topic", join.emit.topic))
         when = join.when
@@ -27,7 +30,8 @@ def joins(flows: Flows) -> list[str]:
         rows.append(
             (
                 code(name),
-                ", ".join(code(source.topic) for source in join.sources),
+                ", ".join(code(source.topic) for source in join.sources)
+                or f"the ends of {code(gathered or '')}",
                 "; ".join(_said(key, value) for key, value in said.items() if key not in _SHOWN),
                 "" if when.within is None else duration_text(when.within),
                 when.on_timeout or "as its kind does",

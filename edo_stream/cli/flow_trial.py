@@ -112,6 +112,7 @@ def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
         **said,
         "result": "dead-letter" if "error" in action else "command",
         "why": action.get("error"),
+        "commands": trial.commands,
         "command": _command(trial.written),
         "action": action,
     }
@@ -157,7 +158,9 @@ def _readable(value: bytes | None) -> Any:
 
 def _topic(name: str, topics: list[str], wanted: str | None, content: bytes) -> str:
     if not topics:
-        raise CommandError(f"{name} wants no events: it is draining, or a step of a saga", 2)
+        raise CommandError(
+            f"{name} wants no events: it is draining, gathers, or is a step of a saga", 2
+        )
     if wanted is not None:
         if wanted not in topics:
             near = nearest(wanted, topics)
@@ -214,6 +217,8 @@ def _show(told: dict[str, Any]) -> None:
     console.print(f"{told['flow']}: the event {results[told['result']]}", markup=False)
     if told.get("why"):
         console.print(f"  {told['why']}", markup=False, highlight=False, soft_wrap=True)
+    if (count := told.get("commands", 1)) > 1:
+        console.print(f"  {count} commands, of which this is the first", markup=False)
     table = Table(show_header=False)
     for part in ("wait", "command", "action"):
         for name, value in told.get(part, {}).items():

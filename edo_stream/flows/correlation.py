@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from edo_stream.core.contract import DAY_MS, Codec
+from edo_stream.core.correlation.ends import RESULTS, SPLIT, EndFeed
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.correlation.spec import (
     Absent,
@@ -24,6 +25,7 @@ from edo_stream.core.correlation.spec import (
     Kind,
     Members,
     Named,
+    OnFailed,
     OnLate,
     OnTimeout,
     Ordered,
@@ -46,12 +48,13 @@ _PARTITIONS: Final = 8
 _MANIFEST: Final = "manifest"
 _FALLBACK: Final = "fallback"
 _WHEN: Final = "when"
-_KINDS: Final = ("all", "any", "some", "count", "set", "sequence", "absence", "window")
+_KINDS: Final = ("all", "any", "some", "count", "set", "sequence", "absence", "window", "gather")
 _EACH: Final = ("sequence", "absence", "window")
 #: Keys that only some kinds have, and which.
 _OF_KINDS: Final = {
     "n": ("some",),
     "expect": ("count",),
+    "failed": ("gather",),
     "members": ("set",),
     "manifest": ("count", "set"),
     "tumbling": ("window",),
@@ -60,7 +63,7 @@ _OF_KINDS: Final = {
     "aggregate": ("window",),
     "opens": ("all", "some", "count", "set"),
     "fallback": ("all", "any", "some", "count", "set"),
-    "on_timeout": ("all", "any", "some", "count", "set", "sequence"),
+    "on_timeout": ("all", "any", "some", "count", "set", "sequence", "gather"),
 }
 #: Of what a topic takes: what a record of ours has besides the events.
 _ENVELOPE_BYTES: Final = 16 * 1024
@@ -133,6 +136,8 @@ def inputs_of(when: When) -> dict[str, JoinInput]:
     """The inputs of whatever kind it is, by name and in order; none if it is none."""
     if when.absence is not None:
         return {**when.absence.after, **when.absence.without}
+    if when.gather is not None:
+        return {}
     return next((found for kind in _KINDS if (found := getattr(when, kind)) is not None), {})
 
 
@@ -249,6 +254,9 @@ def _source(
     member = None
     if given.member is not None and name not in (_MANIFEST, _FALLBACK):
         member = ValueOf(given.member, _compiled(given.member_match))
+    expect = ValueOf(given.from_) if isinstance(given, Manifest) else None
+    if isinstance(when.expect, str) and name != _FALLBACK:
+        expect = ValueOf(when.expect)
     return JoinSource(
         name=name,
         topic=given.topic,
@@ -256,7 +264,7 @@ def _source(
         conditions=() if condition is None else (condition,),
         key=ValueOf(given.key, _compiled(given.key_match), given.key_days),
         member=member,
-        expect=ValueOf(given.from_) if isinstance(given, Manifest) else None,
+        expect=expect,
         is_list=when.set is not None,
         bytes_max=0 if contract is None else contract.record_bytes_max,
     )
@@ -266,12 +274,14 @@ def _compiled(expression: str | None) -> re.Pattern[str] | None:
     return None if expression is None else re.compile(expression)
 
 
-def _kind(when: When, kind: str) -> Kind:
+def _kind(when: When, kind: str) -> Kind:  # noqa: PLR0911 - one for each kind
     inputs = inputs_of(when)
     manifest = "" if when.manifest is None else _MANIFEST
     match kind:
         case "count":
-            return Counted(when.expect, manifest)
+            return Counted(when.expect if isinstance(when.expect, int) else None, manifest)
+        case "gather":
+            return Counted(manifest=SPLIT, is_gathered=True)
         case "set":
             members = None if when.members is None else tuple(dict.fromkeys(when.members))
             return Members(members, manifest)
@@ -353,7 +363,12 @@ def _group(name: str, joins: list[Join], command_partitions: Mapping[str, int]) 
         partitions=partitions,
         spec=JoinSpec(joins_topic(name), partitions, correlations, tuple(upstream.items())),
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
-        bytes_max=max(s.bytes_max for join in joins for s in join.sources) + _HEADROOM_BYTES,
+        bytes_max=max(
+            [s.bytes_max for join in joins for s in join.sources]
+            + [_COMMAND_BYTES for join in joins if join.when.gather is not None],
+            default=_COMMAND_BYTES,
+        )
+        + _HEADROOM_BYTES,
         own_topics=tuple(own),
     )
 
@@ -371,7 +386,7 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
         flow=flow,
         owner=join.owner,
         kind=join.kind,
-        inputs=tuple(inputs_of(when)),
+        inputs=tuple(inputs_of(when)) if when.gather is None else (RESULTS,),
         target=target,
         outcomes=f"{INTERNAL_PREFIX}outcomes.{flow}",
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{flow}",
@@ -383,6 +398,7 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
         late=OnLate(late),
         fire=Fire.EACH if is_each else Fire.ONCE,
         keep=Keep(when.keep),
+        failed=OnFailed(when.failed),
         remember_ms=when.remember,
         opens=frozenset(when.opens or ()),
         look_back_ms=when.look_back,
@@ -393,6 +409,18 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
 
 def _is_each(when: When) -> bool:
     return any(getattr(when, kind) is not None for kind in _EACH)
+
+
+def ends_of(groups: Iterable[JoinGroup], joins: Iterable[Join]) -> dict[str, tuple[EndFeed, ...]]:
+    """Who gathers how commands end, by the flow whose commands they are."""
+    found: dict[str, tuple[EndFeed, ...]] = {}
+    by_name = {group.name: group for group in groups}
+    for join in joins:
+        if join.when.gather is not None:
+            group = by_name[join.when.group]
+            feed = EndFeed(join.flow, group.spec.topic, group.partitions)
+            found[join.when.gather] = (*found.get(join.when.gather, ()), feed)
+    return found
 
 
 def feeds(group: JoinGroup, joins: Iterable[Join], topic: str) -> list[Route]:

@@ -149,7 +149,11 @@ def _missing(
             return (), None
         case Counted():
             expected = kind.expect or row.expect
-            return () if expected is not None else (kind.manifest,), expected
+            if kind.is_gathered and expected is not None:
+                numbers = {one.member for one in held}
+                return tuple(n for n in map(str, range(expected)) if n not in numbers), expected
+            is_untold = expected is None and not kind.is_carried
+            return (kind.manifest,) if is_untold else (), expected
         case Members():
             listed = kind.members or row.members
             if listed is None:

@@ -52,6 +52,13 @@ def test_a_flow_that_waits_cannot_reply(place: Path) -> None:
         load_flows(place / "flows", load(place / "topics"))
 
 
+def test_a_flow_that_splits_cannot_reply(place: Path) -> None:
+    text = block("yaml") + "split: /parcels\n"
+    (place / "flows" / "make-label.yaml").write_text(text)
+    with pytest.raises(RegistryError, match="replies is not of a flow with split"):
+        load_flows(place / "flows", load(place / "topics"))
+
+
 def test_its_program_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
     exec(compile(block("python"), "docs/requests.md", "exec"), names)  # the guide's own code

@@ -81,7 +81,8 @@ class JoinOutlet:
     ) -> None:
         """Publish an event that tells of a wait that did not become complete."""
         correlation = self._correlation
-        kind = f"edo.{correlation.flow}.timed-out"
+        word = "incomplete" if end.reason == "failed" else "timed-out"
+        kind = f"edo.{correlation.flow}.{word}"
         headers = self._headers("failure", key, row, kind, end, inputs)
         value = self._data(key, row, end, extra)
         self._publish(correlation.outcomes, correlation.partitions, key, value, headers)

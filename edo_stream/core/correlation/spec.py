@@ -63,6 +63,17 @@ class Fire(Enum):
     """Whenever it is complete: the next event opens the next wait."""
 
 
+class OnFailed(Enum):
+    """What comes of commands' ends that are there, when some of them have failed."""
+
+    PARTIAL = "partial"
+    """A result that says so, with all of them."""
+    FAILURE = "failure"
+    """An event among the flow's outcomes."""
+    WAIT = "wait"
+    """What has failed does not count: it may be sent again, until the deadline."""
+
+
 class Keep(Enum):
     """Which event of an input stays when there are several, by their times."""
 
@@ -97,7 +108,14 @@ class Counted:
     expect: int | None = None
     """``None``: the manifest says it."""
     manifest: str = ""
-    """Input that tells how many there are."""
+    """Input that tells how many there are; without it and a number, each event says it."""
+    is_gathered: bool = False
+    """Whether they are the ends of a split event's commands: the members are numbers from 0."""
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether each event says how many there are."""
+        return self.expect is None and not self.manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +224,8 @@ class Correlation:
     opens: frozenset[str] = frozenset()
     """Inputs that open a wait; empty: each does. Others that come before count by look-back."""
     look_back_ms: int = 0
+    failed: OnFailed = OnFailed.PARTIAL
+    """Of gathered ends."""
     fallback: str = ""
     """Input that fires whatever there is, unless the key has fired before."""
     bounds: Bounds = Bounds()
