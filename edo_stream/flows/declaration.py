@@ -237,6 +237,12 @@ class FlowDeclaration(Declared):
     dead_letters: FlowLetters = Field(
         default=FlowLetters(), description="Where commands go that are given up."
     )
+    replies: TargetName | None = Field(
+        default=None,
+        examples=["shop"],
+        description="Requests may ask for the end of their command on the topic "
+        "edo.replies.<name>, which flows may share.",
+    )
     letters_max: Annotated[int, Field(ge=1)] = Field(
         default=100, description="Dead letters without successes at which the flow stops."
     )

@@ -70,6 +70,9 @@ def waiting_flow(document: Document, flow: FlowDeclaration, registry: Registry) 
         if getattr(flow, name) is not None:
             message = f"{name} is not of a flow with when: its command is the result, by its key"
             document.find((name,), message)
+    if flow.replies is not None:
+        message = "replies is not of a flow with when: several events lead to its command"
+        document.find(("replies",), message)
     return [join_of(document, (flow.name, flow.owner, flow.when, None), registry)]
 
 
