@@ -28,6 +28,8 @@ from edo_stream.registry.names import INTERNAL_PREFIX
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
+REPLY_PARTITIONS: Final = 8
+"""Of each topic of replies, whichever flows write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,11 @@ def commands_topic(flow: str) -> str:
     return f"{INTERNAL_PREFIX}commands.{flow}"
 
 
+def replies_topic(name: str) -> str:
+    """Topic on which flows reply."""
+    return f"{INTERNAL_PREFIX}replies.{name}"
+
+
 def tier_topic(group: str, delay_ms: int) -> str:
     """Topic of one tier of a group's ladder."""
     return f"{INTERNAL_PREFIX}retry.{group}.{duration_text(delay_ms)}"
@@ -192,6 +199,8 @@ def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
         if throttle is None
         else Throttle(throttle.limit, throttle.per, throttle.burst),
         rate_limit=None if limit is None else KeyLimit(limit.limit, limit.per),
+        replies=None if declaration.replies is None else replies_topic(declaration.replies),
+        reply_partitions=REPLY_PARTITIONS,
     )
 
 

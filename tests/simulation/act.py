@@ -27,6 +27,7 @@ from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order, Singleton
 from edo_stream.core.act.turns import THROTTLE, KeyLimit, Throttle
 from edo_stream.core.contract import Start
+from edo_stream.core.headers import time_text
 from edo_stream.core.state import as_is
 from edo_stream.core.task import TASK_KEY, InternalTopics, TaskIdentity
 from edo_stream.engine.act import ActTask
@@ -52,10 +53,13 @@ TIERS = {300: "edo.retry.act.300ms", 600: "edo.retry.act.600ms", 1_200: "edo.ret
 FLOWS = ("ship", "bill")
 #: Ends without a run, or with one that was ended.
 UNRUN = ("skipped", "limited", "cancelled")
+REPLIES = "edo.replies.simulation"
+_REPLY_PARTITIONS = 3
 _LETTERS = "edo.dead"
 _CHANGELOG = f"{APP}-act-state-changelog"
 _NAME = "act"
 _TIMEOUTS_S = (0.5, 30.0)
+_REQUESTS = 0.4
 _BREAKER = BreakerPolicy(open_ms=200, open_max_ms=800, consecutive=4, window=8, probes=2)
 
 
@@ -132,6 +136,8 @@ def _policy(random: Random, flow: str, retry: RetryPolicy) -> FlowPolicy:
         singleton=random.choice(singletons),
         throttle=random.choice((None, None, Throttle(2, 1_000), Throttle(4, 2_000, 3))),
         rate_limit=random.choice((None, None, KeyLimit(2, 3_000))),
+        replies=REPLIES if flow == "ship" else None,
+        reply_partitions=_REPLY_PARTITIONS,
     )
 
 
@@ -149,7 +155,9 @@ def _control(random: Random, group: ActGroup) -> list[Arrival]:
         arrivals.append(Arrival(at_s, place, [record]))
     for flow in FLOWS if random.random() < 0.3 else ():
         since_s = random.uniform(0, 8.0)
-        for verb, at_s in (("pause", since_s), ("resume", since_s + random.uniform(0, 6.0))):
+        until_s = since_s + random.uniform(0, 6.0)
+        # Requests overtake one another on their way: the last one is for sure.
+        for verb, at_s in (("pause", since_s), ("resume", until_s), ("resume", 30.0)):
             request = {"op": f"flow.{verb}", "flow": flow, "key": ""}
             record = NewRecord(START_MS + int(at_s * 1000), b"", msgspec.json.encode(request))
             places = [TopicPartition(group.control, one) for one in range(group.partitions)]
@@ -167,8 +175,14 @@ def act_scenario_of(seed: int) -> Scenario:
     for number in range(random.randrange(5, 60)):
         flow, key = random.choice(FLOWS), f"k{random.randrange(4)}"
         at_s = random.choice(moments)
-        headers = (("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t"))
-        record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b"{}", headers)
+        headers = [("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t")]
+        if random.random() < _REQUESTS:
+            until_ms = START_MS + int(1000 * (at_s + random.choice((0.5, 2.0, 60.0))))
+            headers += [
+                ("ce_edoreplyto", f"{REPLIES}/{number % _REPLY_PARTITIONS}".encode()),
+                ("ce_expirytime", time_text(until_ms) or b""),
+            ]
+        record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b"{}", tuple(headers))
         place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
         arrivals.append(Arrival(at_s, place, [record]))
     arrivals += _control(random, group)
@@ -207,6 +221,7 @@ class ActWorld(World):
         for flow in self.group.spec.flows.values():
             broker.create(flow.outcomes, partitions)
             broker.create(flow.dead_letters, partitions)
+        broker.create(REPLIES, _REPLY_PARTITIONS)
         for topic in (*self.group.topics, _LETTERS, _CHANGELOG):
             broker.create(topic, partitions)
         self.tables["act-state"] = (_CHANGELOG, as_is)
@@ -257,6 +272,8 @@ class ActWorld(World):
             is_silent = self.loop.time() - member.answered_at >= SESSION_TIMEOUT_S
             if is_silent and not self.coordinator.has(member.name, (_NAME, partition)):
                 self.fail(f"{worker.process} runs {command.id}, cut off from the group")
+            if _is_expired(command, self.now_ms()):
+                self.fail(f"{worker.process} runs {command.id}, whose time is over")
             is_fresh = command.first_ms is None
             run = Run(self.now_ms(), command.id, command.attempt, worker.process.name, is_fresh)
             self.say(f"{worker.process} runs {command.id}, attempt {command.attempt}")
@@ -365,6 +382,11 @@ class _Watched(Target):
             probe.end_s = min(probe.end_s, self._world.loop.time())
 
 
+def _is_expired(command: Command, now_ms: int) -> bool:
+    until = dict(command.headers).get("ce_expirytime") if command.flow == "ship" else None
+    return until is not None and until <= (time_text(now_ms) or b"")
+
+
 def judge_act(world: ActWorld) -> None:
     """Each command has one end, in order; no run is early, unannounced, or once too often."""
     sent = [
@@ -394,6 +416,7 @@ def judge_act(world: ActWorld) -> None:
     _judge_order(world, sent, ran)
     _judge_unrun(world, ends)
     _judge_throttles(world)
+    _judge_replies(world, ends)
     _judge_runs(world, ends, announced)
     _judge_fates(world)
     _judge_rates(world)
@@ -476,6 +499,28 @@ def _judge_probes(world: ActWorld) -> None:
         for probe, later in pairwise(probes):
             if later.begin_s < probe.end_s:
                 world.fail(f"two probes at a time: {probe} and {later}")
+
+
+def _judge_replies(world: ActWorld, ends: Mapping[str, list[Entry]]) -> None:
+    """Each request of a flow that replies is told of its end: once, where it asked, and with it."""
+    replies: dict[str, list[Entry]] = defaultdict(list)
+    for place, log in world.broker.logs.items():
+        for entry in log.committed() if place.topic == REPLIES else ():
+            replies[(dict(entry.headers)["ce_causationid"] or b"").decode()].append(entry)
+    asked = {
+        (headers["ce_id"] or b"").decode(): (headers["ce_edoreplyto"] or b"").decode()
+        for place, log in world.broker.logs.items()
+        if place.topic == "edo.commands.ship"
+        for headers in (dict(entry.headers) for entry in log.committed())
+        if "ce_edoreplyto" in headers
+    }
+    if sorted(asked) != sorted(replies):
+        world.fail(f"asked for by {sorted(asked)}, told to {sorted(replies)}")
+    for command_id, (reply, *more) in replies.items():
+        place = f"{reply.topic}/{reply.partition}"
+        end = ends[command_id][0]
+        if more or place != asked.get(command_id) or reply.txn is not end.txn:
+            world.fail(f"{command_id}: not one reply, there, with its end: {reply}, {more}")
 
 
 def _judge_order(world: ActWorld, sent: list[str], ends: Mapping[str, list[Entry]]) -> None:

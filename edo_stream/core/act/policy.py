@@ -70,6 +70,9 @@ class FlowPolicy:
     singleton: Singleton | None = None
     throttle: Throttle | None = None
     rate_limit: KeyLimit | None = None
+    replies: str | None = None
+    """Topic on which requests may ask for a reply (:mod:`.reply`); ``None``: it never replies."""
+    reply_partitions: int = 8
 
 
 @dataclass(frozen=True, slots=True)
