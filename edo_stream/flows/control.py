@@ -51,6 +51,12 @@ def _check_cancels(document: Document, flow: FlowDeclaration) -> None:
             "cancel_on: the commands have keys of their own, by split.key, which no event that "
             "cancels has: leave split.key or cancel_on out",
         )
+    if flow.debounce is not None or flow.batch is not None:
+        document.find(
+            ("cancel_on",),
+            "cancel_on: with debounce or batch events wait before they are a command, where "
+            "nothing cancels them: leave one of the two out",
+        )
     if flow.when is not None:
         document.find(
             ("cancel_on",),

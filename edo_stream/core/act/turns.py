@@ -41,7 +41,8 @@ class Throttle:
     burst: int = 1
 
     def __post_init__(self) -> None:
-        assert 1 <= self.burst <= self.limit, f"a burst is part of the limit: {self}"
+        assert self.limit >= 1, f"a limit is at least one: {self.limit}"
+        assert self.burst >= 1, f"a burst is at least one: {self.burst}"
 
     @property
     def interval_us(self) -> int:
