@@ -4,12 +4,13 @@ An event that a flow wants, and of which no command can be made, is a dead lette
 has no key, its data cannot be made, or it is too large for the topic of commands.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Event, derive_id
+from edo_stream.core.event import Event, derive_id, id_start
 from edo_stream.core.facts import Facts, Make, UnmadeError
 from edo_stream.core.headers import (
     JSON_CONTENT,
@@ -20,10 +21,15 @@ from edo_stream.core.headers import (
     time_text,
     utf8,
 )
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
+
+if IS_COMPILED:
+    from edo_stream.core import _native
+    from edo_stream.core._native import PlainCommand, PlainFeed, PlainKey, ResultHeaders
 
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
@@ -55,6 +61,16 @@ class FlowTrigger:
     """What the topic of commands takes."""
 
 
+def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
+    """What reads keys of plain events; ``tokens`` are those of a pointer."""
+    kinds = {
+        None: _native.KEY_IS_EVENT,
+        "record": _native.KEY_IS_RECORD,
+        "subject": _native.KEY_IS_SUBJECT,
+    }
+    return PlainKey(kinds.get(place, _native.KEY_IS_POINTER), tokens)
+
+
 class Trigger:
     """A trigger within one task of its topic."""
 
@@ -68,6 +84,24 @@ class Trigger:
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
         self.looks = self._pointer is not None or trigger.make is not None
         """Whether it asks for more of an event than its attributes."""
+
+    def compiled(self) -> "PlainCommand | PlainFeed | None":
+        """What writes commands of plain events, if there is such a thing."""
+        trigger = self._trigger
+        if not IS_COMPILED or trigger.make is not None:
+            return None
+        cause = ("command", self._identity.app, trigger.flow, *self._place)
+        place = f"{'/'.join(self._place)}/".encode()
+        return PlainCommand(
+            ResultHeaders(id_start(*cause), self._source[1], place, ()),
+            plain_key(trigger.key, self._pointer or ()),
+            trigger.commands,
+            trigger.partitions,
+            trigger.bytes_max - _FRAME_BYTES,
+            self._flow[1],
+            WRITTEN,
+            time_text,
+        )
 
     def command(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None

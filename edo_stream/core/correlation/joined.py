@@ -47,6 +47,13 @@ def encode_joined(joined: Joined) -> bytes:
     return _ENCODER.encode(joined)
 
 
+def joined_start(flow: str, name: str) -> bytes:
+    """What the value of each record of an input begins with."""
+    return _ENCODER.encode((flow, name, *[None] * (len(Joined.__struct_fields__) - 2)))[
+        : 2 - len(Joined.__struct_fields__)
+    ]
+
+
 def decode_joined(value: bytes | None) -> Joined | Violation:
     """Read a record's value, which only tasks should have written."""
     try:
