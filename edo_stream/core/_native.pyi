@@ -108,8 +108,9 @@ class PlainFeed:
         topic: str,
         partitions: int,
         bytes_max: int,
-        start: bytes,
         place: bytes,
+        start: bytes,
+        end: bytes,
     ) -> None: ...
 
 class PlainRouter:

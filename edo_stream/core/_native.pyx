@@ -1494,7 +1494,7 @@ cdef class PlainFeed:
     cdef str _topic
     cdef int64_t _partitions
     cdef Py_ssize_t _bytes_max
-    cdef bytes _start, _place
+    cdef bytes _place, _start, _end
 
     def __init__(
         self,
@@ -1502,17 +1502,19 @@ cdef class PlainFeed:
         str topic not None,
         int64_t partitions,
         Py_ssize_t bytes_max,
-        bytes start not None,
         bytes place not None,
+        bytes start not None,
+        bytes end not None,
     ):
-        """``start``: flow and input, packed; ``place``: where the event's record is."""
+        """``place``: where events are; ``start`` and ``end``: what is the same in all values."""
         assert len(place) <= _PLACE_BYTES
         self._key = key
         self._topic = topic
         self._partitions = partitions
         self._bytes_max = bytes_max
-        self._start = start
         self._place = place
+        self._start = start
+        self._end = end
 
     cdef object make(self, record, event, int64_t offset, int64_t now_ms, Look *look):
         """The record for an event, or ``None``."""
@@ -1532,7 +1534,8 @@ cdef class PlainFeed:
         cdef Text texts[_JOINED_TEXTS]
         cdef uint8_t place[_PLACE_BYTES + 20]
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(self._place)
-        cdef Py_ssize_t room = PyBytes_GET_SIZE(self._start) + place_size + _JOINED_ROOM
+        cdef Py_ssize_t end_size = PyBytes_GET_SIZE(self._end)
+        cdef Py_ssize_t room = PyBytes_GET_SIZE(self._start) + place_size + end_size + _JOINED_ROOM
         cdef int64_t time_ms = 0
         cdef uint8_t *at
         cdef int i
@@ -1582,8 +1585,8 @@ cdef class PlainFeed:
             at = _put_uint(at, <uint64_t>time_ms)
         for i in range(3, 6):
             at = _put_text(at, texts[i])
-        at[0] = at[1] = at[2] = 0xC0  # Member, and what a manifest says.
-        at += 3
+        memcpy(at, PyBytes_AS_STRING(self._end), <size_t>end_size)
+        at += end_size
         value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
         free(buffer)
         return value
@@ -1617,7 +1620,7 @@ cdef class PlainRouter:
         self.add(record, event, record.offset, now_ms, found)
         return found
 
-    cdef tuple _chosen(self, event, facts):
+    cdef tuple _chosen(self, event):
         cdef PyObject *known
         if self._choose is None:
             return self._always
@@ -1636,18 +1639,21 @@ cdef class PlainRouter:
         cdef Look look
         look.is_object = -1
         facts = None
-        for number in self._chosen(event, facts):
+        for number in self._chosen(event):
             writer = self._writers[<Py_ssize_t>number]
             made = None
             if type(writer) is PlainCommand:
                 made = (<PlainCommand>writer).make(record, event, offset, now_ms, &look)
             elif type(writer) is PlainFeed:
                 made = (<PlainFeed>writer).make(record, event, offset, now_ms, &look)
-            if made is None:
-                if facts is None:
-                    facts = self._facts_of(event)
-                made = self._triggers[<Py_ssize_t>number].command(record, event, now_ms, facts)
-            publish.append(made)
+            if made is not None:
+                publish.append(made)
+                continue
+            if facts is None:
+                facts = self._facts_of(event)
+            publish.extend(
+                self._triggers[<Py_ssize_t>number].commands(record, event, now_ms, facts)
+            )
         return 0
 
 

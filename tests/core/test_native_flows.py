@@ -12,6 +12,7 @@ from edo_stream.core.dedupe import expand_ids
 from edo_stream.core.event import Event
 from edo_stream.core.lane import Source
 from edo_stream.core.patterns import parse_pattern
+from edo_stream.core.pieces import Split
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.record import Batch, StoredRecord
 from edo_stream.core.routing import Condition, Route, Router, Routes
@@ -129,6 +130,7 @@ OTHERS: Final = st.sampled_from(
 def routes(draw: st.DrawFn, conditions: st.SearchStrategy[Any] = CONDITIONS) -> Routes:
     found = []
     for number in range(draw(st.integers(1, 4))):
+        split = draw(st.sampled_from([None, None, None, Split("ends", ("a",))]))
         small = draw(st.sampled_from([2_000, 1_048_576]))
         trigger = FlowTrigger(
             flow=draw(st.sampled_from([f"flow-{number}", "lé"])),
@@ -138,6 +140,7 @@ def routes(draw: st.DrawFn, conditions: st.SearchStrategy[Any] = CONDITIONS) -> 
             key=draw(KEYS),
             make=draw(st.sampled_from([None, None, None, lambda facts: b"made"])),
             bytes_max=small,
+            split=split,
         )
         feed = None
         if draw(st.booleans()):
@@ -196,7 +199,7 @@ def test_what_takes_more_than_the_type_is_asked_of_python(given_routes: Routes) 
 class _Unasked:
     """A trigger that must not be asked."""
 
-    def command(self, *_: object) -> None:
+    def commands(self, *_: object) -> None:
         raise AssertionError("the compiled half has left a plain event to Python")
 
 

@@ -7,6 +7,7 @@ the event's own transaction, so it is there once, or the event has not been read
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from edo_stream.core.contract import Contract
-from edo_stream.core.correlation.joined import Joined, encode_joined, joined_start
+from edo_stream.core.correlation.joined import Joined, encode_joined, joined_frame
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts
@@ -108,9 +109,15 @@ class Feed:
             trigger.topic,
             trigger.partitions,
             trigger.bytes_max - _FRAME_BYTES,
-            joined_start(trigger.flow, trigger.input),
             self._place.encode(),
+            *joined_frame(trigger.flow, trigger.input),
         )
+
+    def commands(
+        self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
+    ) -> Sequence[Publish]:
+        """The record for an event, as a trigger gives commands: one."""
+        return (self.command(record, event, now_ms, facts),)
 
     def command(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
