@@ -112,12 +112,14 @@ class Router:
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
         """The commands that an event leads to, and letters where that cannot be told."""
         facts = Facts(event) if self._looks else None
-        found = [trigger.command(record, event, now_ms, facts) for trigger in self._always]
+        found: list[Publish] = []
+        for trigger in self._always:
+            found += trigger.commands(record, event, now_ms, facts)
         if facts is not None and self._routes.is_conditional:
             for choice in self._routes.choose(facts):
                 trigger = self._triggers[choice.route]
                 if choice.undecided is None:
-                    found.append(trigger.command(record, event, now_ms, facts))
+                    found += trigger.commands(record, event, now_ms, facts)
                 else:
                     found.append(
                         trigger.letter(record, event, now_ms, "undecided", choice.undecided)

@@ -35,6 +35,8 @@ _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
+_REPLIES: Final = "tests/act/test_replies.py"
+_ACT_WORLD: Final = "tests/simulation/test_act.py"
 
 
 def _any_fault(name: str) -> str:
@@ -661,6 +663,63 @@ MUTANTS: Final = (
         f"{_CORE}/act/limits.py",
         (("+ LEASE_MS >= now_ms:", "+ LEASE_MS * 100 >= now_ms:"),),
         (_SHARE,),
+    ),
+    Mutant(
+        1,
+        "a reply is written with the end of the next command, not of its own",
+        f"{_CORE}/act/outlet.py",
+        (
+            (
+                "        self._step.publish.append(\n            Publish(policy.replies, place,",
+                (
+                    "        late = self.__dict__.setdefault('late', [])\n"
+                    "        self._step.publish += late[-1:]\n"
+                    "        late.append(\n            Publish(policy.replies, place,"
+                ),
+            ),
+        ),
+        (_REPLIES, _ACT_WORLD),
+    ),
+    Mutant(
+        5,
+        "a request is run although its time is over",
+        f"{_ENGINE}/act.py",
+        (
+            (
+                "if self._act.expire(flow, self._ports.now_ms()):",
+                "if self._act.expire(flow, 0):",
+            ),
+        ),
+        (_ACT_WORLD,),
+    ),
+    Mutant(
+        5,
+        "a request is run although its time is over since its start was to be committed",
+        f"{_ENGINE}/act.py",
+        (("if self._act.end_expired(work, now_ms):", "if self._act.end_expired(work, 0):"),),
+        (_ACT_WORLD,),
+    ),
+    Mutant(
+        9,
+        "a request has a worker write where it likes",
+        f"{_CORE}/act/reply.py",
+        (("    if topic != policy.replies:\n", "    if topic == policy.flow:\n"),),
+        (_REPLIES,),
+    ),
+    Mutant(
+        7,
+        "a late reply is taken for a later request of its correlation",
+        "edo_stream/requester.py",
+        (
+            (
+                "else self._waiting.get(reply.request)\n",
+                (
+                    "else next((one for one in self._waiting.values()"
+                    " if one.correlation_id == reply.correlation_id), None)\n"
+                ),
+            ),
+        ),
+        ("tests/requests/test_requester.py",),
     ),
     Mutant(
         6,

@@ -7,6 +7,7 @@ the event's own transaction, so it is there once, or the event has not been read
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -91,6 +92,12 @@ class Feed:
             bytes_max=trigger.bytes_max,
         )
         self._letters = Trigger(identity, contract, letters)
+
+    def commands(
+        self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
+    ) -> Sequence[Publish]:
+        """The record for an event, as a trigger gives commands: one."""
+        return (self.command(record, event, now_ms, facts),)
 
     def command(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None

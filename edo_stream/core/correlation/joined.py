@@ -33,9 +33,11 @@ class Joined(msgspec.Struct, frozen=True, array_like=True, gc=False):
     member: str | None = None
     """Which member of the set it is of, or what makes it another one than the others."""
     expect: int | None = None
-    """Of a manifest: how many there are."""
+    """How many there are, as a manifest says it, or each of them."""
     members: tuple[str, ...] | None = None
     """Of a manifest: which there are."""
+    is_failed: bool = False
+    """Of a command's end: it did not do what it was to do."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -69,6 +71,8 @@ def shown(joined: Joined) -> dict[str, Any]:
         event["time"] = time.decode()
     if joined.member is not None:
         event["member"] = joined.member
+    if joined.is_failed:
+        event["failed"] = True
     if joined.data is None:
         event["data"] = None
     elif joined.is_json:
