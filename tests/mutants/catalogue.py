@@ -912,8 +912,8 @@ MUTANTS: Final = (
         f"{_ENGINE}/joins.py",
         (
             (
-                "            if not await self._has_passed_on(ends):\n                return False\n",
-                "",
+                "if not await self._has_passed_on(ends):",
+                "if False:",
             ),
         ),
         (_COMBINED,),
