@@ -118,7 +118,8 @@ class Router:
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
         self.fastest: Router | PlainRouter = self
         """What is asked for commands: this one, or the compiled one that does the same."""
-        if IS_COMPILED and routes.is_by_type:
+        cancels = any(route.trigger.cancels for route in routes.routes)
+        if IS_COMPILED and routes.is_by_type and not cancels:
             writers = [one.compiled() for one in self._triggers]
             choose = self._chosen if routes.is_conditional else None
             self.fastest = PlainRouter(self._triggers, writers, routes.always, choose, Facts)

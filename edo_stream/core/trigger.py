@@ -107,7 +107,8 @@ class Trigger:
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes commands of plain events, if there is such a thing."""
         trigger = self._trigger
-        if not IS_COMPILED or trigger.make is not None or trigger.split is not None:
+        is_plain = trigger.make is None and trigger.split is None and not trigger.cancels
+        if not (IS_COMPILED and is_plain):
             return None
         cause = ("command", self._identity.app, trigger.flow, *self._place)
         place = f"{'/'.join(self._place)}/".encode()
