@@ -8,24 +8,36 @@ import pytest
 from edo_stream.core.effects import Publish
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol
 from edo_stream.local.kafka import LocalKafka
 from load.proxy.rules import Api
 from load.proxy.server import Proxy
 from tests.broker.bench import Bench, wait_for
 
+FIRST, SECOND = TransactionProtocol.FIRST, TransactionProtocol.SECOND
+
 
 @pytest.mark.parametrize(
-    "api", [Api.PRODUCE, Api.ADD_PARTITIONS_TO_TXN, Api.END_TXN], ids=lambda api: api.name
+    ("protocol", "api"),
+    [
+        (FIRST, Api.PRODUCE),
+        (FIRST, Api.ADD_PARTITIONS_TO_TXN),
+        (FIRST, Api.END_TXN),
+        (SECOND, Api.PRODUCE),
+        (SECOND, Api.END_TXN),
+    ],
+    ids=lambda one: one.name,
 )
 def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
-    api: Api, bench: Bench, kafka: LocalKafka
+    protocol: TransactionProtocol, api: Api, bench: Bench, kafka: LocalKafka
 ) -> None:
     topic = bench.declare("dropped")
     bench.apply()
     assert bench.read(topic) == []
 
     async def run(proxy: Proxy) -> float:
-        producer = producer_factory(BrokerAccess(proxy.bootstrap), 10_000, None)(f"id-{topic}")
+        make = producer_factory(BrokerAccess(proxy.bootstrap), 10_000, None, protocol)
+        producer = make(f"id-{topic}")
         await producer.start()
         await producer.begin_transaction()
         rule = proxy.on(api).black_hole().once()
