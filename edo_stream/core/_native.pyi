@@ -1,7 +1,7 @@
 """Types of the compiled half; what each does is said in ``_native.pyx``."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from typing import Any, Final, overload
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.effects import Publish
@@ -56,7 +56,32 @@ class PlainDecoder:
         media_of: Callable[[bytes | None], tuple[str | None, bool] | None],
         time_of: Callable[[bytes], tuple[int, bytes | None] | None],
     ) -> None: ...
-    def decode(self, record: FetchedRecord) -> Event | None: ...
+
+class PlainJudge:
+    def __init__(
+        self,
+        noted: Iterable[str],
+        expiry: str,
+        verdict_of: Callable[[str, bytes], int],
+        must_say: bool,
+        sources: Set[str] | None,
+        is_valid: Callable[[Any], bool] | None,
+        loads: Callable[[bytes], Any],
+        now_ms: Callable[[], int],
+        until_ms: int,
+    ) -> None: ...
+
+class PlainFirst:
+    def __init__(self, decoder: PlainDecoder, slow: Callable[[Record], Decoded]) -> None: ...
+    def under(
+        self,
+        judge: PlainJudge,
+        slow: Callable[[Record], Decoded],
+        judged: Callable[[Event], Decoded],
+        unsampled: int,
+    ) -> PlainFirst: ...
+    def __call__(self, record: Record) -> Decoded: ...
+    def extend(self, outcomes: list[Decoded], records: Sequence[Record]) -> None: ...
 
 class SourceIdDigest:
     def __init__(self, start: bytes, slow: Callable[[Event], bytes | Violation]) -> None: ...

@@ -39,7 +39,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 1
+BUILD = 2
 
 ctypedef const uint8_t *Bytes
 
@@ -655,6 +655,10 @@ cdef class PlainDecoder:
 
     def decode(self, FetchedRecord record not None):
         """The event of a record, or ``None``."""
+        return self._event(record)
+
+    cdef object _event(self, FetchedRecord record):
+        """The event of a record, or ``None``."""
         cdef Span fields[_FIELDS]
         cdef Span position_text
         cdef Span time
@@ -725,6 +729,156 @@ cdef class PlainDecoder:
             tuple(extensions),
             time_text,
         )
+
+
+@cython.final
+cdef class PlainJudge:
+    """Whether an event surely keeps its contract, and goes on as it is.
+
+    See :func:`edo_stream.schemas.enforcement.enforced`, to whose slow way each ``False`` goes.
+    """
+
+    cdef object _verdict_of, _is_valid, _loads, _now_ms
+    cdef dict _verdicts
+    cdef bint _must_say
+    cdef object _sources
+    cdef int64_t _until_ms
+
+    def __init__(
+        self,
+        noted,
+        str expiry not None,
+        verdict_of,
+        bint must_say,
+        sources,
+        is_valid,
+        loads,
+        now_ms,
+        int64_t until_ms,
+    ):
+        """``noted`` are the attributes that mean something to the contract, ``expiry`` one of them.
+
+        ``verdict_of`` says of the name and value of any other of them whether it is plain, and
+        whether it says the version that goes on, which ``must_say`` asks for: 0, 1, or 2.
+        ``sources`` and ``is_valid``, which gets what ``loads`` makes of the data, are ``None``
+        where all are right; ``until_ms`` is negative for a contract that is in use for good.
+        """
+        self._verdict_of = verdict_of
+        self._verdicts = {name: None if name == expiry else {} for name in noted}
+        self._must_say = must_say
+        self._sources = sources
+        self._is_valid = is_valid
+        self._loads = loads
+        self._now_ms = now_ms
+        self._until_ms = until_ms
+
+    cdef int _verdict(self, dict known, str name, bytes value) except -1:
+        cdef PyObject *found = PyDict_GetItem(known, value)
+        if found is not NULL:
+            return <object>found
+        verdict = self._verdict_of(name, value)
+        if len(known) >= 1024:
+            known.clear()
+        known[value] = verdict
+        return verdict
+
+    cdef bint _is_before(self, int64_t time_ms) except -1:
+        """Whether it is surely earlier; Python may take a time for a millisecond less."""
+        cdef int64_t now_ms = self._now_ms()
+        return now_ms < time_ms - 1
+
+    cdef bint _passes(self, event) except -1:
+        """Whether nothing of the event's contract is broken; its headers are distinct."""
+        cdef bint is_said = not self._must_say
+        cdef PyObject *known
+        cdef int64_t expiry_ms
+        cdef int verdict
+        cdef bytes value
+        for pair in <tuple?>event.extensions:
+            known = PyDict_GetItem(self._verdicts, (<tuple?>pair)[0])
+            if known is NULL:
+                continue
+            value = (<tuple>pair)[1]
+            if <object>known is None:
+                if PyBytes_GET_SIZE(value) != _TIME_BYTES:
+                    return False
+                expiry_ms = _written_ms(<Bytes>PyBytes_AS_STRING(value))
+                if expiry_ms == _NOT_WRITTEN or not self._is_before(expiry_ms):
+                    return False
+                continue
+            verdict = self._verdict(<dict>known, (<tuple>pair)[0], value)
+            if verdict == 0:
+                return False
+            if verdict == 2:
+                is_said = True
+        if not is_said or (self._until_ms >= 0 and not self._is_before(self._until_ms)):
+            return False
+        if self._sources is not None and event.source not in self._sources:
+            return False
+        if self._is_valid is None:
+            return True
+        data = event.data
+        if data is None:
+            return False
+        try:
+            return self._is_valid(self._loads(data))
+        except ValueError:
+            return False
+
+
+@cython.final
+cdef class PlainFirst:
+    """A decoder that asks the compiled one first, and Python for what that leaves."""
+
+    cdef PlainDecoder _decoder
+    cdef object _slow, _judged
+    cdef PlainJudge _judge
+    cdef int64_t _unsampled
+
+    def __init__(self, PlainDecoder decoder not None, slow):
+        """``slow`` decodes any record."""
+        self._decoder = decoder
+        self._slow = slow
+        self._judged = None
+        self._judge = None
+        self._unsampled = 0
+
+    def under(self, PlainJudge judge not None, slow, judged, int64_t unsampled):
+        """The same under a contract; ``judged`` gets events that the judge does not let pass.
+
+        Records at whose offsets all bits of ``unsampled`` are 0 go to ``slow``, as all do that
+        are not plain.
+        """
+        cdef PlainFirst found = PlainFirst(self._decoder, slow)
+        assert unsampled != 0
+        found._judge = judge
+        found._judged = judged
+        found._unsampled = unsampled
+        return found
+
+    cdef object _outcome(self, record):
+        cdef FetchedRecord fetched
+        if type(record) is not FetchedRecord:
+            return self._slow(record)
+        fetched = <FetchedRecord>record
+        if self._judge is not None and fetched.offset & self._unsampled == 0:
+            return self._slow(record)
+        event = self._decoder._event(fetched)
+        if event is None:
+            return self._slow(record)
+        if self._judge is None or self._judge._passes(event):
+            return event
+        return self._judged(event)
+
+    def __call__(self, record):
+        """Decode a record."""
+        return self._outcome(record)
+
+    def extend(self, list outcomes not None, records):
+        """Decode records from the one on that is next; what is raised is about the next then."""
+        cdef Py_ssize_t index, end = len(records)
+        for index in range(len(outcomes), end):
+            outcomes.append(self._outcome(records[index]))
 
 
 # -- digests
