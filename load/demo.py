@@ -1,8 +1,10 @@
 """The main job from end to end on real input, judged from the topics: ``make demo``.
 
-A real Kafka, PostgreSQL and Debezium; two workers; rows changed by real transactions and a burst
-of CloudEvents with duplicates, disorder, gaps and garbage. One worker is killed with -9 in the
-middle. At the end the table accounts for every record, and all is stopped again.
+A real Kafka, PostgreSQL and Debezium, a gateway, two workers; rows changed by real transactions and
+a burst of CloudEvents with duplicates, disorder, gaps and garbage. Meanwhile the flows of ``demo/``
+wait for what belongs together: orders from the database with their payments by webhook, which a
+saga ships or undoes, and the files of a day, or its deadline. One worker is killed with -9 in the
+middle. At the end the tables account for every record, and all is stopped again.
 """
 
 import asyncio
@@ -11,8 +13,10 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,19 +28,22 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from edo_stream.cli.audit import report_table
+from edo_stream.cli.audit import commands_table, report_table, spec_of
+from edo_stream.cli.environment import Environment
 from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin
-from edo_stream.engine.plans import wanted_topics
-from edo_stream.engine.security import BrokerAccess, broker_access
+from edo_stream.engine.clock import now_ms
+from edo_stream.engine.security import broker_access
+from edo_stream.flows import load_flows
 from edo_stream.local.connect import LocalConnect, register_postgres_connector
 from edo_stream.local.errors import LocalError
 from edo_stream.local.kafka import LocalKafka
 from edo_stream.local.postgres import LocalPostgres
-from edo_stream.observe.audit.reader import AuditSpec, audit_topics
+from edo_stream.observe.audit.reader import audit_topics
 from edo_stream.observe.audit.report import Report
-from edo_stream.registry import Registry, RegistryError, control_topic, load
-from edo_stream.registry.plan import ACCOUNTS, GAPS
+from edo_stream.registry import RegistryError, load
+from edo_stream.registry.plan import GAPS
+from edo_stream.schedules.folder import load_schedules
 from edo_stream.settings import SettingsError, read_settings
 from load.customers import TABLE, Captured, Customers
 from load.expect import Comparison, Expectation, compare, expect
@@ -47,6 +54,19 @@ from load.profile import PROFILES, Profile
 from load.read import count_records, read_ids, records
 from load.send import Report as Sent
 from load.send import SendPolicy, send
+from load.shop import (
+    ORDERS,
+    ORDERS_TABLE,
+    PAID,
+    PAYMENTS,
+    REVENUE,
+    SAGA_CHANGES,
+    SCHEDULE,
+    PaymentsGateway,
+    Shop,
+    write_project,
+)
+from load.shop_judge import Firings, Flowed, fallback_fired, judge_flows
 from load.storm import fleet
 
 CAPTURED: Final = "shop.public.customers"
@@ -54,8 +74,11 @@ CHANGED: Final = "shop.customer.changed"
 _WORKERS: Final = 2
 _KILL_AFTER_S: Final = 11.0
 """In the spike of the profile."""
+_DEADLINE_AFTER: Final = timedelta(seconds=40)
+"""Of the day's files; by then the first of them have long been read."""
 _SETTLE_S: Final = 90.0
 _PLAIN_PROGRESS_S: Final = 5.0
+_NAMED_MAX: Final = 2
 
 
 @dataclass(slots=True)
@@ -83,13 +106,12 @@ class Progress:
 class Place:
     """Where the demo runs."""
 
-    environment: dict[str, str]
-    """What a worker needs to find broker and contracts."""
-    access: BrokerAccess
-    registry: Registry
-    app: str
+    variables: dict[str, str]
+    """What a process needs to find broker, contracts and the database."""
+    environment: Environment
     postgres: LocalPostgres
     connect: LocalConnect
+    shop: Shop
 
 
 def run(events: int, directory: Path, console: Console) -> bool:
@@ -98,15 +120,21 @@ def run(events: int, directory: Path, console: Console) -> bool:
     shutil.rmtree(directory, ignore_errors=True)
     with ExitStack() as stack:
         with _shown(progress, console):
-            place = _start(stack, directory, progress)
-            run_number = time.time_ns() // 1_000_000_000
+            run_number = now_ms() // 1_000
+            place = _start(stack, directory, run_number, progress)
             profile = replace(PROFILES["demo"], events=events, seed=run_number % 100_000)
             customers = Customers(place.postgres.dsn, run_number * 1_000_000, profile.seed)
             customers.create()
-            _capture(place, progress)
-            workers = stack.enter_context(fleet(directory / "workers", _WORKERS, place.environment))
+            place.shop.create()
+            before = asyncio.run(Firings.read(place.environment.access.client()))
+            with ThreadPoolExecutor(1) as aside:
+                beginning = aside.submit(place.shop.begin)
+                _capture(place, progress)
+                beginning.result()
+            progress.say("half of the payments and most of the revenue's files are there")
+            workers = stack.enter_context(fleet(directory / "workers", _WORKERS, place.variables))
             progress.say(f"{_WORKERS} workers are ready")
-            judged = asyncio.run(_go(place, profile, customers, workers, progress))
+            judged = asyncio.run(_go(place, profile, customers, workers, before, progress))
         _conclude(console, judged, profile)
     console.print(f"Took {time.monotonic() - progress.started:.0f} s; nothing is left running.")
     return judged.is_exact
@@ -141,24 +169,44 @@ def _shown(progress: Progress, console: Console) -> Iterator[None]:
             printer.join()
 
 
-def _start(stack: ExitStack, directory: Path, progress: Progress) -> Place:
+def _start(stack: ExitStack, directory: Path, run_number: int, progress: Progress) -> Place:
     """Start what the demo needs; each ends with the stack."""
     postgres = LocalPostgres(directory / "postgres", report=progress.say)
     postgres.launch()
     stack.callback(postgres.stop)
     broker = os.environ.get("EDO_BROKER") or _start_kafka(stack, directory, progress)
     progress.say(f"Kafka is ready at {broker}")
-    settings = read_settings({**os.environ, "EDO_BROKER": broker})
-    access, registry = broker_access(settings), load(settings.topics)
-    asyncio.run(_create_topics(access, registry, settings.app_id))
+    project = directory / "project"
+    write_project(read_settings().topics, project)
+    variables = {
+        "EDO_BROKER": broker,
+        "EDO_TOPICS": str(project / "topics"),
+        "SHOP_DATABASE": postgres.dsn,
+    }
+    environment = _environment(variables)
+    asyncio.run(_create_topics(environment))
     connect = LocalConnect(directory / "connect", broker, report=progress.say)
     connect.launch()
     stack.callback(connect.stop)
+    gateway = PaymentsGateway(directory / "gateway", project / "gateway.yaml", variables)
+    stack.enter_context(gateway)
     postgres.wait_ready(60.0)
     connect.wait_ready(120.0)
-    progress.say("PostgreSQL and Debezium on Kafka Connect are ready")
-    environment = {"EDO_BROKER": broker, "EDO_TOPICS": str(settings.topics.absolute())}
-    return Place(environment, access, registry, settings.app_id, postgres, connect)
+    progress.say("PostgreSQL, Debezium on Kafka Connect and the gateway are ready")
+    folder = directory / "files" / "revenue"
+    folder.mkdir(parents=True)
+    deadline = datetime.fromtimestamp(now_ms() // 1_000, UTC) + _DEADLINE_AFTER
+    shop = Shop(postgres.dsn, gateway.address, folder, variables, run_number, deadline)
+    shop.set_deadline(project / SCHEDULE)
+    return Place(variables, environment, postgres, connect, shop)
+
+
+def _environment(variables: dict[str, str]) -> Environment:
+    settings = read_settings({**os.environ, **variables})
+    registry = load(settings.topics)
+    schedules = load_schedules(settings.schedules_folder, registry.entries)
+    flows = load_flows(settings.flows_folder, registry)
+    return Environment(settings, registry, broker_access(settings), schedules, flows)
 
 
 def _start_kafka(stack: ExitStack, directory: Path, progress: Progress) -> str:
@@ -168,9 +216,9 @@ def _start_kafka(stack: ExitStack, directory: Path, progress: Progress) -> str:
     return kafka.bootstrap
 
 
-async def _create_topics(access: BrokerAccess, registry: Registry, app: str) -> None:
-    async with Admin(access) as admin:
-        wanted = wanted_topics(registry, app, 1)
+async def _create_topics(environment: Environment) -> None:
+    async with Admin(environment.access) as admin:
+        wanted = environment.wanted
         present = await admin.present(topic.name for topic in wanted)
         await admin.create(topic for topic in wanted if topic.name not in present)
 
@@ -180,11 +228,11 @@ def _capture(place: Place, progress: Progress) -> None:
         place.connect.url,
         place.postgres.dsn,
         name="shop",
-        tables=[TABLE],
+        tables=[TABLE, ORDERS_TABLE],
         topic_prefix=CAPTURED.removesuffix(f".{TABLE}"),
         partitions=None,
     )
-    progress.say(f"capturing {TABLE} from PostgreSQL's log")
+    progress.say(f"capturing {TABLE} and {ORDERS_TABLE} from PostgreSQL's log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +245,7 @@ class Judged:
     customers: Customers
     captured: Captured
     rows: dict[int, tuple[str, str]]
+    flowed: Flowed
     report: Report
 
     @property
@@ -206,30 +255,50 @@ class Judged:
 
     @property
     def is_exact(self) -> bool:
-        return self.burst.is_exact and self.has_all_rows and self.report.is_clean
+        return (
+            self.burst.is_exact
+            and self.has_all_rows
+            and self.flowed.is_exact
+            and self.report.is_clean
+        )
 
 
-async def _go(
+async def _go(  # noqa: PLR0913 - what a run is made of
     place: Place,
     profile: Profile,
     customers: Customers,
     workers: list[LocalWorker],
+    before: Firings,
     progress: Progress,
 ) -> Judged:
-    access = place.access.client()
+    access = place.environment.access.client()
     async with _watched(place, progress):
+        flowing = asyncio.create_task(_flow(place, before, progress))
         sent = await _feed(profile, customers, workers, access, progress)
         expectation = await asyncio.to_thread(expect, profile)
         burst = await _settled(expectation, access)
         progress.say("the last result of the burst is out")
         captured = await _captured(customers, access)
         rows = await asyncio.to_thread(customers.rows)
-        controls = [control_topic(group) for group in place.registry.groups]
-        contracts = list(place.registry.contracts.values())
-        spec = AuditSpec(place.app, contracts, controls, ACCOUNTS)
-        report = await audit_topics(spec, access, lambda _: None)
+        flowed = await flowing
+        report = await audit_topics(spec_of(place.environment), access, lambda _: None)
         progress.say("audited")
-    return Judged(sent, expectation, burst, customers, captured, rows, report)
+    return Judged(sent, expectation, burst, customers, captured, rows, flowed, report)
+
+
+async def _flow(place: Place, before: Firings, progress: Progress) -> Flowed:
+    """Let happen in the shop what its flows wait for."""
+    shop, deadline_s = place.shop, time.monotonic() + _DEADLINE_AFTER.seconds + _SETTLE_S
+    await asyncio.to_thread(shop.go_on)
+    progress.say(f"{shop.count} orders are placed, {shop.webhooks} webhooks acknowledged")
+    await fallback_fired(place.environment.access.client(), shop, deadline_s)
+    await asyncio.to_thread(shop.end)
+    left_s = (shop.deadline - datetime.fromtimestamp(now_ms() / 1_000, UTC)).total_seconds()
+    await asyncio.sleep(max(0.0, left_s))
+    progress.say(f"the files of {shop.complete_day} are due now")
+    flowed = await judge_flows(place.environment, shop, before, deadline_s)
+    progress.say("orders are shipped or undone, and each day's revenue is there")
+    return flowed
 
 
 async def _feed(
@@ -286,9 +355,11 @@ async def _captured(customers: Customers, access: dict[str, Any]) -> Captured:
 @asynccontextmanager
 async def _watched(place: Place, progress: Progress) -> AsyncIterator[None]:
     """Keep the end offsets of the topics in the progress."""
-    plan = {spec.name: spec.partitions for spec in place.registry.topic_plan()}
-    shown = (SOURCE, EMIT, DEAD_LETTERS, GAPS, CAPTURED, CHANGED)
-    consumer = AIOKafkaConsumer(**place.access.client(isolation_level="read_committed"))
+    plan = {topic.name: topic.partitions for topic in place.environment.wanted}
+    burst = (SOURCE, EMIT, DEAD_LETTERS, GAPS, CAPTURED, CHANGED)
+    shown = (*burst, ORDERS, PAYMENTS, PAID, SAGA_CHANGES, REVENUE)
+    access = place.environment.access
+    consumer = AIOKafkaConsumer(**access.client(isolation_level="read_committed"))
 
     async def watch() -> None:
         while True:
@@ -308,7 +379,9 @@ async def _watched(place: Place, progress: Progress) -> AsyncIterator[None]:
 
 
 def _conclude(console: Console, judged: Judged, profile: Profile) -> None:
-    console.print(report_table(judged.report))
+    tallies = {topic: tally for topic, tally in judged.report.tallies.items() if tally.records}
+    console.print(report_table(replace(judged.report, tallies=tallies)))
+    console.print(commands_table(judged.report))
     console.print(_verdict(judged, profile))
     for finding in judged.report.findings[:20]:
         console.print(f"  {finding}", style="red", highlight=False)
@@ -324,9 +397,9 @@ def _verdict(judged: Judged, profile: Profile) -> Table:
     title = f"Against the inputs (seed {profile.seed})"
     table = Table("check", "expected", "found", "", title=title)
 
-    def row(check: str, expected: int | str, found: int | str) -> None:
+    def row(check: str, expected: Any, found: Any) -> None:
         is_good = expected == found
-        show = (f"{v:,}" if isinstance(v, int) else v for v in (expected, found))
+        show = map(_shown_value, (expected, found))
         table.add_row(check, *show, "ok" if is_good else "WRONG", style=None if is_good else "red")
 
     burst, expectation = judged.burst, judged.expectation
@@ -340,8 +413,16 @@ def _verdict(judged: Judged, profile: Profile) -> Table:
     row("  repeated", 0, judged.captured.repeated)
     same = "equal" if judged.rows == judged.captured.rows else "different"
     row("  table rebuilt from them", "equal", same)
+    for check in judged.flowed.checks():
+        row(*check)
     row("findings of the audit", 0, sum(judged.report.counts.values()))
     return table
+
+
+def _shown_value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) if len(value) <= _NAMED_MAX else f"{len(value)} of them"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def main(events: int = PROFILES["demo"].events, directory: Path = Path("data/demo")) -> None:

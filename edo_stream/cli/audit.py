@@ -30,17 +30,9 @@ def audit(
     Exit codes: 0 all adds up, 1 it does not, 3 the broker or a transaction is stuck.
     """
     environment = Environment.read()
-    registry, settings, flows = environment.registry, environment.settings, environment.flows
-    spec = AuditSpec(
-        app=settings.app_id,
-        contracts=tuple(registry.contracts.values()),
-        control_topics=tuple(map(control_topic, (*registry.groups, *flows.groups, *flows.sagas))),
-        accounts_topic=ACCOUNTS,
-        findings_max=findings_max,
-        groups=tuple(flows.groups.values()),
-    )
+    spec = spec_of(environment, findings_max)
     with (
-        unreachable(settings.broker),
+        unreachable(environment.settings.broker),
         screen(is_stderr=True).status(f"audit of {spec.app}") as status,
     ):
         broker = environment.access.client()
@@ -53,6 +45,19 @@ def audit(
     else:
         _show(report)
     raise typer.Exit(0 if report.is_clean else 1)
+
+
+def spec_of(environment: Environment, findings_max: int = 100) -> AuditSpec:
+    """What there is to audit of an installation."""
+    registry, flows = environment.registry, environment.flows
+    return AuditSpec(
+        app=environment.settings.app_id,
+        contracts=tuple(registry.contracts.values()),
+        control_topics=tuple(map(control_topic, (*registry.groups, *flows.groups, *flows.sagas))),
+        accounts_topic=ACCOUNTS,
+        findings_max=findings_max,
+        groups=tuple(flows.groups.values()),
+    )
 
 
 def _teller(update: Callable[[str], None]) -> Callable[[Progress], None]:

@@ -4,7 +4,7 @@ A look at an event is shared by all flows of its topic: what one of them needs i
 what none needs not at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ _OWN: Final = frozenset({"id", "source", "type", "specversion", "subject", "time
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _UNREAD: Final = object()
+_NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 class UndecidedError(Exception):
@@ -31,12 +32,17 @@ class UnmadeError(Exception):
 
 
 class Facts:
-    """One event, looked at; ``kept`` is for an evaluator, for what it has converted of it."""
+    """One event, looked at; ``kept`` is for an evaluator, for what it has converted of it.
 
-    __slots__ = ("_attributes", "_data", "event", "kept")
+    ``more`` is what was found to it, as JSON by its names: beside the event's attributes, and
+    before them where one has such a name.
+    """
 
-    def __init__(self, event: Event) -> None:
+    __slots__ = ("_attributes", "_data", "event", "kept", "more")
+
+    def __init__(self, event: Event, more: Mapping[str, bytes] = _NOTHING) -> None:
         self.event = event
+        self.more = more
         self.kept: Any = None
         self._attributes: dict[str, Any] | None = None
         self._data: Any = _UNREAD
@@ -61,16 +67,28 @@ class Facts:
 
     @property
     def whole(self) -> dict[str, Any]:
-        """Attributes, and ``data`` if it is JSON."""
-        if self.data is MISSING:
+        """Attributes, ``data`` if it is JSON, and what was found to the event."""
+        if not self.more and self.data is MISSING:
             return self.attributes
-        return {**self.attributes, "data": self.data}
+        data = {} if self.data is MISSING else {"data": self.data}
+        return {**self.attributes, **data, **{name: self.found(name) for name in self.more}}
+
+    def found(self, name: str) -> Any:
+        """What was found to the event by a name, parsed."""
+        return _decode(self.more[name])
+
+    def with_more(self, more: Mapping[str, bytes]) -> "Facts":
+        """The same event, with what was found to it besides."""
+        facts = Facts(self.event, {**self.more, **more})
+        facts._attributes, facts._data = self._attributes, self._data
+        return facts
 
     def text(self) -> bytes:
         """The whole as JSON, with the bytes of the data as they came; they may not be JSON."""
         data = self.event.data
         raw = msgspec.Raw(b"null" if data is None else data)
-        return _encode({**self.attributes, "data": raw})
+        more = {name: msgspec.Raw(value) for name, value in self.more.items()}
+        return _encode({**self.attributes, "data": raw, **more})
 
 
 def _attributes(event: Event) -> dict[str, Any]:

@@ -105,8 +105,8 @@ class Replayer:
                 judged.append(Judged(route.trigger.flow, why or INVALID))
                 continue
             trigger = self._triggers_of(record.partition)[number]
-            command = trigger.command(record, event, now_ms, facts)
-            judged.append(self._again(command, route.trigger))
+            commands = trigger.commands(record, event, now_ms, facts)
+            judged += [self._again(command, route.trigger) for command in commands]
         return judged
 
     def _event(self, record: Record, fate: Fate | None) -> tuple[Event | None, str | None]:

@@ -1,15 +1,19 @@
 """What an event triggers: the command of a flow, written in the event's own transaction.
 
 An event that a flow wants, and of which no command can be made, is a dead letter of the flow: it
-has no key, its data cannot be made, or it is too large for the topic of commands.
+has no key, its data cannot be made, or it is too large for the topic of commands. A flow that
+splits has a command for each element of an event's list (:mod:`edo_stream.core.pieces`).
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from edo_stream.core.contract import Contract
+from edo_stream.core.correlation.ends import SPLIT
+from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Event, derive_id
+from edo_stream.core.event import Event, derive_id, id_start
 from edo_stream.core.facts import Facts, Make, UnmadeError
 from edo_stream.core.headers import (
     JSON_CONTENT,
@@ -20,10 +24,25 @@ from edo_stream.core.headers import (
     time_text,
     utf8,
 )
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.pointer import parse_pointer, resolve
+from edo_stream.core.pieces import (
+    BYTES_MAX,
+    NAMES,
+    OnEmpty,
+    Piece,
+    Split,
+    UnsplitError,
+    pieces_of,
+    split_headers,
+)
+from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
+
+if IS_COMPILED:
+    from edo_stream.core import _native
+    from edo_stream.core._native import PlainCommand, PlainFeed, PlainKey, ResultHeaders
 
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
@@ -53,6 +72,18 @@ class FlowTrigger:
     """Of the dead letters."""
     bytes_max: int = 1_048_576
     """What the topic of commands takes."""
+    split: Split | None = None
+    """What of an event is a command each; ``None``: the event is one."""
+
+
+def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
+    """What reads keys of plain events; ``tokens`` are those of a pointer."""
+    kinds = {
+        None: _native.KEY_IS_EVENT,
+        "record": _native.KEY_IS_RECORD,
+        "subject": _native.KEY_IS_SUBJECT,
+    }
+    return PlainKey(kinds.get(place, _native.KEY_IS_POINTER), tokens)
 
 
 class Trigger:
@@ -66,27 +97,88 @@ class Trigger:
         self._flow = ("edo-flow", utf8(trigger.flow))
         key = trigger.key
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
-        self.looks = self._pointer is not None or trigger.make is not None
+        self.looks = any((self._pointer, trigger.make, trigger.split))
         """Whether it asks for more of an event than its attributes."""
 
-    def command(
+    def compiled(self) -> "PlainCommand | PlainFeed | None":
+        """What writes commands of plain events, if there is such a thing."""
+        trigger = self._trigger
+        if not IS_COMPILED or trigger.make is not None or trigger.split is not None:
+            return None
+        cause = ("command", self._identity.app, trigger.flow, *self._place)
+        place = f"{'/'.join(self._place)}/".encode()
+        return PlainCommand(
+            ResultHeaders(id_start(*cause), self._source[1], place, ()),
+            plain_key(trigger.key, self._pointer or ()),
+            trigger.commands,
+            trigger.partitions,
+            trigger.bytes_max - _FRAME_BYTES,
+            self._flow[1],
+            WRITTEN,
+            time_text,
+        )
+
+    def commands(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
+    ) -> Sequence[Publish]:
+        """The commands for an event, of a split one as many as it has elements.
+
+        Where one of them cannot be made, there is a dead letter of the flow, and no command.
+        """
+        split = self._trigger.split
+        if split is None:
+            return (self.command(record, event, now_ms, facts),)
+        facts = facts or Facts(event)
+        try:
+            pieces = pieces_of(split, event, facts)
+        except UnsplitError as error:
+            return (self.letter(record, event, now_ms, error.reason, str(error)),)
+        commands: list[Publish] = []
+        if not pieces and split.empty is OnEmpty.NOTHING:
+            return commands
+        size_bytes = 0
+        for piece in pieces:
+            command = self.command(record, event, now_ms, piece.facts(facts), piece)
+            if command.topic == self._trigger.dead_letters:
+                return (command,)
+            size_bytes += len(command.value or b"") + size_of(command.headers)
+            if size_bytes > BYTES_MAX:
+                detail = f"split: expected at most {BYTES_MAX} bytes of all commands, found more"
+                return (self.letter(record, event, now_ms, "too-large", detail),)
+            commands.append(command)
+        if not pieces:
+            commands.append(self._nothing(record, event, now_ms, split.outcomes))
+        return commands + self._told(record, event, now_ms, split, len(pieces))
+
+    def command(
+        self,
+        record: Record,
+        event: Event,
+        now_ms: int,
+        facts: Facts | None = None,
+        piece: Piece | None = None,
     ) -> Publish:
-        """The command for an event; where none can be made, a dead letter of the flow.
+        """The command for an event, or a piece of it; or a dead letter where none can be made.
 
         ``facts`` is the look at the event that others share.
         """
         trigger = self._trigger
-        key = self._key_of(record, event, facts)
+        key = None if piece is None else piece.key
+        if key is None:
+            key = self._key_of(record, event, facts)
         if key is None:
             detail = f"key: expected {trigger.key} in the event, found none"
             return self.letter(record, event, now_ms, "no-key", detail)
         data, headers = event.data, self._headers(record, event)
+        if piece is not None:
+            data, headers = piece.data, _of_piece(headers, self._id_of(record, piece), piece)
         if trigger.make is not None:
             try:
                 data = trigger.make(facts or Facts(event))
             except UnmadeError as error:
-                return self.letter(record, event, now_ms, "input", str(error))
+                where = "" if piece is None else f" (element {piece.index})"
+                return self.letter(record, event, now_ms, "input", f"{error}{where}")
+        if trigger.make is not None or piece is not None:
             headers = [header for header in headers if header[0] != JSON_CONTENT[0]]
             headers.append(JSON_CONTENT)
         size_bytes = len(key) + len(data or b"") + size_of(headers)
@@ -120,9 +212,42 @@ class Trigger:
         ]
         return headers
 
-    def _id_of(self, record: Record) -> str:
+    def _id_of(self, record: Record, piece: Piece | None = None) -> str:
         place = (*self._place, str(record.offset))
-        return derive_id("command", self._identity.app, self._trigger.flow, *place)
+        more = () if piece is None else (str(piece.index),)
+        return derive_id("command", self._identity.app, self._trigger.flow, *place, *more)
+
+    def _told(
+        self, record: Record, event: Event, now_ms: int, split: Split, count: int
+    ) -> list[Publish]:
+        """What tells who gathers that an event was split, and into how many."""
+        joined = Joined(
+            flow="",
+            input=SPLIT,
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            position="/".join((*self._place, str(record.offset))),
+            data=event.data,
+            is_json=parse_json(event.data) is not MISSING,
+            time_ms=event.time_ms,
+            subject=event.subject,
+            correlation_id=event.correlation_id,
+            content_type=event.content_type,
+            expect=count,
+        )
+        return [end.record(event.id, joined, now_ms) for end in split.ends]
+
+    def _nothing(self, record: Record, event: Event, now_ms: int, topic: str) -> Publish:
+        """An outcome of no command: it tells that an event's list was empty."""
+        told = dict(header for header in self._headers(record, event) if header[0] not in NAMES)
+        told["ce_id"] = derive_id("empty", self._id_of(record)).encode()
+        told["ce_type"] = utf8(f"edo.{self._trigger.flow}.empty")
+        told["content-type"] = JSON_CONTENT[1]
+        key = self._key_of(record, event, None) or event.key
+        partition = partition_of(key, self._trigger.partitions)
+        headers = [*told.items(), *split_headers(event.id, None, 0)]
+        return Publish(topic, partition, key, b'{"count":0}', headers, now_ms)
 
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str
@@ -164,3 +289,9 @@ class Trigger:
         if isinstance(value, int) and not isinstance(value, bool):
             return b"%d" % value
         return None
+
+
+def _of_piece(headers: list[Header], command_id: str, piece: Piece) -> list[Header]:
+    """The headers of an element's command: an id and a place of its own."""
+    kept = [header for header in headers if header[0] not in NAMES and header[0] != "ce_id"]
+    return [("ce_id", command_id.encode()), *kept, *piece.headers()]

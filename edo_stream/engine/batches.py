@@ -4,7 +4,9 @@ aiokafka's own builder takes a record and its headers at a time; where the compi
 use, it writes a batch's records itself, and all that is left here is the batch's header.
 """
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -31,6 +33,9 @@ for name in ("_set_producer_state", "_build", "record_count", "size", "close", "
     assert hasattr(BatchBuilder, name), f"BatchBuilder.{name} is gone: pin the versions we know"
 
 _RECORD_OVERHEAD_BYTES: Final = 128
+_PACKED_ASIDE_BYTES: Final = 64 << 10
+"""From this size on compressing takes longer than having another thread do it."""
+_PACKERS: Final = ThreadPoolExecutor(2, thread_name_prefix="packer")
 
 
 class ByAppending:
@@ -56,6 +61,9 @@ class ByAppending:
             if added is None:
                 return index
         return len(items)
+
+    async def pack(self) -> None:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`; the client does it on its own."""
 
 
 def _size_of(item: Publish) -> int:
@@ -100,6 +108,7 @@ class WrittenBatch:
         self._bytes_max = batch_bytes_max - HEADER.size
         self._compression = compression
         self._producer = (-1, -1, 0)
+        self._packed: tuple[bytes, int] | None = None
         self._buffer: bytearray | None = None
         self._closed = False
 
@@ -129,6 +138,20 @@ class WrittenBatch:
         """Whether it takes no more."""
         return self._closed
 
+    async def pack(self) -> None:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        self.close()
+        if self._compression and self._writer.size >= _PACKED_ASIDE_BYTES:
+            loop = asyncio.get_running_loop()
+            self._packed = await loop.run_in_executor(_PACKERS, self._compressed)
+
+    def _compressed(self) -> tuple[bytes, int]:
+        """The records, and the codec that they are compressed by; 0 if that would not pay."""
+        records = self._writer.view()
+        encode = ENCODERS.get(self._compression)
+        packed = records if encode is None else encode(records)
+        return (packed, self._compression) if len(packed) < len(records) else (records, 0)
+
     def _set_producer_state(self, producer_id: int, epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, epoch, base_sequence)
 
@@ -141,18 +164,13 @@ class WrittenBatch:
 
     def _built(self) -> bytearray:
         writer = self._writer
-        records, attributes = writer.view(), TRANSACTIONAL
-        encode = ENCODERS.get(self._compression)
-        if encode is not None:
-            packed = encode(records)
-            if len(packed) < len(records):
-                records, attributes = packed, attributes | self._compression
+        records, codec = self._packed or self._compressed()
         batch = bytearray(HEADER.size)
         length = HEADER.size - AFTER_LENGTH + len(records)
         last = writer.count - 1
         times = (writer.first_ms, writer.max_ms)
         HEADER.pack_into(
-            batch, 0, 0, length, NO_LEADER_EPOCH, MAGIC, 0, attributes, last, *times,
+            batch, 0, 0, length, NO_LEADER_EPOCH, MAGIC, 0, TRANSACTIONAL | codec, last, *times,
             *self._producer, writer.count,
         )  # fmt: skip
         batch += records

@@ -29,6 +29,9 @@ class BatchBuilder(Protocol):
     def record_count(self) -> int:
         """Records so far."""
 
+    async def pack(self) -> None:
+        """Take no more, and compress what is there; what is large, while others have their turn."""
+
 
 class Delivered(Protocol):
     """Where a batch landed."""

@@ -18,6 +18,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from edo_stream.engine.batches import AppendedBatch, WrittenBatch, empty_batch
 from edo_stream.engine.guard import pace_metadata
+from edo_stream.engine.lz4_frame import lz4_encode
 from edo_stream.engine.ports import Producer
 from edo_stream.engine.record_batch import CODECS, ZSTD_LEVEL
 from edo_stream.engine.security import BrokerAccess
@@ -33,8 +34,12 @@ assert sender.BACKOFF_OVERRIDE == 0.02, "the client's pause has changed: measure
 sender.BACKOFF_OVERRIDE = _MARKERS_PAUSE_S
 
 _builders = sys.modules[DefaultRecordBatchBuilder.__module__]
-assert hasattr(_builders, "zstd_encode"), "the client compresses elsewhere now"
-setattr(_builders, "zstd_encode", partial(zstd_encode, level=ZSTD_LEVEL))  # noqa: B010 - compiled
+for name, encode in (
+    ("lz4_encode", lz4_encode),
+    ("zstd_encode", partial(zstd_encode, level=ZSTD_LEVEL)),
+):
+    assert hasattr(_builders, name), "the client compresses elsewhere now"
+    setattr(_builders, name, encode)
 
 #: A healthy broker has answered by then; an unhealthy one would hold up a rebalance.
 _FLUSH_S = 1.0

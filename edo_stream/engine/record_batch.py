@@ -11,6 +11,8 @@ from typing import Final
 
 from aiokafka import codec
 
+from edo_stream.engine.lz4_frame import lz4_encode
+
 HEADER: Final = Struct(">qiibIhiqqqhii")
 """Base offset, length, leader's epoch, magic, CRC, attributes, last offset's delta, first and last
 time, producer's id, epoch and sequence, number of records."""
@@ -39,9 +41,9 @@ DECODERS: Final[Mapping[int, Callable[[bytes], bytes]]] = {
     _LZ4: codec.lz4_decode,
     _ZSTD: codec.zstd_decode,
 }
-ENCODERS: Final[Mapping[int, Callable[[bytes], bytes]]] = {
+ENCODERS: Final[dict[int, Callable[[bytes], bytes]]] = {
     _GZIP: codec.gzip_encode,
     _SNAPPY: codec.snappy_encode,
-    _LZ4: codec.lz4_encode,
+    _LZ4: lz4_encode,
     _ZSTD: partial(codec.zstd_encode, level=ZSTD_LEVEL),
 }

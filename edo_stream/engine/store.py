@@ -33,13 +33,16 @@ _WRITTEN_AT = b"\x00written-at"
 _FORMAT = b"\x00format"
 
 _MIB = 1 << 20
-_MEMTABLE_BYTES = 8 * _MIB
+#: Small ones: what was overwritten or has expired goes when a memtable does, and the pages of a
+#: new one are the kernel's to clear.
+_MEMTABLE_BYTES = 2 * _MIB
+_ARENA_BYTES = 64 << 10
 
 
 class DiskMemory:
     """What the disks of a process share, however many they are: block cache and memtables."""
 
-    def __init__(self, cache_bytes: int = 32 * _MIB, memtables_bytes: int = 48 * _MIB) -> None:
+    def __init__(self, cache_bytes: int = 32 * _MIB, memtables_bytes: int = 16 * _MIB) -> None:
         self.cache = rocksdict.Cache(cache_bytes)
         # Beyond it the disk that is written to flushes early; nobody is held up.
         self.memtables = rocksdict.WriteBufferManager(memtables_bytes, False)
@@ -51,6 +54,7 @@ def _options(memory: DiskMemory) -> Any:
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(_MEMTABLE_BYTES)
+    options.set_arena_block_size(_ARENA_BYTES)
     options.set_write_buffer_manager(memory.memtables)
     options.set_max_write_buffer_number(2)
     options.set_max_open_files(64)

@@ -139,6 +139,7 @@ class Transaction:
 
     async def _hand_over(self, batch: BatchBuilder, partition: TopicPartition) -> None:
         count = batch.record_count()
+        await batch.pack()
         delivered = await self._producer.send_batch(
             batch, partition.topic, partition=partition.partition
         )

@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import Field
 
 from edo_stream.core.contract import DAY_MS, Codec
+from edo_stream.core.correlation.ends import RESULTS, SPLIT, EndFeed
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.correlation.spec import (
     Absent,
     Aggregate,
+    Batched,
     Bounds,
     Clock,
     Correlation,
     Counted,
+    Debounced,
     Fire,
     Function,
     JoinSpec,
@@ -24,15 +27,18 @@ from edo_stream.core.correlation.spec import (
     Kind,
     Members,
     Named,
+    OnFailed,
     OnLate,
     OnTimeout,
     Ordered,
     Target,
     Windowed,
 )
+from edo_stream.core.facts import Make
 from edo_stream.core.pointer import parse_pointer
 from edo_stream.core.routing import Condition, Route
 from edo_stream.core.trigger import FlowTrigger
+from edo_stream.flows.combine import Batch, Combine, Debounce
 from edo_stream.flows.conditions import condition_of
 from edo_stream.flows.declaration import FlowName
 from edo_stream.flows.when import Emit, JoinInput, Manifest, When
@@ -46,12 +52,13 @@ _PARTITIONS: Final = 8
 _MANIFEST: Final = "manifest"
 _FALLBACK: Final = "fallback"
 _WHEN: Final = "when"
-_KINDS: Final = ("all", "any", "some", "count", "set", "sequence", "absence", "window")
+_KINDS: Final = ("all", "any", "some", "count", "set", "sequence", "absence", "window", "gather")
 _EACH: Final = ("sequence", "absence", "window")
 #: Keys that only some kinds have, and which.
 _OF_KINDS: Final = {
     "n": ("some",),
     "expect": ("count",),
+    "failed": ("gather",),
     "members": ("set",),
     "manifest": ("count", "set"),
     "tumbling": ("window",),
@@ -60,12 +67,17 @@ _OF_KINDS: Final = {
     "aggregate": ("window",),
     "opens": ("all", "some", "count", "set"),
     "fallback": ("all", "any", "some", "count", "set"),
-    "on_timeout": ("all", "any", "some", "count", "set", "sequence"),
+    "on_timeout": ("all", "any", "some", "count", "set", "sequence", "gather"),
 }
 #: Of what a topic takes: what a record of ours has besides the events.
 _ENVELOPE_BYTES: Final = 16 * 1024
 _HEADROOM_BYTES: Final = 64 * 1024
-_COMMAND_BYTES: Final = 1_048_576
+COMMAND_BYTES: Final = 1_048_576
+COMBINED: Final = "event"
+"""The only input of a flow that debounces or batches."""
+#: A key that is at rest needs to be known for people only.
+_COMBINED_KNOWN_MS: Final = DAY_MS // 24
+_BURSTS_MAX: Final = 16
 
 
 class ResultFlow(Declared):
@@ -101,12 +113,31 @@ class Join:
 
     flow: str
     owner: str
-    when: When
+    when: When | Combine
+    """What the file says: what is waited for, or how events of a key become one command."""
     kind: Kind
     sources: tuple[JoinSource, ...]
     emit: Target | None
     """Where results go; ``None``: to the flow's commands."""
     file: Path
+    make: Make | None = None
+    """What makes the data of commands of many events."""
+
+    @property
+    def word(self) -> str:
+        """The key of the file that says it."""
+        match self.when:
+            case Debounce():
+                return "debounce"
+            case Batch():
+                return "batch"
+            case _:
+                return _WHEN
+
+    @property
+    def gathers(self) -> str | None:
+        """The flow whose commands' ends it gathers, if it does."""
+        return self.when.gather if isinstance(self.when, When) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +160,14 @@ def joins_topic(group: str) -> str:
     return f"{INTERNAL_PREFIX}joins.{group}"
 
 
-def inputs_of(when: When) -> dict[str, JoinInput]:
+def inputs_of(when: When | Combine) -> dict[str, JoinInput]:
     """The inputs of whatever kind it is, by name and in order; none if it is none."""
+    if not isinstance(when, When):
+        return {}
     if when.absence is not None:
         return {**when.absence.after, **when.absence.without}
+    if when.gather is not None:
+        return {}
     return next((found for kind in _KINDS if (found := getattr(when, kind)) is not None), {})
 
 
@@ -249,6 +284,9 @@ def _source(
     member = None
     if given.member is not None and name not in (_MANIFEST, _FALLBACK):
         member = ValueOf(given.member, _compiled(given.member_match))
+    expect = ValueOf(given.from_) if isinstance(given, Manifest) else None
+    if isinstance(when.expect, str) and name != _FALLBACK:
+        expect = ValueOf(when.expect)
     return JoinSource(
         name=name,
         topic=given.topic,
@@ -256,7 +294,7 @@ def _source(
         conditions=() if condition is None else (condition,),
         key=ValueOf(given.key, _compiled(given.key_match), given.key_days),
         member=member,
-        expect=ValueOf(given.from_) if isinstance(given, Manifest) else None,
+        expect=expect,
         is_list=when.set is not None,
         bytes_max=0 if contract is None else contract.record_bytes_max,
     )
@@ -266,12 +304,14 @@ def _compiled(expression: str | None) -> re.Pattern[str] | None:
     return None if expression is None else re.compile(expression)
 
 
-def _kind(when: When, kind: str) -> Kind:
+def _kind(when: When, kind: str) -> Kind:  # noqa: PLR0911 - one for each kind
     inputs = inputs_of(when)
     manifest = "" if when.manifest is None else _MANIFEST
     match kind:
         case "count":
-            return Counted(when.expect, manifest)
+            return Counted(when.expect if isinstance(when.expect, int) else None, manifest)
+        case "gather":
+            return Counted(manifest=SPLIT, is_gathered=True)
         case "set":
             members = None if when.members is None else tuple(dict.fromkeys(when.members))
             return Members(members, manifest)
@@ -284,6 +324,13 @@ def _kind(when: When, kind: str) -> Kind:
             return _windowed(when)
         case _:
             return Named({"any": 1, "some": when.n or 1}.get(kind, len(inputs)))
+
+
+def combined(declared: Combine) -> Kind:
+    """How events of a key become one command, in the words of the core."""
+    if isinstance(declared, Debounce):
+        return Debounced(declared.quiet, declared.max)
+    return Batched(declared.count, declared.bytes, declared.after)
 
 
 def _windowed(when: When) -> Windowed:
@@ -316,7 +363,7 @@ def _target(document: Document, emit: Emit, when: When, registry: Registry) -> T
     if contract is not None and contract.codec is not Codec.CLOUDEVENTS:
         message = f"emit.topic: {emit.topic} is read as {contract.codec.value}, not cloudevents"
         document.find(("emit", "topic"), message)
-    bytes_max = _COMMAND_BYTES if contract is None else contract.record_bytes_max
+    bytes_max = COMMAND_BYTES if contract is None else contract.record_bytes_max
     if when.max.bytes + _ENVELOPE_BYTES > bytes_max:
         message = f"max.bytes: a result of so much does not fit {emit.topic}: lower it"
         document.find((_WHEN, "max", "bytes"), message)
@@ -353,29 +400,56 @@ def _group(name: str, joins: list[Join], command_partitions: Mapping[str, int]) 
         partitions=partitions,
         spec=JoinSpec(joins_topic(name), partitions, correlations, tuple(upstream.items())),
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
-        bytes_max=max(s.bytes_max for join in joins for s in join.sources) + _HEADROOM_BYTES,
+        bytes_max=max(
+            [s.bytes_max for join in joins for s in join.sources]
+            + [COMMAND_BYTES for join in joins if join.gathers is not None],
+            default=COMMAND_BYTES,
+        )
+        + _HEADROOM_BYTES,
         own_topics=tuple(own),
     )
+
+
+def _inputs(join: Join) -> tuple[str, ...]:
+    if not isinstance(join.when, When):
+        return (COMBINED,)
+    return tuple(inputs_of(join.when)) if join.when.gather is None else (RESULTS,)
 
 
 def correlation_of(join: Join, command_partitions: int | None, partitions: int) -> Correlation:
     """A correlation in the words of the core."""
     flow, when = join.flow, join.when
     target = join.emit or Target(
-        f"{INTERNAL_PREFIX}commands.{flow}", command_partitions or 1, f"edo.{flow}.ready", True
+        f"{INTERNAL_PREFIX}commands.{flow}",
+        command_partitions or 1,
+        f"edo.{flow}.ready",
+        is_command=True,
+        bytes_max=COMMAND_BYTES,
+        make=join.make,
     )
-    is_each = when.fire == "each" or (when.fire is None and _is_each(when))
-    late = when.late or ("new-run" if is_each and when.window is None else "drop")
-    on_timeout = when.on_timeout or ("drop" if when.sequence is not None else "failure")
-    return Correlation(
+    common = Correlation(
         flow=flow,
         owner=join.owner,
         kind=join.kind,
-        inputs=tuple(inputs_of(when)),
+        inputs=_inputs(join),
         target=target,
         outcomes=f"{INTERNAL_PREFIX}outcomes.{flow}",
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{flow}",
         partitions=command_partitions or partitions,
+    )
+    if not isinstance(when, When):
+        return replace(
+            common,
+            fire=Fire.EACH,
+            late=OnLate.NEW_RUN,
+            remember_ms=_COMBINED_KNOWN_MS,
+            bounds=Bounds(events_max=_BURSTS_MAX),
+        )
+    is_each = when.fire == "each" or (when.fire is None and _is_each(when))
+    late = when.late or ("new-run" if is_each and when.window is None else "drop")
+    on_timeout = when.on_timeout or ("drop" if when.sequence is not None else "failure")
+    return replace(
+        common,
         within_ms=DAY_MS if when.within is None else when.within,
         grace_ms=when.grace,
         clock=Clock(when.clock),
@@ -383,6 +457,7 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
         late=OnLate(late),
         fire=Fire.EACH if is_each else Fire.ONCE,
         keep=Keep(when.keep),
+        failed=OnFailed(when.failed),
         remember_ms=when.remember,
         opens=frozenset(when.opens or ()),
         look_back_ms=when.look_back,
@@ -393,6 +468,18 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
 
 def _is_each(when: When) -> bool:
     return any(getattr(when, kind) is not None for kind in _EACH)
+
+
+def ends_of(groups: Iterable[JoinGroup], joins: Iterable[Join]) -> dict[str, tuple[EndFeed, ...]]:
+    """Who gathers how commands end, by the flow whose commands they are."""
+    found: dict[str, tuple[EndFeed, ...]] = {}
+    by_name = {group.name: group for group in groups}
+    for join in joins:
+        if join.gathers is not None:
+            group = by_name[join.when.group]
+            feed = EndFeed(join.flow, group.spec.topic, group.partitions)
+            found[join.gathers] = (*found.get(join.gathers, ()), feed)
+    return found
 
 
 def feeds(group: JoinGroup, joins: Iterable[Join], topic: str) -> list[Route]:

@@ -7,9 +7,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.flows.actions import Action
+from edo_stream.flows.combine import Batch, Debounce
 from edo_stream.flows.when import When
 from edo_stream.registry.declaration import Declared, Partitions, Retry
-from edo_stream.registry.names import GroupName, Key, Text, TopicName
+from edo_stream.registry.names import GroupName, Key, Text, TopicName, is_pointer
 from edo_stream.registry.quantity import Duration
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
@@ -36,6 +37,18 @@ def _concurrency(value: object) -> object:
     return {"max": value} if is_number else value
 
 
+def _split(value: object) -> object:
+    """A plain pointer is where the list is."""
+    return {"at": value} if isinstance(value, str) else value
+
+
+def _pointer(value: object) -> str:
+    if is_pointer(value):
+        return str(value)
+    raise ValueError(f"{value} is not a JSON pointer: write one such as /items")
+
+
+Pointer = Annotated[str, BeforeValidator(_pointer)]
 FlowName = Annotated[str, BeforeValidator(_own_name)]
 TargetName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 Program = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -65,6 +78,28 @@ class Input(Declared):
     cel: Program | None = Field(default=None, description="An expression in CEL over it.")
     template: Program | None = Field(
         default=None, description="A template in Jinja that gives a JSON document."
+    )
+
+
+class SplitRules(Declared):
+    """Where the list is of which each element is a command; one of the first three."""
+
+    at: Pointer | None = Field(
+        default=None, examples=["/items"], description="A JSON pointer into the data."
+    )
+    jq: Program | None = Field(default=None, description="A program of jq that gives the list.")
+    cel: Program | None = Field(default=None, description="An expression in CEL that does.")
+    key: Pointer | None = Field(
+        default=None,
+        examples=["/sku"],
+        description="The key, as a pointer into the element; default: the event's, by key.",
+    )
+    max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1_000, description="Elements; an event with more is a dead letter."
+    )
+    empty: Literal["event", "nothing"] = Field(
+        default="event",
+        description="What comes of an empty list: an event among the outcomes, or nothing.",
     )
 
 
@@ -129,11 +164,26 @@ class FlowDeclaration(Declared):
         examples=["{all: {…}, within: 1d}"],
         description="Instead of on: events that are waited for, until all that is needed is there.",
     )
+    debounce: Debounce | None = Field(
+        default=None,
+        examples=["{quiet: 30s, max: 5m}"],
+        description="One command for the events of a key, of the last of them, once it is quiet.",
+    )
+    batch: Batch | None = Field(
+        default=None,
+        examples=["{count: 100, bytes: 256KiB, after: 10s}"],
+        description="One command for a list of events of a key.",
+    )
     key: Key | None = Field(
         default=None, description="What is kept in order; default: the event's own key."
     )
     input: Input | None = Field(
         default=None, description="What a command's data is made of; default: the event's data."
+    )
+    split: Annotated[SplitRules, BeforeValidator(_split)] | None = Field(
+        default=None,
+        examples=["/items", "{at: /items, key: /sku, max: 100}"],
+        description="The list of which each element is a command; default: the event is one.",
     )
     action: Action = Field(examples=["{kind: noop, …}"], description="The side effect.")
     fallback: Action | None = Field(
@@ -186,6 +236,12 @@ class FlowDeclaration(Declared):
     )
     dead_letters: FlowLetters = Field(
         default=FlowLetters(), description="Where commands go that are given up."
+    )
+    replies: TargetName | None = Field(
+        default=None,
+        examples=["shop"],
+        description="Requests may ask for the end of their command on the topic "
+        "edo.replies.<name>, which flows may share.",
     )
     letters_max: Annotated[int, Field(ge=1)] = Field(
         default=100, description="Dead letters without successes at which the flow stops."

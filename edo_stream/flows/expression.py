@@ -130,6 +130,8 @@ def detail_of(error: Exception) -> str:
 
 
 def _named(facts: Facts, name: str) -> Any:
+    if name in facts.more:
+        return facts.found(name)
     if name == "data":
         return None if facts.data is MISSING else facts.data
     return facts.attributes.get(name)

@@ -1,23 +1,27 @@
 """Flows in the words of the core, and the groups that their commands run in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
+from edo_stream.core.pieces import Split
 from edo_stream.core.routing import Condition, Route, Routes
 from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.trigger import FlowTrigger
-from edo_stream.flows.correlation import Join, JoinGroup, feeds, join_groups
+from edo_stream.flows.correlation import Join, JoinGroup, ends_of, feeds, join_groups
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
+REPLY_PARTITIONS: Final = 8
+"""Of each topic of replies, whichever flows write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Flow:
     """By topic, of which one must hold; none: it wants every event of the topic."""
     make: Make | None = None
     """What makes a command's data."""
+    split: Split | None = None
+    """What of an event is a command each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +124,18 @@ class Flows:
         return [*routes, *self.starts.get(topic, ())]
 
     def _trigger(self, flow: Flow) -> FlowTrigger:
-        policy = flow.policy
+        policy, group = flow.policy, self.groups[flow.declaration.group]
+        ends = group.spec.ends.get(policy.flow, ())
         return FlowTrigger(
             flow=policy.flow,
             commands=policy.commands,
             dead_letters=policy.dead_letters,
-            partitions=self.groups[flow.declaration.group].partitions,
+            partitions=group.partitions,
             key=flow.declaration.key,
             make=flow.make,
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
+            split=None if flow.split is None else replace(flow.split, ends=ends),
         )
 
 
@@ -137,6 +145,11 @@ NO_FLOWS: Final = Flows({}, {})
 def commands_topic(flow: str) -> str:
     """Topic of a flow's commands."""
     return f"{INTERNAL_PREFIX}commands.{flow}"
+
+
+def replies_topic(name: str) -> str:
+    """Topic on which flows reply."""
+    return f"{INTERNAL_PREFIX}replies.{name}"
 
 
 def tier_topic(group: str, delay_ms: int) -> str:
@@ -158,6 +171,8 @@ def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
         retry=_retry(declaration.retry),
         after_dead_letter=AfterDeadLetter(letters.after),
         parked_per_key_max=declaration.parked_per_key,
+        replies=None if declaration.replies is None else replies_topic(declaration.replies),
+        reply_partitions=REPLY_PARTITIONS,
     )
 
 
@@ -178,12 +193,13 @@ def flows_of(flows: Iterable[Flow], joins: Iterable[Join] = ()) -> Flows:
     members: dict[str, list[Flow]] = {}
     for name in sorted(by_name):
         members.setdefault(by_name[name].declaration.group, []).append(by_name[name])
-    groups = {group: _group(group, members[group]) for group in sorted(members)}
     waiting = {join.flow: join for join in sorted(joins, key=lambda join: join.flow)}
+    ends = ends_of(join_groups(waiting.values(), {}).values(), waiting.values())
+    groups = {group: _group(group, members[group], ends) for group in sorted(members)}
     return Flows(dict(sorted(by_name.items())), groups, waiting)
 
 
-def _group(name: str, flows: list[Flow]) -> ActGroup:
+def _group(name: str, flows: list[Flow], ends: Mapping[str, tuple[EndFeed, ...]]) -> ActGroup:
     delays_ms = {delay for flow in flows for delay in flow.policy.retry.delays_ms()}
     delays_ms |= {delay for flow in flows for delay in flow.declaration.former_waits}
     ladder = Ladder(tuple(sorted(delays_ms or RetryPolicy().delays_ms())))
@@ -193,5 +209,6 @@ def _group(name: str, flows: list[Flow]) -> ActGroup:
         ladder=ladder,
         tiers={delay: tier_topic(name, delay) for delay in ladder.delays_ms},
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
+        ends={flow.policy.flow: found for flow in flows if (found := ends.get(flow.policy.flow))},
     )
     return ActGroup(name, max(asked, default=_PARTITIONS), spec)

@@ -83,7 +83,8 @@ def _ways_of(flow: Flow, targets: Mapping[str, str]) -> Iterator[Way]:
     name = flow.declaration.name
     node = Node(FLOW, name)
     for topic, conditions in flow.wants.items():
-        yield Way(Node(TOPIC, topic), node, "", bool(conditions))
+        label = "" if flow.split is None else "each element"
+        yield Way(Node(TOPIC, topic), node, label, bool(conditions))
     for action in (flow.declaration.action, flow.declaration.fallback):
         if action is None:
             continue
@@ -99,7 +100,10 @@ def _ways_of_join(join: Join) -> Iterator[Way]:
     """From what a flow waits for, and to the topic of its results if it ends in an event."""
     node = Node(FLOW, join.flow)
     for source in join.sources:
-        yield Way(Node(TOPIC, source.topic), node, source.name, bool(source.conditions))
+        label = source.name if join.word == "when" else join.word
+        yield Way(Node(TOPIC, source.topic), node, label, bool(source.conditions))
+    if join.gathers is not None:
+        yield Way(Node(FLOW, join.gathers), node, "ends")
     if join.emit is not None:
         yield Way(node, Node(TOPIC, join.emit.topic), "event")
 

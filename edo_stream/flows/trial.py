@@ -19,15 +19,16 @@ from edo_stream.core.patterns import parse_pattern, reason_of
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import Trigger
-from edo_stream.flows.correlation import inputs_of
+from edo_stream.flows.correlation import COMBINED, inputs_of
 from edo_stream.flows.declaration import On
 from edo_stream.flows.expression import WhereExpression
 from edo_stream.flows.flow import Flows
 from edo_stream.flows.rules.patterns import leaves
-from edo_stream.flows.when import JoinInput
+from edo_stream.flows.when import JoinInput, When
 
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _VALUE_CHARS_MAX: Final = 200
+_EMPTY: Final = "split: its list is empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Trial:
     is_command: bool
     reason: str | None = None
     """Of the dead letter: its code, and what it says."""
+    commands: int = 1
+    """How many there are of a flow that splits; ``written`` is the first."""
 
     @property
     def why(self) -> str | None:
@@ -82,18 +85,26 @@ def trial_of(
     trigger = Trigger(identity, contract, own[0].trigger)
     met = [label for label, one in zip(wanted, answers, strict=True) if one.is_met]
     written: Publish
+    count = 1
     if met and own[0].feed is not None:
-        feed = next(one.feed for one in own if one.feed is not None and one.feed.input == met[0])
+        wanting = met[0] if flows.joins[name].word == "when" else COMBINED
+        feed = next(one.feed for one in own if one.feed and one.feed.input == wanting)
         written = Feed(identity, contract, feed).command(record, event, now_ms, facts)
     elif met:
-        written = trigger.command(record, event, now_ms, facts)
+        all_written = trigger.commands(record, event, now_ms, facts)
+        count = sum(one.topic == own[0].trigger.commands for one in all_written)
+        if not all_written:
+            return Trial(answers, None, is_command=False, reason=_EMPTY)
+        written = all_written[0]
     elif any(one.is_met is None for one in answers):
         why = next(one.why for one in answers if one.is_met is None)
         written = trigger.letter(record, event, now_ms, "undecided", why or "")
     else:
         return Trial(answers, None, is_command=False)
     if written.topic != own[0].trigger.dead_letters:
-        return Trial(answers, written, is_command=own[0].feed is None)
+        if not count:
+            return Trial(answers, None, is_command=False, reason=f"{_EMPTY}, and it is told so")
+        return Trial(answers, written, is_command=own[0].feed is None, commands=count)
     said = dict(written.headers)
     reason = f"{_text(said.get('edo-reason'))}: {_text(said.get('edo-detail'))}"
     return Trial(answers, written, is_command=False, reason=reason)
@@ -102,7 +113,7 @@ def trial_of(
 def wanted_by(name: str, flows: Flows, topic: str) -> dict[str, On | JoinInput]:
     """What a flow wants of a topic: the entries of its ``on`` by number, or its inputs by name."""
     join = flows.joins.get(name)
-    if join is not None:
+    if join is not None and isinstance(join.when, When):
         inputs = {**inputs_of(join.when), **({"manifest": m} if (m := join.when.manifest) else {})}
         return {label: one for label, one in inputs.items() if one.topic == topic}
     entries = enumerate(flows.flows[name].declaration.on)

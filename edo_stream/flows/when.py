@@ -7,11 +7,13 @@ from pydantic import BeforeValidator, Field
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.registry.declaration import Declared, Partitions
-from edo_stream.registry.names import GroupName, Place, Text, TopicName
+from edo_stream.registry.names import GroupName, Place, Text, TopicName, is_pointer
 from edo_stream.registry.quantity import Duration, Size
 
 _INPUT: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _FUNCTIONS: Final = ("sum", "min", "max", "avg", "first", "last", "distinct", "count")
+_ATTRIBUTE: Final = re.compile(r"[a-z][a-z0-9]{0,19}")
+_EXPECT_MAX: Final = 1_000_000
 _RESERVED: Final = ("manifest", "fallback")
 
 
@@ -48,6 +50,19 @@ def _aggregate(value: object) -> object:
     )
 
 
+def _expected(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number and 1 <= int(str(value)) <= _EXPECT_MAX:
+        return value
+    if isinstance(value, str) and (is_pointer(value) or _ATTRIBUTE.fullmatch(value)):
+        return value
+    raise ValueError(
+        f"{value} is not how many: write a number from 1 to {_EXPECT_MAX}, or where each event "
+        "says it, such as splitcount or /lines"
+    )
+
+
+Expected = Annotated[int | str, BeforeValidator(_expected)]
 InputName = Annotated[str, BeforeValidator(_input_name)]
 Expression = Annotated[str, BeforeValidator(_expression)]
 AggregateText = Annotated[Any, BeforeValidator(_aggregate)]
@@ -142,8 +157,20 @@ class When(Declared):
     some: _Inputs | None = Field(default=None, description="Events of n of the inputs.")
     n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Of some: how many.")
     count: _Inputs | None = Field(default=None, description="A number of events.")
-    expect: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, examples=[24], description="Of a count: how many; or a manifest says it."
+    expect: Expected | None = Field(
+        default=None,
+        examples=[24, "splitcount"],
+        description="Of a count: how many, or where each event says it; or a manifest says it.",
+    )
+    gather: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        examples=["ask-carrier"],
+        description="A flow that splits: the ends of all commands of one event.",
+    )
+    failed: Literal["partial", "failure", "wait"] = Field(
+        default="partial",
+        description="Of gather: with commands that have failed, a result that says so, an event "
+        "among the outcomes, or none before they were sent again and have succeeded.",
     )
     set: _Inputs | None = Field(default=None, description="An event of each member of a list.")
     members: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = Field(

@@ -24,6 +24,8 @@ def test_the_demo_accounts_for_everything_and_leaves_nothing_running(tmp_path: P
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "PASS" in done.stdout
     assert "WRONG" not in done.stdout
+    for what in ("compensated", "complete", "fallback"):
+        assert what in done.stdout
     assert [] == [
         process.info["cmdline"]
         for process in psutil.process_iter(["cmdline"])

@@ -6,8 +6,10 @@ import time
 import pytest
 
 from edo_stream.core.effects import Publish
+from edo_stream.engine.admin import Admin, Wanted
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
+from edo_stream.engine.transaction import Transaction
 from edo_stream.engine.transaction_v2.choice import TransactionProtocol
 from edo_stream.local.kafka import LocalKafka
 from load.proxy.rules import Api
@@ -60,3 +62,32 @@ def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
 
     with Proxy(kafka.bootstrap) as proxy:
         assert asyncio.run(run(proxy)) < 3.0
+
+
+@pytest.mark.parametrize("protocol", TransactionProtocol, ids=lambda one: one.name)
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_what_a_task_compresses_is_read_by_a_broker_that_compresses_otherwise(
+    codec: str, protocol: TransactionProtocol, bench: Bench
+) -> None:
+    topic = bench.topic(codec)
+    sizes = [1, 10, 500, 3_000]  # Of one block each, the last of the largest batch.
+    values = [[b"%d of %d" % (n, size) * 20 for n in range(size)] for size in sizes]
+
+    async def write() -> None:
+        # Its records come uncompressed into the log, so the broker has to read ours.
+        wanted = Wanted(topic, 1, config={"compression.type": "uncompressed"})
+        async with Admin(BrokerAccess(bench.broker)) as admin:
+            await admin.create([wanted])
+        make = producer_factory(BrokerAccess(bench.broker), 10_000, codec, protocol)
+        producer = make(f"id-{topic}")
+        await producer.start()
+        try:
+            for each in values:
+                items = [Publish(topic, 0, b"k", value, (), 1_000) for value in each]
+                changes = Transaction(producer, "group", 10.0)
+                await changes.run(items, [], {}, 1_000)
+        finally:
+            await producer.stop()
+
+    asyncio.run(write())
+    assert [record.value for record in bench.read(topic)] == [v for each in values for v in each]

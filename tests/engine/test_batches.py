@@ -1,5 +1,7 @@
 """Batches as they are read and written, against the client's own."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from struct import pack
 from typing import Any
@@ -20,6 +22,7 @@ from edo_stream.core.native import IS_COMPILED
 from edo_stream.engine.batches import AppendedBatch, WrittenBatch
 from edo_stream.engine.fetched import ChangelogRecords, PlainRecords
 from edo_stream.engine.ports import ChangelogRecord
+from edo_stream.engine.record_batch import ENCODERS
 
 PLACE = TopicPartition("shop.order.placed", 3)
 CODECS = [0, 1, 2, 3, 4]
@@ -179,6 +182,39 @@ def test_a_batch_takes_what_fits(is_written: bool) -> None:
     assert sum(each.record_count() for each in batches) == len(ITEMS)
     assert 3 < len(batches) < 12
     assert all(each.size() <= 2_100 for each in batches)
+
+
+@pytest.mark.skipif(not IS_COMPILED, reason="no C compiler when installed")
+@pytest.mark.parametrize("times", [1, 20])
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_is_the_same_packed_before_or_as_it_is_built(codec: int, times: int) -> None:
+    packed, built = WrittenBatch(900_000, codec), WrittenBatch(900_000, codec)
+    for each in (packed, built):
+        assert each.fill(ITEMS * times, 0) == len(ITEMS) * times
+        each._set_producer_state(7, 3, 40)
+    asyncio.run(packed.pack())
+    assert packed._build() == built._build()
+    assert packed.fill(ITEMS, 0) == 0
+
+
+@pytest.mark.skipif(not IS_COMPILED, reason="no C compiler when installed")
+@pytest.mark.parametrize(("times", "is_aside"), [(1, False), (20, True)])
+def test_only_a_large_batch_is_compressed_by_another_thread(
+    times: int, is_aside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, threads = ENCODERS[4], []
+
+    def noting(data: bytes) -> bytes:
+        threads.append(threading.current_thread())
+        return encode(data)
+
+    monkeypatch.setitem(ENCODERS, 4, noting)
+    written = WrittenBatch(900_000, 4)
+    written.fill(ITEMS * times, 0)
+    asyncio.run(written.pack())
+    assert len(threads) == is_aside
+    written._build()
+    assert [thread is not threading.current_thread() for thread in threads] == [is_aside]
 
 
 @pytest.mark.skipif(not IS_COMPILED, reason="no C compiler when installed")

@@ -18,11 +18,15 @@ from edo_stream.core.act.command import (
     REPLAY,
     Command,
 )
-from edo_stream.core.act.outcome import Done, Failed
+from edo_stream.core.act.outcome import Done, Failed, FailureClass
 from edo_stream.core.act.policy import ActSpec, FlowPolicy
+from edo_stream.core.act.reply import DEAD_LETTER, DROPPED, REFUSED, REQUEST, place_of, request_of
+from edo_stream.core.correlation.ends import RESULTS
+from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import derive_id
 from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
+from edo_stream.core.pieces import COUNT, INDEX, NAMES, OF
 from edo_stream.core.record import Record
 from edo_stream.core.task import Step, TaskIdentity
 
@@ -53,10 +57,12 @@ class ActOutlet:
 
     def outcome(self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed) -> None:
         """Publish how a command ended: an event keyed like the command."""
+        place = place_of(command, policy)
+        outcome_id = self._id("outcome", command, kind)
         headers: list[Header] = [
             SPECVERSION,
             # Of what has happened, not of the run: a replay that ends alike is the same event.
-            ("ce_id", self._id("outcome", command, kind).encode()),
+            ("ce_id", outcome_id.encode()),
             self._source,
             ("ce_type", utf8(f"edo.{policy.flow}.{kind}")),
             ("ce_time", time_text(self._step.now_ms)),
@@ -65,6 +71,7 @@ class ActOutlet:
             (FLOW, utf8(policy.flow)),
             (ATTEMPT, b"%d" % command.attempt),
             (ORIGIN, utf8(command.origin)),
+            *((name, value or b"") for name, value in command.headers if name in NAMES),
         ]
         if command.replay:
             headers.append((REPLAY, utf8(command.replay)))
@@ -79,14 +86,15 @@ class ActOutlet:
                 headers.append(("content-type", utf8(end.content_type)))
         else:
             headers.append(JSON_CONTENT)
-            data = msgspec.json.encode(
-                {
-                    "class": end.failure.value,
-                    "reason": end.reason,
-                    "detail": end.detail[:_DETAIL_CHARS_MAX],
-                }
-            )
+            data = _told(end)
+        if isinstance(place, str):
+            headers.append((REFUSED, utf8(place)))
+        elif place is not None:
+            content = end.content_type if isinstance(end, Done) else JSON_CONTENT[1].decode()
+            self._reply(command, policy, place, kind, data, content)
         self._publish(policy.outcomes, command.key, data, headers)
+        if policy.flow in self._spec.ends:
+            self._tell_gatherers(command, kind, outcome_id, end)
 
     def retry(self, command: Command, tier_ms: int, next_run: NextRun, error: str) -> None:
         """Put a command on a tier, in the partition that it came from."""
@@ -124,8 +132,50 @@ class ActOutlet:
             ("edo-app", utf8(self._identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),
         ]
+        place = place_of(command, policy)
+        if isinstance(place, str):
+            reason.append((REFUSED, utf8(place)))
+        elif place is not None:
+            self._reply(command, policy, place, DEAD_LETTER, _told(why), "application/json")
         headers = _without_hop(command.headers) + reason
         self._publish(policy.dead_letters, command.key, command.data, headers)
+        if policy.flow in self._spec.ends:
+            self._tell_gatherers(command, "dead-lettered", letter_id, why)
+
+    def _tell_gatherers(self, command: Command, kind: str, end_id: str, end: Done | Failed) -> None:
+        """Tell the flows that gather the ends of a split event's commands of this one."""
+        place = {name: value or b"" for name, value in command.headers if name in NAMES}
+        if OF not in place:
+            return
+        content = JSON_CONTENT[1].decode() if isinstance(end, Failed) else end.content_type
+        count = place.get(COUNT, b"").decode("utf-8", "replace")
+        joined = Joined(
+            flow="",
+            input=RESULTS,
+            id=end_id,
+            source=self._source[1].decode(),
+            type=f"edo.{command.flow}.{kind}",
+            position=command.origin,
+            data=end.data if isinstance(end, Done) else _told(end),
+            is_json=content is not None and "json" in content,
+            time_ms=self._step.now_ms,
+            correlation_id=command.correlation_id or command.id,
+            content_type=content,
+            member=place.get(INDEX, b"").decode("utf-8", "replace"),
+            expect=int(count) if count.isdigit() else None,
+            is_failed=isinstance(end, Failed),
+        )
+        of, now_ms = place[OF].decode("utf-8", "replace"), self._step.now_ms
+        self._step.publish += [
+            feed.record(of, joined, now_ms) for feed in self._spec.ends[command.flow]
+        ]
+
+    def dropped(self, command: Command, policy: FlowPolicy) -> None:
+        """Tell who asked for a reply that an operator wants the command forgotten."""
+        place = place_of(command, policy)
+        if isinstance(place, int):
+            why = Failed(FailureClass.BUSINESS, DROPPED, "dropped by an operator")
+            self._reply(command, policy, place, DROPPED, _told(why), "application/json")
 
     def undecodable(self, record: Record, topic: str, reason: str, detail: str) -> None:
         """Give up what is no command, or belongs to no flow."""
@@ -144,6 +194,36 @@ class ActOutlet:
         headers = list(record.headers) + why
         self._publish(topic, record.key, record.value, headers)
 
+    def _reply(  # noqa: PLR0913 - an end, and where it goes
+        self,
+        command: Command,
+        policy: FlowPolicy,
+        place: int,
+        kind: str,
+        data: bytes | None,
+        content_type: str | None,
+    ) -> None:
+        # A dead letter that is sent again may end in another way, or in the same once more.
+        again = (str(command.redrive),) if command.redrive else ()
+        headers: list[Header] = [
+            SPECVERSION,
+            ("ce_id", self._id("reply", command, kind, *again).encode()),
+            self._source,
+            ("ce_type", utf8(f"edo.{policy.flow}.{kind}")),
+            ("ce_time", time_text(self._step.now_ms)),
+            ("ce_correlationid", utf8(command.correlation_id or command.id)),
+            ("ce_causationid", utf8(command.id)),
+            (REQUEST, utf8(request_of(command))),
+            (FLOW, utf8(policy.flow)),
+            (ATTEMPT, b"%d" % command.attempt),
+        ]
+        if content_type is not None:
+            headers.append(("content-type", utf8(content_type)))
+        assert policy.replies is not None, "a flow without a topic of replies was asked for one"
+        self._step.publish.append(
+            Publish(policy.replies, place, command.key, data, headers, self._step.now_ms)
+        )
+
     def _id(self, kind: str, command: Command, *more: str) -> str:
         return derive_id(kind, self._identity.app, command.flow, command.id, *more)
 
@@ -157,3 +237,14 @@ class ActOutlet:
 
 def _without_hop(headers: Iterable[Header]) -> list[Header]:
     return [header for header in headers if header[0] not in HOP]
+
+
+def _told(why: Failed) -> bytes:
+    """A failure, as events tell it."""
+    return msgspec.json.encode(
+        {
+            "class": why.failure.value,
+            "reason": why.reason,
+            "detail": why.detail[:_DETAIL_CHARS_MAX],
+        }
+    )

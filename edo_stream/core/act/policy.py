@@ -1,10 +1,11 @@
 """What the act plane is told about a flow, and about the group that its commands run in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
+from edo_stream.core.correlation.ends import EndFeed
 
 _RETRY = RetryPolicy()
 
@@ -54,6 +55,9 @@ class FlowPolicy:
     parked_per_key_max: int = 1_000
     """Commands beyond it stay unread: the partition pauses."""
     record_bytes_max: int = 1_048_576
+    replies: str | None = None
+    """Topic on which requests may ask for a reply (:mod:`.reply`); ``None``: it never replies."""
+    reply_partitions: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class ActSpec:
     """Records of one topic beyond its committed offset that are in hand at most."""
     parked_max: int = 10_000
     """Commands parked in the partition at most; beyond, the command topics pause."""
+    ends: Mapping[str, tuple[EndFeed, ...]] = field(default_factory=dict)
+    """By flow: who gathers how its commands end."""
 
     def __post_init__(self) -> None:
         assert set(self.ladder.delays_ms) == set(self.tiers), "a topic for each tier"

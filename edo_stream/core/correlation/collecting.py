@@ -30,6 +30,7 @@ from edo_stream.core.correlation.spec import (
     Fire,
     Members,
     Named,
+    OnFailed,
     OnLate,
     OnTimeout,
 )
@@ -52,6 +53,7 @@ class Collecting:
             else NamedStock(waits, kind)
         )
         self._absent = kind if isinstance(kind, Absent) else None
+        self._gathers = isinstance(kind, Counted) and kind.is_gathered
         opens = waits.correlation.opens
         self._opens = frozenset({kind.after}) if isinstance(kind, Absent) else opens
         self._early_ms = max(waits.correlation.look_back_ms, OUT_OF_ORDER_MS)
@@ -138,12 +140,24 @@ class Collecting:
             self._let_go(key, row, Fate.STALE)
             self._rest(key, row)
         elif self._absent is None and self._stock.is_complete(row):
-            end = End("complete", arrival.joined.input, arrival.joined, is_complete=True)
-            self._fire(key, row, end)
+            self._complete(key, row, arrival.joined)
         else:
             waits.put(key, row)
             if has_moved:
                 self._replay(key, row)
+
+    def _complete(self, key: bytes, row: WaitRow, last: Joined) -> None:
+        """All that is needed is there; of gathered ends some may have failed."""
+        pieces = self._stock.pieces(key, row) if self._gathers else ()
+        if not any(joined_of(piece.payload).is_failed for piece in pieces):
+            self._fire(key, row, End("complete", last.input, last, is_complete=True))
+        elif self._correlation.failed is OnFailed.FAILURE:
+            end = End("failed", last.input, last)
+            self._fail(key, row, end)
+            self._waits.note_end(row, end)
+            self._close(key, row, Phase.OVER)
+        else:
+            self._fire(key, row, End("partial", last.input, last))
 
     def _open(self, row: WaitRow, arrival: Arrival) -> None:
         """Open the wait, or open it earlier; what is none of it then is stale, or postponed."""
@@ -205,16 +219,20 @@ class Collecting:
             return
         end = End("timeout", DEADLINE)
         if policy is OnTimeout.FAILURE:
-            row.run += 1
-            joined, extra = self._contents(key, row, self._stock.pieces(key, row))
-            waits.outlet.fail(key, row, end, [(one.input, one) for one in joined], extra)
-            self._let_go(key, row, Fate.FAILED)
+            self._fail(key, row, end)
         elif policy is OnTimeout.DEAD_LETTER:
             self._bury(key, row)
         else:
             self._let_go(key, row, Fate.STALE)
         waits.note_end(row, end)
         self._close(key, row, Phase.OVER)
+
+    def _fail(self, key: bytes, row: WaitRow, end: End) -> None:
+        """Publish a failure event, and let go of what is in it."""
+        row.run += 1
+        joined, extra = self._contents(key, row, self._stock.pieces(key, row))
+        self._waits.outlet.fail(key, row, end, [(one.input, one) for one in joined], extra)
+        self._let_go(key, row, Fate.FAILED)
 
     def _bury(self, key: bytes, row: WaitRow) -> None:
         within_ms = self._correlation.within_ms
@@ -238,7 +256,10 @@ class Collecting:
         self, key: bytes, row: WaitRow, pieces: Sequence[Piece]
     ) -> tuple[list[Joined], dict[str, Any]]:
         joined = [joined_of(piece.payload) for piece in pieces]
-        return joined, {**self._stock.missing(key, row), "inputs": self._stock.inputs(joined)}
+        extra = self._stock.missing(key, row)
+        if self._gathers:
+            extra["failed"] = [one.member for one in joined if one.is_failed]
+        return joined, {**extra, "inputs": self._stock.inputs(joined)}
 
     def _let_go(self, key: bytes, row: WaitRow, fate: Fate) -> None:
         pieces: Sequence[Piece] = self._stock.pieces(key, row)

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from edo_stream.core.contract import DAY_MS
+from edo_stream.core.facts import Make
 
 #: For so long an event waits for one that belongs before it: which of two topics is read first
 #: says nothing.
@@ -63,6 +64,17 @@ class Fire(Enum):
     """Whenever it is complete: the next event opens the next wait."""
 
 
+class OnFailed(Enum):
+    """What comes of commands' ends that are there, when some of them have failed."""
+
+    PARTIAL = "partial"
+    """A result that says so, with all of them."""
+    FAILURE = "failure"
+    """An event among the flow's outcomes."""
+    WAIT = "wait"
+    """What has failed does not count: it may be sent again, until the deadline."""
+
+
 class Keep(Enum):
     """Which event of an input stays when there are several, by their times."""
 
@@ -97,7 +109,14 @@ class Counted:
     expect: int | None = None
     """``None``: the manifest says it."""
     manifest: str = ""
-    """Input that tells how many there are."""
+    """Input that tells how many there are; without it and a number, each event says it."""
+    is_gathered: bool = False
+    """Whether they are the ends of a split event's commands: the members are numbers from 0."""
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether each event says how many there are."""
+        return self.expect is None and not self.manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +166,27 @@ class Windowed:
     """Whether the result has the events, besides their aggregates."""
 
 
-Kind = Named | Ordered | Absent | Counted | Members | Windowed
+@dataclass(frozen=True, slots=True)
+class Debounced:
+    """The last event of a key, once none has come for so long."""
+
+    quiet_ms: int
+    max_ms: int
+    """From the first event that none has been fired for, whatever comes. Not below the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """Events of a key in lists: a list ends at whichever of the bounds it reaches first."""
+
+    count: int
+    size_bytes: int
+    """Of its events, as a result has them; an event that has more goes alone."""
+    after_ms: int
+    """From its first event."""
+
+
+Kind = Named | Ordered | Absent | Counted | Members | Windowed | Debounced | Batched
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +214,10 @@ class Target:
     """``ce_type`` of a result; that of a fallback ends in ``.fallback``."""
     is_command: bool = False
     """Whether it is the topic of the flow's commands."""
+    bytes_max: int = 1_048_576
+    """What the topic takes."""
+    make: Make | None = None
+    """What makes a command's data of the result; ``None``: it is the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +249,8 @@ class Correlation:
     opens: frozenset[str] = frozenset()
     """Inputs that open a wait; empty: each does. Others that come before count by look-back."""
     look_back_ms: int = 0
+    failed: OnFailed = OnFailed.PARTIAL
+    """Of gathered ends."""
     fallback: str = ""
     """Input that fires whatever there is, unless the key has fired before."""
     bounds: Bounds = Bounds()

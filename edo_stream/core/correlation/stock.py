@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined, shown
 from edo_stream.core.correlation.outlet import single
-from edo_stream.core.correlation.rows import NUMBER, Head, HeldEvent, WaitRow
-from edo_stream.core.correlation.spec import Absent, Counted, Keep, Members, Named
-from edo_stream.core.correlation.waits import Arrival, Waits, joined_of
+from edo_stream.core.correlation.rows import NUMBER, Head, WaitRow
+from edo_stream.core.correlation.spec import Absent, Counted, Keep, Members, Named, OnFailed
+from edo_stream.core.correlation.waits import Arrival, Waits, head_of, joined_of
 from edo_stream.core.event import Violation
 
 _MANIFEST: Final = "manifest"
@@ -137,6 +137,9 @@ class TallyStock:
         self._inputs = frozenset(waits.correlation.inputs)
         self._keep = waits.correlation.keep
         self._listed = kind.members if isinstance(kind, Members) else None
+        self._is_carried = isinstance(kind, Counted) and kind.is_carried
+        self._is_gathered = isinstance(kind, Counted) and kind.is_gathered
+        self._failed_count = waits.correlation.failed is not OnFailed.WAIT
 
     def add(self, row: WaitRow, arrival: Arrival) -> Violation | None:
         """Hold an event, or the manifest."""
@@ -146,7 +149,7 @@ class TallyStock:
         if name not in self._inputs:
             return Violation("unknown-input", f"the flow has no input {name}")
         member = arrival.joined.member
-        refusal = self._unexpected(row, member)
+        refusal = self._unexpected(row, member) or self._disagreement(row, arrival.joined)
         if refusal is not None:
             return refusal
         place = NUMBER.pack(arrival.offset) if member is None else member.encode()
@@ -160,10 +163,32 @@ class TallyStock:
         if there is not None:
             waits.forget(row, there.size_bytes)
             waits.mark(there.offset, Fate.STALE)
-            row.counted -= 1
+            row.counted -= self._counts(joined_of(there.payload))
         waits.add_event(arrival.key, row, place, arrival)
-        row.counted += 1
+        row.counted += self._counts(arrival.joined)
+        if self._is_carried or (self._is_gathered and row.expect is None):
+            row.expect = arrival.joined.expect
         return None
+
+    def _counts(self, joined: Joined) -> bool:
+        """Whether an event counts towards what is expected."""
+        return self._failed_count or not joined.is_failed
+
+    def _disagreement(self, row: WaitRow, joined: Joined) -> Violation | None:
+        """What is wrong with the number that an event says, if each says it."""
+        if not self._is_carried or (joined.expect is not None and row.expect is None):
+            return None
+        if joined.expect is None:
+            return Violation("no-count", "expect: expected a number in the event, found none")
+        if joined.expect == row.expect:
+            return None
+        detail = f"expect: the event says {joined.expect}, and others of its key {row.expect}"
+        return Violation("unexpected-count", detail)
+
+    def _forget_count(self, row: WaitRow) -> None:
+        """With the last event goes what it said of their number."""
+        if self._is_carried and not row.held:
+            row.expect = None
 
     def _add_manifest(self, row: WaitRow, arrival: Arrival) -> Violation | None:
         waits, joined = self._waits, arrival.joined
@@ -224,8 +249,12 @@ class TallyStock:
             found["missing"] = (
                 [_MANIFEST] if listed is None else [one for one in listed if one not in there]
             )
+        elif self._is_gathered:
+            waits, expect = self._waits, self._expect(row) or 0
+            told = {place for place, _ in waits.events.all(waits.name(key))}
+            found["missing"] = [n for n in range(expect) if b"%d" % n not in told]
         elif self._expect(row) is None:
-            found["missing"] = [self._kind.manifest]
+            found["missing"] = [self._kind.manifest] if self._kind.manifest else []
         return found
 
     def pieces(self, key: bytes, row: WaitRow) -> Sequence[Piece]:
@@ -242,7 +271,8 @@ class TallyStock:
                 waits.events.release(name, place)
                 waits.forget(row, event.size_bytes)
                 waits.mark(event.offset, Fate.STALE)
-                row.counted -= 1
+                row.counted -= self._counts(joined_of(event.payload))
+        self._forget_count(row)
         for head in [head for head in row.heads if head.at_ms < before_ms]:
             waits.drop_head(row, head, Fate.STALE)
             row.expect = row.members = None
@@ -253,7 +283,7 @@ class TallyStock:
         for place, event in events.all(name):
             if event.at_ms > after_ms:
                 events.release(name, place)
-                row.counted -= 1
+                row.counted -= self._counts(joined_of(event.payload))
                 row.postponed.append(head_of(event))
         late = [head for head in row.heads if head.at_ms > after_ms]
         if late:
@@ -293,12 +323,6 @@ def by_input(joined: Sequence[Joined]) -> dict[str, Any]:
     for one in joined:
         found.setdefault(one.input, []).append(shown(one))
     return found
-
-
-def head_of(event: HeldEvent) -> Head:
-    """An event of a row of its own, as one in the wait's row."""
-    name = joined_of(event.payload).input
-    return Head(name, event.at_ms, event.offset, event.size_bytes, event.payload)
 
 
 def _unlisted(member: str) -> Violation:

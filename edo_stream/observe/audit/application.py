@@ -8,6 +8,7 @@ import msgspec
 
 from edo_stream.core.accounts import Account
 from edo_stream.core.act.command import ORIGIN
+from edo_stream.core.pieces import COUNT
 from edo_stream.core.record import Headers
 from edo_stream.observe.audit.commands import Chains, Trace, commands_of, problems_of_command
 from edo_stream.observe.audit.evidence import Bounds, Closing, SourceAudit, problems_of
@@ -83,6 +84,9 @@ class Audit:
             self._foreign += 1
             return
         kind = (named.get("ce_type") or b"").rpartition(b".")[2].decode("utf-8", "replace")
+        if kind == "empty" and ORIGIN not in named and COUNT in named:
+            # An event that was split into nothing: there was no command.
+            return
         trace = Trace.__members__.get(kind.upper())
         cause = _place_of(named.get(ORIGIN))
         if trace is None or trace is Trace.RETRY:
