@@ -7,10 +7,11 @@ of it.
 from importlib import import_module
 from typing import Any
 
-__all__ = ["ContractError", "Producer"]
+__all__ = ["ContractError", "Producer", "Requester"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("edo_stream.producer"), name)
+        module = "requester" if name == "Requester" else "producer"
+        return getattr(import_module(f"edo_stream.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

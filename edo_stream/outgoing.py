@@ -132,7 +132,7 @@ class Writer:
         at_ms = now_ms()
         version = envelope.version or self._newest
         payload = self._payload(data, version)
-        identity = envelope.id or str(uuid.UUID(bytes=os.urandom(16), version=4))
+        identity = envelope.id or random_id()
         subject = envelope.subject
         key = self._key(envelope, data, payload)
         headers = self._headers(envelope, identity, subject, version, at_ms)
@@ -222,6 +222,11 @@ class Writer:
         }
         said |= {f"ce_{name}": text for name, text in envelope.extensions.items()}
         return [(name, text.encode()) for name, text in said.items() if text is not None]
+
+
+def random_id() -> str:
+    """An id of an event that nothing else tells apart."""
+    return str(uuid.UUID(bytes=os.urandom(16), version=4))
 
 
 def repeatable_id(topic: str, source: str, data: Any, index: int) -> str:

@@ -5,6 +5,8 @@ import msgspec
 from edo_stream.blueprint.chart import Chart
 from edo_stream.blueprint.table import code, table
 from edo_stream.flows import Flows
+from edo_stream.flows.combine import Combine, Debounce
+from edo_stream.flows.when import When
 from edo_stream.registry.quantity import duration_text
 
 _SHOWN = frozenset({"within", "on_timeout", "late", "fire"})
@@ -19,23 +21,21 @@ def joins(flows: Flows) -> list[str]:
     for name, join in sorted(flows.joins.items()):
         node = chart.node("flow", name)
         for source in join.sources:
-            chart.arrow(chart.node("topic", source.topic), node, source.name)
-        gathered = join.when.gather
-        if gathered is not None:
-            chart.arrow(chart.node("flow", gathered), node, "ends")
+            label = source.name if join.word == "when" else join.word
+            chart.arrow(chart.node("topic", source.topic), node, label)
+        if join.gathers is not None:
+            chart.arrow(chart.node("flow", join.gathers), node, "ends")
         if join.emit is not None:
             chart.arrow(node, chart.node("topic", join.emit.topic))
         when = join.when
         said = when.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        waits = "; ".join(_said(key, value) for key, value in said.items() if key not in _SHOWN)
+        topics = ", ".join(code(source.topic) for source in join.sources)
         rows.append(
             (
                 code(name),
-                ", ".join(code(source.topic) for source in join.sources)
-                or f"the ends of {code(gathered or '')}",
-                "; ".join(_said(key, value) for key, value in said.items() if key not in _SHOWN),
-                "" if when.within is None else duration_text(when.within),
-                when.on_timeout or "as its kind does",
-                when.late or "as its firing does",
+                topics or f"the ends of {code(join.gathers or '')}",
+                *_course(when, waits),
             )
         )
     columns = ("Flow", "Events of", "Waits for", "At most", "Then", "What is late")
@@ -45,6 +45,17 @@ def joins(flows: Flows) -> list[str]:
         *chart.lines(),
         *table(columns, rows, "No flow waits for several events."),
     ]
+
+
+def _course(when: When | Combine, waits: str) -> tuple[str, str, str, str]:
+    """What is waited for, how long at most, and what follows."""
+    if isinstance(when, When):
+        within = "" if when.within is None else duration_text(when.within)
+        then = when.on_timeout or "as its kind does"
+        return waits, within, then, when.late or "as its firing does"
+    if isinstance(when, Debounce):
+        return f"debounce; {waits}", duration_text(when.max), "command", ""
+    return f"batch; {waits}", duration_text(when.after), "command", ""
 
 
 def _said(key: str, value: object) -> str:

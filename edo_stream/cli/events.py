@@ -59,7 +59,7 @@ def publish(  # noqa: PLR0913 - options
     used, 3 the broker does not answer.
     """
     environment = Environment.read()
-    documents = list(_documents(file))
+    documents = list(read_documents(file))
     if not documents:
         raise CommandError(f"{file}: there is nothing in it", 2)
     try:
@@ -173,7 +173,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _documents(file: str) -> Iterator[Any]:
+def read_documents(file: str) -> Iterator[Any]:
+    """What is in a file: the documents of a list, or of lines."""
     content = read_input(file)
     try:
         document = json.loads(content, parse_float=Decimal)

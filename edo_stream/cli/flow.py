@@ -78,9 +78,9 @@ def summary(name: str, flows: Flows) -> dict[str, Any]:
     """A flow in a line; of one that waits, its inputs."""
     join, flow = flows.joins.get(name), flows.flows.get(name)
     wanted: list[dict[str, Any]] = []
-    if join is not None and join.when.gather is not None:
-        wanted.append({"input": "ends", "topic": f"(ends of {join.when.gather})"})
-    if join is not None:
+    if join is not None and join.gathers is not None:
+        wanted.append({"input": "ends", "topic": f"(ends of {join.gathers})"})
+    if join is not None and join.word == "when":
         for topic in topics_of(name, flows):
             for label, one in wanted_by(name, flows, topic).items():
                 said = one.model_dump(exclude_none=True, include={"topic", "match", "where"})

@@ -24,6 +24,7 @@ from edo_stream.core.event import Event, Violation
 from edo_stream.core.record import Record, StoredRecord
 from edo_stream.engine.clock import now_ms
 from edo_stream.flows import Flow, Flows
+from edo_stream.flows.alone import command_alone
 from edo_stream.flows.trial import Trial, topics_of, trial_of
 from edo_stream.registry import Registry
 from edo_stream.registry.mistakes import nearest
@@ -117,7 +118,7 @@ def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
     said: dict[str, Any] = {
         "conditions": [
             {
-                **({"input": one.label} if name in flows.joins else {"on": int(one.label)}),
+                **({"on": int(one.label)} if one.label.isdigit() else {"input": one.label}),
                 "isMet": one.is_met,
                 "why": one.why,
             }
@@ -137,14 +138,28 @@ def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
         }
     if not trial.is_command:
         key = (trial.written.key or b"").decode("utf-8", "replace")
-        return {**said, "result": "input", "why": None, "wait": {"key": key}}
-    action = _action(flows.flows[name], trial.written)
+        waits = {**said, "result": "input", "why": None, "wait": {"key": key}}
+        join = flows.joins[name]
+        if join.word == "when":
+            return waits
+        group = flows.join_groups[join.when.group]
+        alone = command_alone(name, group, read_settings().app_id, trial.written)
+        return {**waits, **_end(name, flows, alone, "input")}
+    return {**said, **_end(name, flows, trial.written, "command")}
+
+
+def _end(name: str, flows: Flows, command: Publish, result: str) -> dict[str, Any]:
+    """What comes of a command, or of the dead letter that it became."""
+    headers = dict(command.headers)
+    if "edo-reason" in headers:
+        why = b": ".join(headers[key] or b"" for key in ("edo-reason", "edo-detail")).decode()
+        letter = {"topic": command.topic}
+        return {"result": "dead-letter", "why": why, "deadLetter": letter}
+    action = _action(flows.flows[name], command)
     return {
-        **said,
-        "result": "dead-letter" if "error" in action else "command",
+        "result": "dead-letter" if "error" in action else result,
         "why": action.get("error"),
-        "commands": trial.commands,
-        "command": _command(trial.written),
+        "command": _command(command),
         "action": action,
     }
 

@@ -26,6 +26,7 @@ from edo_stream.cli import (
     publish,
     register,
     replay,
+    request,
     saga,
     schedule,
     source,
@@ -42,6 +43,7 @@ from edo_stream.local.errors import LocalError
 # Never a traceback: with locals it would show data.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(events.app, name="events")
+events.app.command("request")(request.request)
 app.add_typer(breaker.app, name="breaker")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(flow.app, name="flow")

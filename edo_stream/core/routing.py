@@ -20,12 +20,17 @@ from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError, Where
 from edo_stream.core.lookup.path import Path
 from edo_stream.core.lookup.spec import Enrichment
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.patterns import Pattern, PatternIndex
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import FlowTrigger, Trigger
 
+if IS_COMPILED:
+    from edo_stream.core._native import PlainRouter
+
 _DATA = "data"
+_TYPE = "type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,9 @@ class Routes:
         self._has_patterns = len(self._unmatched) < len(places)
         self._needs_data = self._index.asks_for(_DATA)
         self.is_conditional = bool(places)
+        has_where = any(condition.where is not None for (_, condition), _ in places)
+        self.is_by_type = not (has_where or self._unmatched) and self._index.asks_only_for(_TYPE)
+        """Whether an event's type alone decides."""
 
     def choose(self, facts: Facts) -> list[Choice]:
         """Which routes with conditions want an event, each once, in the order of the routes."""
@@ -114,6 +122,16 @@ class Router:
         self._triggers = [bound(identity, contract, route) for route in routes.routes]
         self._always = [self._triggers[number] for number in routes.always]
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
+        self.fastest: Router | PlainRouter = self
+        """What is asked for commands: this one, or the compiled one that does the same."""
+        if IS_COMPILED and routes.is_by_type:
+            writers = [one.compiled() for one in self._triggers]
+            choose = self._chosen if routes.is_conditional else None
+            self.fastest = PlainRouter(self._triggers, writers, routes.always, choose, Facts)
+
+    def _chosen(self, facts: Facts) -> list[int]:
+        """Numbers of the routes with conditions that want an event, where its type decides."""
+        return [choice.route for choice in self._routes.choose(facts)]
 
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
         """The commands that an event leads to, and letters where that cannot be told."""

@@ -153,9 +153,16 @@ class ActTask(Task):
     def _start_begun(self) -> None:
         if self._is_cut_off:
             return
-        for work in self._begun:
-            self._start(work, self._reserved.pop((work.command.flow, work.command.id)))
-        self._begun.clear()
+        # Taken off first: a slot that is left may have this called again.
+        begun, self._begun = self._begun, []
+        now_ms = self._ports.now_ms()
+        for work in begun:
+            slot = self._reserved.pop((work.command.flow, work.command.id))
+            if self._act.end_expired(work, now_ms):
+                slot.leave()
+                self._wake.set()
+            else:
+                self._start(work, slot)
 
     @property
     def _is_cut_off(self) -> bool:
@@ -169,6 +176,9 @@ class ActTask(Task):
                 work = self._act.take(flow)
                 assert work is not None, f"{command.id} runs, so its start is committed"
                 self._runs.adopt(work)
+                continue
+            if self._act.expire(flow, self._ports.now_ms()):
+                self._wake.set()
                 continue
             key_wait_ms = target.key_wait_ms(command.key)
             if key_wait_ms:

@@ -24,11 +24,14 @@ from edo_stream.engine.keepers import keeper_plans, keeper_topics
 from edo_stream.engine.restore import Refusal
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import ActGroup, Flows
+from edo_stream.flows.flow import REPLY_PARTITIONS
 from edo_stream.flows.targets import target_policies
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 
 _RETENTION_MS: Final = 7 * DAY_MS
+#: Who asked waits for minutes at most.
+_REPLIES_RETENTION_MS: Final = DAY_MS
 #: A command on a tier, and its dead letter, have some headers more.
 _HEADROOM_BYTES: Final = 64 * 1024
 
@@ -78,7 +81,16 @@ def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
     """Every topic of the act plane: commands, tiers, outcomes, dead letters, control, state."""
     owners = keeper_topics(app, replication) if flows.flows else []
     groups = (_topics(group, app, replication) for group in flows.groups.values())
-    return [topic for topics in (*groups, owners) for topic in topics]
+    return [topic for topics in (*groups, owners, _replies(flows, replication)) for topic in topics]
+
+
+def _replies(flows: Flows, replication: int) -> list[Wanted]:
+    """Topics of replies, which flows of several groups may share."""
+    policies = [flow.policy for flow in flows.flows.values() if flow.policy.replies is not None]
+    bytes_max = max((policy.record_bytes_max for policy in policies), default=0) + _HEADROOM_BYTES
+    config = deleted_by_age(_REPLIES_RETENTION_MS, bytes_max)
+    configs = {policy.replies: config for policy in policies if policy.replies is not None}
+    return wanted_internal(configs, REPLY_PARTITIONS, replication, "flows that reply")
 
 
 def _topics(group: ActGroup, app: str, replication: int) -> list[Wanted]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +14,12 @@ from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.correlation.spec import (
     Absent,
     Aggregate,
+    Batched,
     Bounds,
     Clock,
     Correlation,
     Counted,
+    Debounced,
     Fire,
     Function,
     JoinSpec,
@@ -32,9 +34,11 @@ from edo_stream.core.correlation.spec import (
     Target,
     Windowed,
 )
+from edo_stream.core.facts import Make
 from edo_stream.core.pointer import parse_pointer
 from edo_stream.core.routing import Condition, Route
 from edo_stream.core.trigger import FlowTrigger
+from edo_stream.flows.combine import Batch, Combine, Debounce
 from edo_stream.flows.conditions import condition_of
 from edo_stream.flows.declaration import FlowName
 from edo_stream.flows.when import Emit, JoinInput, Manifest, When
@@ -68,7 +72,12 @@ _OF_KINDS: Final = {
 #: Of what a topic takes: what a record of ours has besides the events.
 _ENVELOPE_BYTES: Final = 16 * 1024
 _HEADROOM_BYTES: Final = 64 * 1024
-_COMMAND_BYTES: Final = 1_048_576
+COMMAND_BYTES: Final = 1_048_576
+COMBINED: Final = "event"
+"""The only input of a flow that debounces or batches."""
+#: A key that is at rest needs to be known for people only.
+_COMBINED_KNOWN_MS: Final = DAY_MS // 24
+_BURSTS_MAX: Final = 16
 
 
 class ResultFlow(Declared):
@@ -104,12 +113,31 @@ class Join:
 
     flow: str
     owner: str
-    when: When
+    when: When | Combine
+    """What the file says: what is waited for, or how events of a key become one command."""
     kind: Kind
     sources: tuple[JoinSource, ...]
     emit: Target | None
     """Where results go; ``None``: to the flow's commands."""
     file: Path
+    make: Make | None = None
+    """What makes the data of commands of many events."""
+
+    @property
+    def word(self) -> str:
+        """The key of the file that says it."""
+        match self.when:
+            case Debounce():
+                return "debounce"
+            case Batch():
+                return "batch"
+            case _:
+                return _WHEN
+
+    @property
+    def gathers(self) -> str | None:
+        """The flow whose commands' ends it gathers, if it does."""
+        return self.when.gather if isinstance(self.when, When) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +160,10 @@ def joins_topic(group: str) -> str:
     return f"{INTERNAL_PREFIX}joins.{group}"
 
 
-def inputs_of(when: When) -> dict[str, JoinInput]:
+def inputs_of(when: When | Combine) -> dict[str, JoinInput]:
     """The inputs of whatever kind it is, by name and in order; none if it is none."""
+    if not isinstance(when, When):
+        return {}
     if when.absence is not None:
         return {**when.absence.after, **when.absence.without}
     if when.gather is not None:
@@ -296,6 +326,13 @@ def _kind(when: When, kind: str) -> Kind:  # noqa: PLR0911 - one for each kind
             return Named({"any": 1, "some": when.n or 1}.get(kind, len(inputs)))
 
 
+def combined(declared: Combine) -> Kind:
+    """How events of a key become one command, in the words of the core."""
+    if isinstance(declared, Debounce):
+        return Debounced(declared.quiet, declared.max)
+    return Batched(declared.count, declared.bytes, declared.after)
+
+
 def _windowed(when: When) -> Windowed:
     sliding = when.sliding
     size_ms = (when.tumbling or 0) if sliding is None else sliding.size
@@ -326,7 +363,7 @@ def _target(document: Document, emit: Emit, when: When, registry: Registry) -> T
     if contract is not None and contract.codec is not Codec.CLOUDEVENTS:
         message = f"emit.topic: {emit.topic} is read as {contract.codec.value}, not cloudevents"
         document.find(("emit", "topic"), message)
-    bytes_max = _COMMAND_BYTES if contract is None else contract.record_bytes_max
+    bytes_max = COMMAND_BYTES if contract is None else contract.record_bytes_max
     if when.max.bytes + _ENVELOPE_BYTES > bytes_max:
         message = f"max.bytes: a result of so much does not fit {emit.topic}: lower it"
         document.find((_WHEN, "max", "bytes"), message)
@@ -365,32 +402,54 @@ def _group(name: str, joins: list[Join], command_partitions: Mapping[str, int]) 
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
         bytes_max=max(
             [s.bytes_max for join in joins for s in join.sources]
-            + [_COMMAND_BYTES for join in joins if join.when.gather is not None],
-            default=_COMMAND_BYTES,
+            + [COMMAND_BYTES for join in joins if join.gathers is not None],
+            default=COMMAND_BYTES,
         )
         + _HEADROOM_BYTES,
         own_topics=tuple(own),
     )
 
 
+def _inputs(join: Join) -> tuple[str, ...]:
+    if not isinstance(join.when, When):
+        return (COMBINED,)
+    return tuple(inputs_of(join.when)) if join.when.gather is None else (RESULTS,)
+
+
 def correlation_of(join: Join, command_partitions: int | None, partitions: int) -> Correlation:
     """A correlation in the words of the core."""
     flow, when = join.flow, join.when
     target = join.emit or Target(
-        f"{INTERNAL_PREFIX}commands.{flow}", command_partitions or 1, f"edo.{flow}.ready", True
+        f"{INTERNAL_PREFIX}commands.{flow}",
+        command_partitions or 1,
+        f"edo.{flow}.ready",
+        is_command=True,
+        bytes_max=COMMAND_BYTES,
+        make=join.make,
     )
-    is_each = when.fire == "each" or (when.fire is None and _is_each(when))
-    late = when.late or ("new-run" if is_each and when.window is None else "drop")
-    on_timeout = when.on_timeout or ("drop" if when.sequence is not None else "failure")
-    return Correlation(
+    common = Correlation(
         flow=flow,
         owner=join.owner,
         kind=join.kind,
-        inputs=tuple(inputs_of(when)) if when.gather is None else (RESULTS,),
+        inputs=_inputs(join),
         target=target,
         outcomes=f"{INTERNAL_PREFIX}outcomes.{flow}",
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{flow}",
         partitions=command_partitions or partitions,
+    )
+    if not isinstance(when, When):
+        return replace(
+            common,
+            fire=Fire.EACH,
+            late=OnLate.NEW_RUN,
+            remember_ms=_COMBINED_KNOWN_MS,
+            bounds=Bounds(events_max=_BURSTS_MAX),
+        )
+    is_each = when.fire == "each" or (when.fire is None and _is_each(when))
+    late = when.late or ("new-run" if is_each and when.window is None else "drop")
+    on_timeout = when.on_timeout or ("drop" if when.sequence is not None else "failure")
+    return replace(
+        common,
         within_ms=DAY_MS if when.within is None else when.within,
         grace_ms=when.grace,
         clock=Clock(when.clock),
@@ -416,10 +475,10 @@ def ends_of(groups: Iterable[JoinGroup], joins: Iterable[Join]) -> dict[str, tup
     found: dict[str, tuple[EndFeed, ...]] = {}
     by_name = {group.name: group for group in groups}
     for join in joins:
-        if join.when.gather is not None:
+        if join.gathers is not None:
             group = by_name[join.when.group]
             feed = EndFeed(join.flow, group.spec.topic, group.partitions)
-            found[join.when.gather] = (*found.get(join.when.gather, ()), feed)
+            found[join.gathers] = (*found.get(join.gathers, ()), feed)
     return found
 
 

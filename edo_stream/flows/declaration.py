@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.flows.actions import Action
+from edo_stream.flows.combine import Batch, Debounce
 from edo_stream.flows.when import InputName, When
 from edo_stream.registry.declaration import Declared, Partitions, Retry
 from edo_stream.registry.names import GroupName, Key, Place, Text, TopicName, is_pointer
@@ -211,6 +212,16 @@ class FlowDeclaration(Declared):
         examples=["{all: {…}, within: 1d}"],
         description="Instead of on: events that are waited for, until all that is needed is there.",
     )
+    debounce: Debounce | None = Field(
+        default=None,
+        examples=["{quiet: 30s, max: 5m}"],
+        description="One command for the events of a key, of the last of them, once it is quiet.",
+    )
+    batch: Batch | None = Field(
+        default=None,
+        examples=["{count: 100, bytes: 256KiB, after: 10s}"],
+        description="One command for a list of events of a key.",
+    )
     key: Key | None = Field(
         default=None, description="What is kept in order; default: the event's own key."
     )
@@ -283,6 +294,12 @@ class FlowDeclaration(Declared):
     )
     dead_letters: FlowLetters = Field(
         default=FlowLetters(), description="Where commands go that are given up."
+    )
+    replies: TargetName | None = Field(
+        default=None,
+        examples=["shop"],
+        description="Requests may ask for the end of their command on the topic "
+        "edo.replies.<name>, which flows may share.",
     )
     letters_max: Annotated[int, Field(ge=1)] = Field(
         default=100, description="Dead letters without successes at which the flow stops."

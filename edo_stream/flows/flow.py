@@ -21,6 +21,8 @@ from edo_stream.registry.names import INTERNAL_PREFIX
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
+REPLY_PARTITIONS: Final = 8
+"""Of each topic of replies, whichever flows write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,11 @@ def commands_topic(flow: str) -> str:
     return f"{INTERNAL_PREFIX}commands.{flow}"
 
 
+def replies_topic(name: str) -> str:
+    """Topic on which flows reply."""
+    return f"{INTERNAL_PREFIX}replies.{name}"
+
+
 def tier_topic(group: str, delay_ms: int) -> str:
     """Topic of one tier of a group's ladder."""
     return f"{INTERNAL_PREFIX}retry.{group}.{duration_text(delay_ms)}"
@@ -180,6 +187,8 @@ def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
         retry=_retry(declaration.retry),
         after_dead_letter=AfterDeadLetter(letters.after),
         parked_per_key_max=declaration.parked_per_key,
+        replies=None if declaration.replies is None else replies_topic(declaration.replies),
+        reply_partitions=REPLY_PARTITIONS,
     )
 
 

@@ -15,7 +15,13 @@ from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
 from edo_stream.flows.splitting import found_split, odd_gatherers
 from edo_stream.flows.targets import disagreements
-from edo_stream.flows.waiting import group_clashes, is_result_flow, result_flow, waiting_flow
+from edo_stream.flows.waiting import (
+    combining_flow,
+    group_clashes,
+    is_result_flow,
+    result_flow,
+    waiting_flow,
+)
 from edo_stream.registry import Finding, Registry, RegistryError
 from edo_stream.registry.document import Document, read
 from edo_stream.registry.mistakes import find_mistake, nearest
@@ -73,6 +79,11 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             _check(document, declaration, registry)
             wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
+            combining = combining_flow(document, declaration, (wants, maker), registry)
+            if combining is not None:
+                # Its events come to its commands by way of a correlation.
+                joins.append(combining)
+                wants, maker = {}, None
             policy = policy_of(declaration)
             split = found_split(document, declaration, policy.outcomes)
             lookups = found_lookups(document, declaration, policy.outcomes, registry)
@@ -106,6 +117,9 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
     _check_topics(document, flow, registry)
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
+    if flow.replies is not None and flow.split is not None:
+        message = "replies is not of a flow with split: an event of it has an end for each piece"
+        document.find(("replies",), message)
     for name in ("action", "fallback"):
         action = getattr(flow, name)
         if action is None:

@@ -106,9 +106,10 @@ def _ways_of_join(join: Join) -> Iterator[Way]:
     """From what a flow waits for, and to the topic of its results if it ends in an event."""
     node = Node(FLOW, join.flow)
     for source in join.sources:
-        yield Way(Node(TOPIC, source.topic), node, source.name, bool(source.conditions))
-    if join.when.gather is not None:
-        yield Way(Node(FLOW, join.when.gather), node, "ends")
+        label = source.name if join.word == "when" else join.word
+        yield Way(Node(TOPIC, source.topic), node, label, bool(source.conditions))
+    if join.gathers is not None:
+        yield Way(Node(FLOW, join.gathers), node, "ends")
     if join.emit is not None:
         yield Way(node, Node(TOPIC, join.emit.topic), "event")
 

@@ -52,7 +52,7 @@ def odd_gatherers(
     splits = {flow.policy.flow: flow.split is not None for flow in flows}
     found = []
     for join in joins:
-        name = join.when.gather
+        name = join.gathers
         if name is None or splits.get(name):
             continue
         message = f"gather: {name} splits nothing, and its events have one command each"

@@ -21,12 +21,12 @@ from edo_stream.core.patterns import parse_pattern, reason_of
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import Trigger
-from edo_stream.flows.correlation import inputs_of
+from edo_stream.flows.correlation import COMBINED, inputs_of
 from edo_stream.flows.declaration import On
 from edo_stream.flows.expression import WhereExpression
 from edo_stream.flows.flow import Flows
 from edo_stream.flows.rules.patterns import leaves
-from edo_stream.flows.when import JoinInput
+from edo_stream.flows.when import JoinInput, When
 
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _VALUE_CHARS_MAX: Final = 200
@@ -102,7 +102,8 @@ def trial_of(  # noqa: PLR0913 - all that an answer depends on
     written: Publish
     count = 1
     if met and own[0].feed is not None:
-        feed = next(one.feed for one in own if one.feed is not None and one.feed.input == met[0])
+        wanting = met[0] if flows.joins[name].word == "when" else COMBINED
+        feed = next(one.feed for one in own if one.feed and one.feed.input == wanting)
         written = Feed(identity, contract, feed).command(record, event, now_ms, facts)
     elif met:
         if own[0].enrichment is not None:
@@ -149,7 +150,7 @@ def _looked_up(
 def wanted_by(name: str, flows: Flows, topic: str) -> dict[str, On | JoinInput]:
     """What a flow wants of a topic: the entries of its ``on`` by number, or its inputs by name."""
     join = flows.joins.get(name)
-    if join is not None:
+    if join is not None and isinstance(join.when, When):
         inputs = {**inputs_of(join.when), **({"manifest": m} if (m := join.when.manifest) else {})}
         return {label: one for label, one in inputs.items() if one.topic == topic}
     entries = enumerate(flows.flows[name].declaration.on)

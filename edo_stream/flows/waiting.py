@@ -1,18 +1,36 @@
 """Flows that wait, as their files say it: some run an action then, others end in an event."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from edo_stream.flows.correlation import Join, ResultFlow, join_of
+from edo_stream.core.contract import NoOrder
+from edo_stream.core.correlation.feed import ValueOf
+from edo_stream.core.facts import Make
+from edo_stream.core.routing import Condition
+from edo_stream.flows.combine import Batch, Combine, Debounce
+from edo_stream.flows.correlation import (
+    COMBINED,
+    COMMAND_BYTES,
+    Join,
+    JoinSource,
+    ResultFlow,
+    combined,
+    join_of,
+)
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow
 from edo_stream.registry import Finding, Registry
 from edo_stream.registry.document import Document
 from edo_stream.registry.mistakes import find_mistake
+from edo_stream.registry.quantity import duration_text, size_text
 
 _OTHER_KEYS = ("on", "action")
+_COMBINES: Final = ("debounce", "batch")
+#: Of a command, what is neither its events nor the rest of its data.
+_ENVELOPE_BYTES: Final = 32 * 1024
+_BATCH_BYTES_MIN: Final = 1024
 
 
 def is_result_flow(document: Document) -> bool:
@@ -48,11 +66,89 @@ def waiting_flow(document: Document, flow: FlowDeclaration, registry: Registry) 
         document.find(place, message)
     if flow.when is None:
         return []
-    for name in ("key", "input"):
+    for name in ("key", "input", *_COMBINES):
         if getattr(flow, name) is not None:
             message = f"{name} is not of a flow with when: its command is the result, by its key"
             document.find((name,), message)
+    if flow.replies is not None:
+        message = "replies is not of a flow with when: several events lead to its command"
+        document.find(("replies",), message)
     return [join_of(document, (flow.name, flow.owner, flow.when, None), registry)]
+
+
+def combine_of(flow: FlowDeclaration) -> Combine | None:
+    """How a flow makes one command of many events, if it does."""
+    return None if flow.when is not None else flow.debounce or flow.batch
+
+
+def combining_flow(
+    document: Document,
+    flow: FlowDeclaration,
+    wanted: tuple[Mapping[str, Sequence[Condition]], Make | None],
+    registry: Registry,
+) -> Join | None:
+    """The same, compiled; ``wanted`` are which events it wants, and what is made of them."""
+    declared = combine_of(flow)
+    if declared is None:
+        return None
+    if flow.debounce is not None and flow.batch is not None:
+        document.find(("batch",), "both of debounce and batch: leave one out")
+    if flow.split is not None:
+        word = _COMBINES[isinstance(declared, Batch)]
+        document.find((word,), f"{word} is not of a flow with split: split what it writes")
+    _check_combine(document, declared)
+    wants, make = wanted
+    sources = []
+    for topic, conditions in wants.items():
+        contract = registry.contracts.get(topic)
+        if contract is None:
+            continue  # It is found where all topics are.
+        if flow.key is None and isinstance(contract.ordering, NoOrder):
+            message = f"key is missing: events of {topic} have none: write for instance key: /id"
+            document.find((_COMBINES[isinstance(declared, Batch)],), message)
+        sources.append(
+            JoinSource(
+                name=COMBINED,
+                topic=topic,
+                partitions=contract.partitions,
+                conditions=tuple(conditions),
+                key=ValueOf(flow.key),
+                member=None,
+                expect=None,
+                is_list=False,
+                bytes_max=contract.record_bytes_max,
+            )
+        )
+    return Join(
+        flow=flow.name,
+        owner=flow.owner,
+        when=declared,
+        kind=combined(declared),
+        sources=tuple(sources),
+        emit=None,
+        file=document.file,
+        make=make,
+    )
+
+
+def _check_combine(document: Document, declared: Combine) -> None:
+    if isinstance(declared, Debounce):
+        if not declared.quiet:
+            message = "debounce.quiet is 0ms: every event would be a command: leave debounce out"
+            document.find(("debounce", "quiet"), message)
+        elif declared.max < declared.quiet:
+            quiet, found = duration_text(declared.quiet), duration_text(declared.max)
+            message = f"debounce.max: expected at least quiet, {quiet}, found {found}"
+            document.find(("debounce", "max"), message)
+        return
+    if not declared.after:
+        message = "batch.after is 0ms: no event would find another one: leave batch out"
+        document.find(("batch", "after"), message)
+    most = COMMAND_BYTES - _ENVELOPE_BYTES
+    if not _BATCH_BYTES_MIN <= declared.bytes <= most:
+        found, least = size_text(declared.bytes), size_text(_BATCH_BYTES_MIN)
+        message = f"batch.bytes: expected {least} to {size_text(most)}, found {found}"
+        document.find(("batch", "bytes"), message)
 
 
 def group_clashes(
@@ -61,7 +157,7 @@ def group_clashes(
     """Groups that are also others': their tasks would have the same names."""
     acting = {flow.declaration.group for flow in flows}
     return [
-        Finding(join.file, 1, f"when.group {group} is another group's name: take another")
+        Finding(join.file, 1, f"{join.word}.group {group} is another group's name: take another")
         for join in joins
         if (group := join.when.group) in acting or group in registry.groups
     ]

@@ -15,7 +15,15 @@ from edo_stream.core.correlation.rows import (
     decode_wait,
     parse_event_key,
 )
-from edo_stream.core.correlation.spec import Correlation, Counted, JoinSpec, Members, Windowed
+from edo_stream.core.correlation.spec import (
+    Batched,
+    Correlation,
+    Counted,
+    Debounced,
+    JoinSpec,
+    Members,
+    Windowed,
+)
 from edo_stream.core.correlation.waits import joined_of
 from edo_stream.core.headers import time_text
 from edo_stream.observe.rows import read_rows
@@ -97,7 +105,8 @@ class WaitRows:
             flow, _, key = name.partition(b"\0")
             correlation = spec.correlations.get(flow.decode())
             if correlation is not None:
-                events = [*self._events.get(name, {}).values(), *map(_of_head, row.heads)]
+                heads = [*row.heads, *(burst.last for burst in row.bursts)]
+                events = [*self._events.get(name, {}).values(), *map(_of_head, heads)]
                 found.append(_wait((group, partition, key), correlation, row, events))
         return found
 
@@ -117,7 +126,6 @@ def _wait(
     group, partition, key = place
     is_waiting = row.phase in (Phase.EARLY, Phase.OPEN)
     missing, expected = _missing(correlation, row, held) if is_waiting else ((), None)
-    is_tally = isinstance(correlation.kind, Counted | Members)
     return Wait(
         flow=correlation.flow,
         partition=partition,
@@ -127,7 +135,7 @@ def _wait(
         since_ms=row.opened_ms if is_waiting else None,
         until_ms=row.until_ms if is_waiting else None,
         missing=missing,
-        count=row.counted if is_tally else row.held,
+        count=_count(correlation, row),
         expected=expected,
         held=tuple(held),
         events=row.held,
@@ -139,14 +147,24 @@ def _wait(
     )
 
 
+def _count(correlation: Correlation, row: WaitRow) -> int:
+    match correlation.kind:
+        case Counted() | Members():
+            return row.counted
+        case Debounced():
+            return sum(burst.count for burst in row.bursts)
+        case _:
+            return row.held
+
+
 def _missing(
     correlation: Correlation, row: WaitRow, held: Sequence[HeldInput]
 ) -> tuple[tuple[str, ...], int | None]:
     """What is not there, by name, and how many are needed where that is known."""
     kind, there = correlation.kind, {one.input for one in held}
     match kind:
-        case Windowed():
-            return (), None
+        case Windowed() | Debounced() | Batched():
+            return (), kind.count if isinstance(kind, Batched) else None
         case Counted():
             expected = kind.expect or row.expect
             if kind.is_gathered and expected is not None:

@@ -29,3 +29,5 @@ class Scale:
     rate: int = 10_000
     pairs: int = 5
     pair_records: int = 400_000
+    restarts: int = 5
+    restart_rows: int = 200_000

@@ -23,6 +23,7 @@ from load.bench.records import profile_of, records_of
 from load.bench.topics import sizes_on_disk
 from load.bounds.figures import Bound, Scale
 from load.bounds.place import PARTITIONS, BoundError, Place
+from load.bounds.restart import measure_restart
 from load.bounds.retries import measure_retries
 from load.fleet import LocalWorker
 from load.plan import Kind, Planned
@@ -233,6 +234,7 @@ MEASURES: Final = {
     "idle": measure_idle,
     "timers": measure_timers,
     "retries": measure_retries,
+    "restart": measure_restart,
     "state": measure_state,
     "metrics": measure_metrics,
 }

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.error import URLError
 
@@ -88,9 +89,15 @@ class Place:
         asyncio.run(run())
 
     @contextmanager
-    def worker(self, service: str, app: str = "edo_stream.app") -> Iterator[LocalWorker]:
+    def worker(
+        self,
+        service: str,
+        app: str = "edo_stream.app",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[LocalWorker]:
         """A worker whose tasks run; it is stopped at the end of the block."""
-        worker = LocalWorker(self._root / service, self._environment(service), app)
+        environment = {**self._environment(service), **settings}
+        worker = LocalWorker(self._root / service, environment, app)
         worker.launch()
         try:
             worker.wait_ready(60.0)

@@ -8,7 +8,7 @@ import pytest
 from edo_stream.core.task import TASK_KEY, TaskRow
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.store import RocksDisk
-from load.bounds import measures, retries
+from load.bounds import measures, restart, retries
 from load.bounds.figures import Bound
 from load.bounds.measures import names_of
 from load.bounds.place import BoundError
@@ -68,3 +68,16 @@ def test_runs_are_read_from_the_ledger_of_the_handler(tmp_path: Path) -> None:
     assert retries._runs(ledger) == {}
     ledger.write_text("a 1700000000000\nb 1700000000005\n")
     assert retries._runs(ledger) == {"a": 1_700_000_000_000, "b": 1_700_000_000_005}
+
+
+def test_the_first_result_after_a_time_is_the_one_that_came_after_it() -> None:
+    arrivals = restart.Arrivals("127.0.0.1:1", "a.b.c")
+    arrivals._seen_s += [1.0, 2.0, 3.5]
+    assert 2.0 == arrivals.first_after(1.0)
+    assert 3.5 == arrivals.first_after(2.1)
+
+
+def test_events_of_different_kills_do_not_repeat_each_other() -> None:
+    planned = [*restart._events("a", 3, 10), *restart._events("b", 3, None)]
+    assert 6 == len({dict(one.headers)["ce_id"] for one in planned})
+    assert [0.0, 0.1, 0.2, 0.0, 0.0, 0.0] == [one.due_s for one in planned]

@@ -35,6 +35,11 @@ _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
+_CORRELATION: Final = "edo_stream/core/correlation"
+_COMBINING: Final = "tests/correlation/test_combining.py"
+_COMBINED: Final = "tests/simulation/test_combine.py"
+_REPLIES: Final = "tests/act/test_replies.py"
+_ACT_WORLD: Final = "tests/simulation/test_act.py"
 
 
 def _any_fault(name: str) -> str:
@@ -663,6 +668,63 @@ MUTANTS: Final = (
         (_SHARE,),
     ),
     Mutant(
+        1,
+        "a reply is written with the end of the next command, not of its own",
+        f"{_CORE}/act/outlet.py",
+        (
+            (
+                "        self._step.publish.append(\n            Publish(policy.replies, place,",
+                (
+                    "        late = self.__dict__.setdefault('late', [])\n"
+                    "        self._step.publish += late[-1:]\n"
+                    "        late.append(\n            Publish(policy.replies, place,"
+                ),
+            ),
+        ),
+        (_REPLIES, _ACT_WORLD),
+    ),
+    Mutant(
+        5,
+        "a request is run although its time is over",
+        f"{_ENGINE}/act.py",
+        (
+            (
+                "if self._act.expire(flow, self._ports.now_ms()):",
+                "if self._act.expire(flow, 0):",
+            ),
+        ),
+        (_ACT_WORLD,),
+    ),
+    Mutant(
+        5,
+        "a request is run although its time is over since its start was to be committed",
+        f"{_ENGINE}/act.py",
+        (("if self._act.end_expired(work, now_ms):", "if self._act.end_expired(work, 0):"),),
+        (_ACT_WORLD,),
+    ),
+    Mutant(
+        9,
+        "a request has a worker write where it likes",
+        f"{_CORE}/act/reply.py",
+        (("    if topic != policy.replies:\n", "    if topic == policy.flow:\n"),),
+        (_REPLIES,),
+    ),
+    Mutant(
+        7,
+        "a late reply is taken for a later request of its correlation",
+        "edo_stream/requester.py",
+        (
+            (
+                "else self._waiting.get(reply.request)\n",
+                (
+                    "else next((one for one in self._waiting.values()"
+                    " if one.correlation_id == reply.correlation_id), None)\n"
+                ),
+            ),
+        ),
+        ("tests/requests/test_requester.py",),
+    ),
+    Mutant(
         6,
         "a task leaves behind what a flow that is gone has parked",
         f"{_CORE}/act/keys.py",
@@ -819,5 +881,67 @@ MUTANTS: Final = (
         "edo_stream/gateway/backlog.py",
         (("and depth.lag > bound.lag_max:", "and depth.lag < 0:"),),
         ("tests/gateway/test_backlog.py",),
+    ),
+    Mutant(
+        5,
+        "a debounced key fires although the cap of it is not past and it is not quiet",
+        f"{_CORRELATION}/debouncing.py",
+        (
+            (
+                "while row.bursts and self._due_ms(row.bursts[0]) <= due_ms:",
+                "while row.bursts:",
+            ),
+        ),
+        (_COMBINING, _COMBINED),
+    ),
+    Mutant(
+        5,
+        "a debounced key is taken for quiet at an event that is read before those between",
+        f"{_CORRELATION}/debouncing.py",
+        (
+            (
+                "while len(row.bursts) > 1 and self._is_full(row):",
+                "while len(row.bursts) > 1:",
+            ),
+        ),
+        (_COMBINING, _COMBINED),
+    ),
+    Mutant(
+        5,
+        "a deadline does not wait for what the tasks before have not passed on",
+        f"{_ENGINE}/joins.py",
+        (
+            (
+                "if not await self._has_passed_on(ends):",
+                "if False:",
+            ),
+        ),
+        (_COMBINED,),
+    ),
+    Mutant(
+        9,
+        "the cap of a debounce is ignored",
+        f"{_CORRELATION}/debouncing.py",
+        (
+            (
+                "return min(burst.last.at_ms + quiet_ms, burst.first_ms + max_ms)",
+                "return burst.last.at_ms + quiet_ms",
+            ),
+        ),
+        (_COMBINING, _COMBINED),
+    ),
+    Mutant(
+        9,
+        "a batch takes more bytes than it may",
+        f"{_CORRELATION}/batching.py",
+        (("elif row.size_bytes + arrival.size_bytes > self._kind.size_bytes:", "elif False:"),),
+        (_COMBINING,),
+    ),
+    Mutant(
+        10,
+        "a command of many events is written although no topic takes it",
+        f"{_CORRELATION}/outlet.py",
+        (("if size_bytes > target.bytes_max - _FRAME_BYTES:", "if False:"),),
+        (_COMBINING,),
     ),
 )

@@ -26,6 +26,7 @@ from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order
 from edo_stream.core.contract import Start
+from edo_stream.core.headers import time_text
 from edo_stream.core.state import as_is
 from edo_stream.core.task import TASK_KEY, InternalTopics, TaskIdentity
 from edo_stream.engine.act import ActTask
@@ -49,10 +50,13 @@ from tests.simulation.world import (
 
 TIERS = {300: "edo.retry.act.300ms", 600: "edo.retry.act.600ms", 1_200: "edo.retry.act.1200ms"}
 FLOWS = ("ship", "bill")
+REPLIES = "edo.replies.simulation"
+_REPLY_PARTITIONS = 3
 _LETTERS = "edo.dead"
 _CHANGELOG = f"{APP}-act-state-changelog"
 _NAME = "act"
 _TIMEOUTS_S = (0.5, 30.0)
+_REQUESTS = 0.4
 _BREAKER = BreakerPolicy(open_ms=200, open_max_ms=800, consecutive=4, window=8, probes=2)
 
 
@@ -107,6 +111,8 @@ def act_group(random: Random) -> ActGroup:
             delivery=random.choice(list(Delivery)),
             retry=retry,
             parked_per_key_max=random.choice((1, 100)),
+            replies=REPLIES if flow == "ship" else None,
+            reply_partitions=_REPLY_PARTITIONS,
         )
         for flow in FLOWS
     }
@@ -134,8 +140,14 @@ def act_scenario_of(seed: int) -> Scenario:
     for number in range(random.randrange(5, 60)):
         flow, key = random.choice(FLOWS), f"k{random.randrange(4)}"
         at_s = random.choice(moments)
-        headers = (("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t"))
-        record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b"{}", headers)
+        headers = [("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t")]
+        if random.random() < _REQUESTS:
+            until_ms = START_MS + int(1000 * (at_s + random.choice((0.5, 2.0, 60.0))))
+            headers += [
+                ("ce_edoreplyto", f"{REPLIES}/{number % _REPLY_PARTITIONS}".encode()),
+                ("ce_expirytime", time_text(until_ms) or b""),
+            ]
+        record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b"{}", tuple(headers))
         place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
         arrivals.append(Arrival(at_s, place, [record]))
     # A wiped disk is restored, retention only takes what was read: all blows mean the same here.
@@ -173,6 +185,7 @@ class ActWorld(World):
         for flow in self.group.spec.flows.values():
             broker.create(flow.outcomes, partitions)
             broker.create(flow.dead_letters, partitions)
+        broker.create(REPLIES, _REPLY_PARTITIONS)
         for topic in (*self.group.topics, _LETTERS, _CHANGELOG):
             broker.create(topic, partitions)
         self.tables["act-state"] = (_CHANGELOG, as_is)
@@ -223,6 +236,8 @@ class ActWorld(World):
             is_silent = self.loop.time() - member.answered_at >= SESSION_TIMEOUT_S
             if is_silent and not self.coordinator.has(member.name, (_NAME, partition)):
                 self.fail(f"{worker.process} runs {command.id}, cut off from the group")
+            if _is_expired(command, self.now_ms()):
+                self.fail(f"{worker.process} runs {command.id}, whose time is over")
             run = Run(self.now_ms(), command.id, command.attempt, worker.process.name)
             self.say(f"{worker.process} runs {command.id}, attempt {command.attempt}")
             self.runs.append(run)
@@ -329,6 +344,11 @@ class _Watched(Target):
             probe.end_s = min(probe.end_s, self._world.loop.time())
 
 
+def _is_expired(command: Command, now_ms: int) -> bool:
+    until = dict(command.headers).get("ce_expirytime") if command.flow == "ship" else None
+    return until is not None and until <= (time_text(now_ms) or b"")
+
+
 def judge_act(world: ActWorld) -> None:
     """Each command has one end, in order; no run is early, unannounced, or once too often."""
     sent = [
@@ -354,6 +374,7 @@ def judge_act(world: ActWorld) -> None:
         if len(ends.get(command_id, [])) != 1:
             world.fail(f"{command_id} has {len(ends.get(command_id, []))} ends")
     _judge_order(world, sent, ends)
+    _judge_replies(world, ends)
     _judge_runs(world, ends, announced)
     _judge_fates(world)
     _judge_rates(world)
@@ -382,6 +403,28 @@ def _judge_probes(world: ActWorld) -> None:
         for probe, later in pairwise(probes):
             if later.begin_s < probe.end_s:
                 world.fail(f"two probes at a time: {probe} and {later}")
+
+
+def _judge_replies(world: ActWorld, ends: Mapping[str, list[Entry]]) -> None:
+    """Each request of a flow that replies is told of its end: once, where it asked, and with it."""
+    replies: dict[str, list[Entry]] = defaultdict(list)
+    for place, log in world.broker.logs.items():
+        for entry in log.committed() if place.topic == REPLIES else ():
+            replies[(dict(entry.headers)["ce_causationid"] or b"").decode()].append(entry)
+    asked = {
+        (headers["ce_id"] or b"").decode(): (headers["ce_edoreplyto"] or b"").decode()
+        for place, log in world.broker.logs.items()
+        if place.topic == "edo.commands.ship"
+        for headers in (dict(entry.headers) for entry in log.committed())
+        if "ce_edoreplyto" in headers
+    }
+    if sorted(asked) != sorted(replies):
+        world.fail(f"asked for by {sorted(asked)}, told to {sorted(replies)}")
+    for command_id, (reply, *more) in replies.items():
+        place = f"{reply.topic}/{reply.partition}"
+        end = ends[command_id][0]
+        if more or place != asked.get(command_id) or reply.txn is not end.txn:
+            world.fail(f"{command_id}: not one reply, there, with its end: {reply}, {more}")
 
 
 def _judge_order(world: ActWorld, sent: list[str], ends: Mapping[str, list[Entry]]) -> None:

@@ -18,8 +18,9 @@ from edo_stream.core.act.command import (
     REPLAY,
     Command,
 )
-from edo_stream.core.act.outcome import Done, Failed
+from edo_stream.core.act.outcome import Done, Failed, FailureClass
 from edo_stream.core.act.policy import ActSpec, FlowPolicy
+from edo_stream.core.act.reply import DEAD_LETTER, DROPPED, REFUSED, REQUEST, place_of, request_of
 from edo_stream.core.correlation.ends import RESULTS
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
@@ -56,6 +57,7 @@ class ActOutlet:
 
     def outcome(self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed) -> None:
         """Publish how a command ended: an event keyed like the command."""
+        place = place_of(command, policy)
         outcome_id = self._id("outcome", command, kind)
         headers: list[Header] = [
             SPECVERSION,
@@ -85,6 +87,11 @@ class ActOutlet:
         else:
             headers.append(JSON_CONTENT)
             data = _told(end)
+        if isinstance(place, str):
+            headers.append((REFUSED, utf8(place)))
+        elif place is not None:
+            content = end.content_type if isinstance(end, Done) else JSON_CONTENT[1].decode()
+            self._reply(command, policy, place, kind, data, content)
         self._publish(policy.outcomes, command.key, data, headers)
         if policy.flow in self._spec.ends:
             self._tell_gatherers(command, kind, outcome_id, end)
@@ -125,6 +132,11 @@ class ActOutlet:
             ("edo-app", utf8(self._identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),
         ]
+        place = place_of(command, policy)
+        if isinstance(place, str):
+            reason.append((REFUSED, utf8(place)))
+        elif place is not None:
+            self._reply(command, policy, place, DEAD_LETTER, _told(why), "application/json")
         headers = _without_hop(command.headers) + reason
         self._publish(policy.dead_letters, command.key, command.data, headers)
         if policy.flow in self._spec.ends:
@@ -158,6 +170,13 @@ class ActOutlet:
             feed.record(of, joined, now_ms) for feed in self._spec.ends[command.flow]
         ]
 
+    def dropped(self, command: Command, policy: FlowPolicy) -> None:
+        """Tell who asked for a reply that an operator wants the command forgotten."""
+        place = place_of(command, policy)
+        if isinstance(place, int):
+            why = Failed(FailureClass.BUSINESS, DROPPED, "dropped by an operator")
+            self._reply(command, policy, place, DROPPED, _told(why), "application/json")
+
     def undecodable(self, record: Record, topic: str, reason: str, detail: str) -> None:
         """Give up what is no command, or belongs to no flow."""
         place = f"{record.topic}/{record.partition}/{record.offset}"
@@ -174,6 +193,36 @@ class ActOutlet:
         ]
         headers = list(record.headers) + why
         self._publish(topic, record.key, record.value, headers)
+
+    def _reply(  # noqa: PLR0913 - an end, and where it goes
+        self,
+        command: Command,
+        policy: FlowPolicy,
+        place: int,
+        kind: str,
+        data: bytes | None,
+        content_type: str | None,
+    ) -> None:
+        # A dead letter that is sent again may end in another way, or in the same once more.
+        again = (str(command.redrive),) if command.redrive else ()
+        headers: list[Header] = [
+            SPECVERSION,
+            ("ce_id", self._id("reply", command, kind, *again).encode()),
+            self._source,
+            ("ce_type", utf8(f"edo.{policy.flow}.{kind}")),
+            ("ce_time", time_text(self._step.now_ms)),
+            ("ce_correlationid", utf8(command.correlation_id or command.id)),
+            ("ce_causationid", utf8(command.id)),
+            (REQUEST, utf8(request_of(command))),
+            (FLOW, utf8(policy.flow)),
+            (ATTEMPT, b"%d" % command.attempt),
+        ]
+        if content_type is not None:
+            headers.append(("content-type", utf8(content_type)))
+        assert policy.replies is not None, "a flow without a topic of replies was asked for one"
+        self._step.publish.append(
+            Publish(policy.replies, place, command.key, data, headers, self._step.now_ms)
+        )
 
     def _id(self, kind: str, command: Command, *more: str) -> str:
         return derive_id(kind, self._identity.app, command.flow, command.id, *more)

@@ -27,6 +27,7 @@ from edo_stream.core.act.operations import ActOperation, Verb, parse_act_operati
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.outlet import DONE, FAILED, UNKNOWN, ActOutlet, NextRun
 from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.act.reply import expired
 from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
 from edo_stream.core.effects import Effects, account_records, counted
@@ -198,6 +199,21 @@ class ActPipeline:
         """
         work = self._ready.peek(flow, is_committed)
         return None if work is None else work.command
+
+    def expire(self, flow: str, now_ms: int) -> bool:
+        """End the command that :meth:`take` would take, if it is a request whose time is over."""
+        work = self._ready.peek(flow, is_committed=True)
+        if work is None or not self.end_expired(work, now_ms):
+            return False
+        self._ready.pop(flow)
+        return True
+
+    def end_expired(self, work: Work, now_ms: int) -> bool:
+        """End a command that was taken and does not run yet, if its time is over."""
+        why = expired(work.command, self._policy(work), now_ms)
+        if why is not None:
+            self.finish(work, why)
+        return why is not None
 
     def defer(self, flow: str, until_ms: int) -> None:
         """Put off the command that :meth:`take` would take: its key rests until then."""
@@ -543,6 +559,7 @@ class ActPipeline:
             self._outlet.dead_letter(work.command, policy, why)
             self._done_with(work, Fate.DEAD_LETTERED)
         else:
+            self._outlet.dropped(work.command, policy)
             self._done_with(work, Fate.DROPPED)
         self._go_on(name)
         return None

@@ -55,6 +55,9 @@ class FlowPolicy:
     parked_per_key_max: int = 1_000
     """Commands beyond it stay unread: the partition pauses."""
     record_bytes_max: int = 1_048_576
+    replies: str | None = None
+    """Topic on which requests may ask for a reply (:mod:`.reply`); ``None``: it never replies."""
+    reply_partitions: int = 8
 
 
 @dataclass(frozen=True, slots=True)

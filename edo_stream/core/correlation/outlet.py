@@ -15,8 +15,9 @@ from edo_stream.core.correlation.joined import Joined, headers_of, shown
 from edo_stream.core.correlation.rows import WaitRow
 from edo_stream.core.correlation.spec import Correlation, Fire, OnLate
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Violation, derive_id
-from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
+from edo_stream.core.event import Event, Violation, derive_id
+from edo_stream.core.facts import Facts, UnmadeError
+from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, size_of, time_text, utf8
 from edo_stream.core.notices import key_text
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record
@@ -28,6 +29,9 @@ _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 DEADLINE: Final = "deadline"
 OPERATOR: Final = "operator"
 
+#: Of what a topic of commands takes: a record's frame, and its place in a batch.
+_FRAME_BYTES: Final = 1024
+
 Inputs = Sequence[tuple[str, Joined]]
 """Events with the input that each is of, in order."""
 
@@ -36,7 +40,10 @@ class End(msgspec.Struct, frozen=True):
     """How a wait ended, and so what its result says of itself."""
 
     reason: str
-    """``complete``, ``timeout``, ``fallback``, ``absent``, ``forced``, ``late`` or ``window``."""
+    """``complete``, ``timeout``, ``fallback``, ``absent``, ``forced``, ``late`` or ``window``.
+
+    Of what is debounced ``quiet`` or ``max``, of a batch ``count``, ``bytes`` or ``time``.
+    """
     completed_by: str
     """Name of an input, ``deadline`` or ``operator``."""
     event: Joined | None = None
@@ -75,6 +82,25 @@ class JoinOutlet:
         headers = self._headers("firing", key, row, kind, end, inputs)
         value = self._data(key, row, end, extra)
         self._publish(target.topic, target.partitions, key, value, headers)
+
+    def command(
+        self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: Mapping[str, Any]
+    ) -> Violation | None:
+        """Publish a command of what a key has gathered, or say why none can be made of it."""
+        target = self._correlation.target
+        headers = self._headers("firing", key, row, target.type, end, inputs)
+        value = self._data(key, row, end, extra)
+        if target.make is not None:
+            try:
+                value = target.make(Facts(_event_of(key, value, headers, self._step.now_ms)))
+            except UnmadeError as error:
+                return Violation("input", str(error))
+        size_bytes = len(key) + len(value) + size_of(headers)
+        if size_bytes > target.bytes_max - _FRAME_BYTES:
+            detail = f"command: expected at most {target.bytes_max} bytes, found {size_bytes}"
+            return Violation("too-large", detail)
+        self._publish(target.topic, target.partitions, key, value, headers)
+        return None
 
     def fail(
         self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: Mapping[str, Any]
@@ -150,9 +176,9 @@ class JoinOutlet:
             "completed_by_id": None if end.event is None else end.event.id,
         }
         if row.opened_ms:
-            data["opened"] = _time(row.opened_ms)
+            data["opened"] = text_of_time(row.opened_ms)
         if row.until_ms is not None:
-            data["deadline"] = _time(row.until_ms)
+            data["deadline"] = text_of_time(row.until_ms)
         data |= extra
         return _ENCODER.encode(data)
 
@@ -203,6 +229,24 @@ def single(inputs: Inputs) -> dict[str, Any]:
     return {name: shown(joined) for name, joined in inputs}
 
 
-def _time(at_ms: int) -> str | None:
+def _event_of(key: bytes, data: bytes, headers: Sequence[Header], now_ms: int) -> Event:
+    """A result as an event: what makes a command of it looks at it as at any other."""
+    said = {name: (value or b"").decode() for name, value in headers}
+    return Event(
+        id=said["ce_id"],
+        source=said["ce_source"],
+        type=said["ce_type"],
+        key=key,
+        data=data,
+        content_type=JSON_CONTENT[1].decode(),
+        subject=said["ce_subject"],
+        time_ms=now_ms,
+        correlation_id=said["ce_correlationid"],
+        causation_id=said.get("ce_causationid"),
+    )
+
+
+def text_of_time(at_ms: int) -> str | None:
+    """A time as results have it; ``None`` where it is beyond what can be written."""
     text = time_text(at_ms)
     return None if text is None else text.decode()

@@ -18,7 +18,9 @@ from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.correlation.batching import Batching
 from edo_stream.core.correlation.collecting import Collecting
+from edo_stream.core.correlation.debouncing import Debouncing
 from edo_stream.core.correlation.joined import decode_joined, size_of
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.ordered import InOrder
@@ -33,7 +35,14 @@ from edo_stream.core.correlation.rows import (
     decode_wait,
     encode_wait,
 )
-from edo_stream.core.correlation.spec import Correlation, JoinSpec, Ordered, Windowed
+from edo_stream.core.correlation.spec import (
+    Batched,
+    Correlation,
+    Debounced,
+    JoinSpec,
+    Ordered,
+    Windowed,
+)
 from edo_stream.core.correlation.waits import Arrival, SharedState, Waits
 from edo_stream.core.correlation.windows import InWindows
 from edo_stream.core.effects import Effects, account_records, counted
@@ -323,4 +332,8 @@ def _flow(identity: TaskIdentity, correlation: Correlation, shared: SharedState)
         return FlowOfTask(waits, InWindows(waits, kind))
     if isinstance(kind, Ordered):
         return FlowOfTask(waits, InOrder(waits))
+    if isinstance(kind, Debounced):
+        return FlowOfTask(waits, Debouncing(waits, kind))
+    if isinstance(kind, Batched):
+        return FlowOfTask(waits, Batching(waits, kind))
     return FlowOfTask(waits, Collecting(waits, kind))

@@ -62,6 +62,16 @@ class HeldEvent(msgspec.Struct, array_like=True, frozen=True):
     payload: bytes
 
 
+class Burst(msgspec.Struct, array_like=True, frozen=True):
+    """Events of a key that came without a pause; the last of them is held, by its time."""
+
+    first_ms: int
+    count: int
+    ids: tuple[str, ...]
+    """Of the latest of them, in the order of their reading."""
+    last: Head
+
+
 class WaitRow(msgspec.Struct, array_like=True):
     """One key of one flow; fields are only ever appended."""
 
@@ -100,6 +110,8 @@ class WaitRow(msgspec.Struct, array_like=True):
     """Time of the earliest event that waits for a window."""
     postponed: list[Head] = msgspec.field(default_factory=list)
     """Events that are none of this wait, read before it has ended."""
+    bursts: list[Burst] = msgspec.field(default_factory=list)
+    """What waits until its key is quiet, the earliest first."""
 
 
 class Stamp(msgspec.Struct, array_like=True):

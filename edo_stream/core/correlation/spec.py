@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from edo_stream.core.contract import DAY_MS
+from edo_stream.core.facts import Make
 
 #: For so long an event waits for one that belongs before it: which of two topics is read first
 #: says nothing.
@@ -165,7 +166,27 @@ class Windowed:
     """Whether the result has the events, besides their aggregates."""
 
 
-Kind = Named | Ordered | Absent | Counted | Members | Windowed
+@dataclass(frozen=True, slots=True)
+class Debounced:
+    """The last event of a key, once none has come for so long."""
+
+    quiet_ms: int
+    max_ms: int
+    """From the first event that none has been fired for, whatever comes. Not below the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """Events of a key in lists: a list ends at whichever of the bounds it reaches first."""
+
+    count: int
+    size_bytes: int
+    """Of its events, as a result has them; an event that has more goes alone."""
+    after_ms: int
+    """From its first event."""
+
+
+Kind = Named | Ordered | Absent | Counted | Members | Windowed | Debounced | Batched
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +214,10 @@ class Target:
     """``ce_type`` of a result; that of a fallback ends in ``.fallback``."""
     is_command: bool = False
     """Whether it is the topic of the flow's commands."""
+    bytes_max: int = 1_048_576
+    """What the topic takes."""
+    make: Make | None = None
+    """What makes a command's data of the result; ``None``: it is the result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined, shown
 from edo_stream.core.correlation.outlet import single
-from edo_stream.core.correlation.rows import NUMBER, Head, HeldEvent, WaitRow
+from edo_stream.core.correlation.rows import NUMBER, Head, WaitRow
 from edo_stream.core.correlation.spec import Absent, Counted, Keep, Members, Named, OnFailed
-from edo_stream.core.correlation.waits import Arrival, Waits, joined_of
+from edo_stream.core.correlation.waits import Arrival, Waits, head_of, joined_of
 from edo_stream.core.event import Violation
 
 _MANIFEST: Final = "manifest"
@@ -323,12 +323,6 @@ def by_input(joined: Sequence[Joined]) -> dict[str, Any]:
     for one in joined:
         found.setdefault(one.input, []).append(shown(one))
     return found
-
-
-def head_of(event: HeldEvent) -> Head:
-    """An event of a row of its own, as one in the wait's row."""
-    name = joined_of(event.payload).input
-    return Head(name, event.at_ms, event.offset, event.size_bytes, event.payload)
 
 
 def _unlisted(member: str) -> Violation:

@@ -175,6 +175,13 @@ class Waits:
                 self.timers.set(due_ms, key)
             row.due_ms = due_ms
 
+    def rest(self, key: bytes, row: WaitRow) -> None:
+        """Nothing waits any more; the next event opens the next wait."""
+        self.turn(row, Phase.RESTING)
+        self.arm(key, row, None)
+        row.until_ms = None
+        row.opened_ms = 0
+
     def note_timed_out(self) -> None:
         """Count a wait whose deadline has passed."""
         self.flow.timed_out += 1
@@ -188,8 +195,8 @@ class Waits:
         ``freed_bytes`` is the size of the event that it replaces; ``None``: it is one more.
         """
         bounds = self.correlation.bounds
-        if row.phase not in _WAITING and self.flow.open >= bounds.open_max:
-            return Violation("correlations-full", f"{bounds.open_max} waits of the flow are open")
+        if (refusal := self.refusal_of_wait(row)) is not None:
+            return refusal
         if freed_bytes is None and row.held >= bounds.events_max:
             return Violation("correlation-full", f"{bounds.events_max} events wait for its key")
         if row.size_bytes + size_bytes - (freed_bytes or 0) > bounds.bytes_max:
@@ -197,13 +204,20 @@ class Waits:
             return Violation("correlation-full", detail)
         return None
 
+    def refusal_of_wait(self, row: WaitRow) -> Violation | None:
+        """Why a key cannot wait, if so: as many wait as may."""
+        open_max = self.correlation.bounds.open_max
+        if row.phase not in _WAITING and self.flow.open >= open_max:
+            return Violation("correlations-full", f"{open_max} waits of the flow are open")
+        return None
+
     def add_head(self, row: WaitRow, arrival: Arrival) -> None:
         """Hold an event in the wait's own row."""
-        row.heads.append(self._head(row, arrival))
+        row.heads.append(self.held(row, arrival))
 
     def postpone(self, row: WaitRow, arrival: Arrival) -> None:
         """Hold an event until the wait has ended."""
-        row.postponed.append(self._head(row, arrival))
+        row.postponed.append(self.held(row, arrival))
 
     def take_postponed(self, key: bytes, row: WaitRow) -> list[Arrival]:
         """Events that were held until the wait has ended, in the order of their times."""
@@ -222,7 +236,8 @@ class Waits:
             for head in heads
         ]
 
-    def _head(self, row: WaitRow, arrival: Arrival) -> Head:
+    def held(self, row: WaitRow, arrival: Arrival) -> Head:
+        """An event that is held from now on; where in the wait's row, the caller says."""
         self._note_held(row, arrival)
         return Head(
             arrival.joined.input,
@@ -258,6 +273,14 @@ class Waits:
         self.flow.held -= 1
         self._is_flow_changed = True
 
+    def take_all(self, key: bytes, row: WaitRow) -> list[Head]:
+        """All that is held of a key, wherever a flow's declaration has had it kept, as read."""
+        heads = [head_of(event) for _, event in self.events.take_all(self.name(key))]
+        heads += [*row.heads, *row.postponed, *(burst.last for burst in row.bursts)]
+        row.heads, row.postponed, row.bursts = [], [], []
+        row.counted, row.expect, row.members = 0, None, None
+        return sorted(heads, key=lambda head: head.offset)
+
     def mark(self, offset: int, fate: Fate) -> None:
         """Note the fate of an event."""
         self._ledger.mark(offset, fate)
@@ -285,6 +308,17 @@ class Waits:
         self._is_flow_changed = True
         self.note_end(row, end)
 
+    def fire_command(
+        self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: dict[str, Any]
+    ) -> Violation | None:
+        """Publish a command of what a key has gathered, or say why there is none; count it."""
+        row.run += 1
+        why = self.outlet.command(key, row, end, inputs, extra)
+        self.flow.fired += why is None
+        self._is_flow_changed = True
+        self.note_end(row, end)
+        return why
+
     def note_end(self, row: WaitRow, end: End) -> None:
         """Remember how the wait ended."""
         row.ended = end.reason
@@ -295,6 +329,12 @@ class Waits:
 def place_of(head: Head) -> tuple[int, int]:
     """What orders events: their times, and where they were read."""
     return head.at_ms, head.offset
+
+
+def head_of(event: HeldEvent) -> Head:
+    """An event of a row of its own, as one in the wait's row."""
+    name = joined_of(event.payload).input
+    return Head(name, event.at_ms, event.offset, event.size_bytes, event.payload)
 
 
 def joined_of(payload: bytes) -> Joined:

@@ -138,6 +138,9 @@ class Path:
         contract = replace(enrichment.contract, topic=topic)
         self.trigger = Trigger(of_topic, contract, enrichment.trigger)
 
+    def compiled(self) -> None:
+        """There is no compiled way to look up."""
+
     def commands(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
     ) -> Sequence[Publish]:

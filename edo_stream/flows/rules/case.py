@@ -54,7 +54,7 @@ class FlowCase:
                 yield Wanted(("on", number), on.topic, on.match, on.where)
         if self.join is None:
             return
-        manifest = self.join.when.manifest
+        manifest = getattr(self.join.when, "manifest", None)
         if manifest is not None:
             place: Place = ("when", "manifest")
             yield Wanted(place, manifest.topic, manifest.match, manifest.where)

@@ -1,0 +1,115 @@
+"""Requests and their replies on a real Kafka."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edo_stream.registry import load
+from edo_stream.requester import NoReplyError, Requester, RequestFailedError
+from edo_stream.settings import read_settings
+from tests.broker.bench import PATIENCE_S, Bench
+
+FLOW = """\
+name: {flow}
+owner: team-tests
+description: Labels of orders.
+on: {topic}
+key: /key
+partitions: 2
+group: {flow}
+replies: {flow}
+action: {{kind: python, handler: "labels:label", idempotency_key: command, replay: safe}}
+"""
+HANDLER = """\
+import asyncio
+
+from edo_stream.actions import BusinessError, Call, action
+
+
+@action(dict)
+async def label(order, call: Call):
+    if order["id"] == "none":
+        raise BusinessError("sold out", reason="no-stock")
+    await asyncio.sleep(order.get("takes", 0))
+    return {"label": order["id"]}
+"""
+
+
+async def ask(
+    one: Requester,
+    place: tuple[str, str],
+    order: str,
+    timeout: float,  # noqa: ASYNC109 - the request's own
+    **more: float,
+) -> object:
+    """Send an order of a key to a topic; what it leads to."""
+    topic, key = place
+    data = {"id": order, "key": key, **more}
+    return (await one.request(topic, key, data, timeout=timeout)).result()
+
+
+async def talk(requester: Callable[[], Requester], topic: str) -> None:
+    """All that may become of requests."""
+    async with requester() as one, requester() as other:
+        other._partition = one._partition
+        a, b, c = ((topic, key) for key in "abc")
+        assert {"label": "first"} == await ask(one, a, "first", PATIENCE_S)
+        many = (ask(one, (topic, f"k{n}"), f"o{n}", 30) for n in range(20))
+        assert [{"label": f"o{n}"} for n in range(20)] == await asyncio.gather(*many)
+        with pytest.raises(RequestFailedError, match="no-stock: sold out"):
+            await ask(one, a, "none", 30)
+        # The second waits behind the first, whose time is over before its end.
+        slow = asyncio.create_task(ask(one, b, "slow", 0.5, takes=1.5))
+        await asyncio.sleep(0.1)
+        behind = asyncio.create_task(ask(one, b, "behind", 0.5))
+        gone = asyncio.create_task(ask(one, c, "gone", 30, takes=0.5))
+        await asyncio.sleep(0.2)
+        gone.cancel()
+        ended = await asyncio.gather(slow, behind, gone, return_exceptions=True)
+        assert [NoReplyError, NoReplyError, asyncio.CancelledError] == [type(e) for e in ended]
+        async with asyncio.timeout(PATIENCE_S):
+            while one.heard.late < 3:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.1)
+        assert (22, 0) == (one.heard.resolved, one.heard.others)
+        assert 0 == other.heard.resolved
+
+
+def test_a_request_is_answered_refused_or_given_up(bench: Bench, tmp_path: Path) -> None:
+    topic = bench.declare("order", partitions=2)
+    flow = f"{bench.name}-labels"
+    (tmp_path / "labels.py").write_text(HANDLER)
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / f"{flow}.yaml").write_text(FLOW.format(flow=flow, topic=topic))
+    applied = bench.edo("topics", "apply")
+    assert 0 == applied.returncode, applied.stderr
+    bench.worker().start()
+    settings = read_settings({**os.environ, **bench.environment})
+    registry = load(bench.contracts)
+
+    def requester() -> Requester:
+        return Requester("/tests", flow, settings=settings, registry=registry)
+
+    asyncio.run(talk(requester, topic))
+    told = [json.loads(record.value) for record in bench.read(f"edo.replies.{flow}")]
+    assert ["expired"] == [one["reason"] for one in told if one.get("class") and
+        one["reason"] != "no-stock"]  # fmt: skip
+    assert {"label": "behind"} not in told, "it was not run"
+    outcomes = bench.read(f"edo.outcomes.{flow}")
+    assert len(outcomes) == len(told) == 25
+
+    order = tmp_path / "order.json"
+    order.write_text('{"id": "by-hand", "key": "h"}')
+    done = bench.edo("events", "request", topic, str(order), "--timeout", "30", "--key", "h")
+    assert (0, '{"label":"by-hand"}\n') == (done.returncode, done.stdout), done.stderr
+    order.write_text('{"id": "none", "key": "h"}')
+    failed = bench.edo("events", "request", topic, str(order), "--key", "h", "--json")
+    assert (1, "failed") == (failed.returncode, json.loads(failed.stdout)["end"])
+    assert "no-stock: sold out" in failed.stderr
+    order.write_text('{"id": "late", "key": "h", "takes": 1}')
+    late = bench.edo("events", "request", topic, str(order), "--timeout", "0.3", "--key", "h")
+    assert (3, "") == (late.returncode, late.stdout)
+    assert "no reply within 0.3 s: the request is at" in late.stderr
