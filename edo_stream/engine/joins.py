@@ -19,6 +19,7 @@ from aiokafka import TopicPartition
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.correlation.rows import stranded
 from edo_stream.core.state import Table
 from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
@@ -32,7 +33,7 @@ from edo_stream.engine.group_topics import (
     state_table,
     wanted_internal,
 )
-from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.restore import Refusal, TaskTable
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.correlation import JoinGroup
@@ -162,8 +163,26 @@ def _plan(group: JoinGroup, shared: TaskSpec) -> GroupPlan:
     spec = shared.of_group(
         group.name, dict.fromkeys((group.spec.topic, internal.control), EARLIEST)
     )
-    tables = [state_table(shared.app, group.name, refusal)]
+    tables = [state_table(shared.app, group.name, _refusal_of(group))]
     return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
+
+
+def _refusal_of(group: JoinGroup) -> Refusal:
+    """Why a task must not go on: it would leave events behind that are to be in commands."""
+
+    def refuse(state: Table) -> str | None:
+        if (why := refusal(state)) is not None:
+            return why
+        if not (flows := stranded(state, group.spec.correlations)):
+            return None
+        told = ", ".join(f"{count:,} of {flow}" for flow, count in sorted(flows.items()))
+        return (
+            f"events wait in the state of group {group.name} for commands of flows that neither "
+            f"debounce nor batch in it any more: {told}. Declare it again as it was, with "
+            "draining: true, until edo waits list shows none"
+        )
+
+    return refuse
 
 
 def join_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:

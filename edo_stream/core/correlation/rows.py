@@ -12,6 +12,7 @@ the wait's own row (*heads*), so that a wait of two events is one row; kinds tha
 each in a row of its own.
 """
 
+from collections.abc import Container
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -134,6 +135,8 @@ class FlowRow(msgspec.Struct, array_like=True):
     late: int = 0
     refused: int = 0
     """Events that found a bound reached."""
+    is_owed: bool = False
+    """Whether each event that waits is to be in a command, whatever else comes."""
 
 
 encode_wait: Final = msgspec.msgpack.Encoder().encode
@@ -143,6 +146,19 @@ encode_flow: Final = msgspec.msgpack.Encoder().encode
 decode_flow: Final = msgspec.msgpack.Decoder(FlowRow).decode
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 decode_event: Final = msgspec.msgpack.Decoder(HeldEvent).decode
+
+
+def stranded(state: Table, flows: Container[str]) -> dict[str, int]:
+    """How many events wait to be in commands of flows that are not among these, by flow."""
+    found = {
+        key[len(FLOW) :].decode(): decode_flow(value)
+        for key, value in state.scan(FLOW, bytes([FLOW[0] + 1]))
+    }
+    return {
+        flow: row.held
+        for flow, row in found.items()
+        if row.is_owed and row.held and flow not in flows
+    }
 
 
 def events_of(name: bytes) -> bytes:

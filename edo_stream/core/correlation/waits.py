@@ -21,7 +21,7 @@ from edo_stream.core.correlation.rows import (
     decode_flow,
     encode_flow,
 )
-from edo_stream.core.correlation.spec import Clock, Correlation, OnLate
+from edo_stream.core.correlation.spec import Batched, Clock, Correlation, Debounced, OnLate
 from edo_stream.core.event import Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.state import RowCache, Table
@@ -87,6 +87,7 @@ class Waits:
         """Write what has changed; the last act of a step."""
         self.timers.flush()
         if self._is_flow_changed:
+            self.flow.is_owed = isinstance(self.correlation.kind, Debounced | Batched)
             self._table.write(FLOW + self.correlation.flow.encode(), encode_flow(self.flow))
             self._is_flow_changed = False
 
