@@ -8,6 +8,7 @@ from edo_stream.core.correlation.feed import Feed
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.facts import Facts
+from edo_stream.core.lookup.path import Path
 from edo_stream.core.record import Headers, Record
 from edo_stream.core.routing import Router
 from edo_stream.core.sequence import SequenceRow
@@ -141,7 +142,7 @@ class PlainFeed:
 class PlainRouter:
     def __init__(
         self,
-        triggers: Sequence[Trigger | Feed],
+        triggers: Sequence[Trigger | Feed | Path],
         writers: Sequence[PlainCommand | PlainFeed | None],
         always: Iterable[int],
         choose: Callable[[Facts], list[int]] | None,

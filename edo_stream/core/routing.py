@@ -18,6 +18,8 @@ from edo_stream.core.correlation.feed import Feed, JoinTrigger
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError, Where
+from edo_stream.core.lookup.path import Path
+from edo_stream.core.lookup.spec import Enrichment
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.patterns import Pattern, PatternIndex
 from edo_stream.core.record import Record
@@ -48,6 +50,8 @@ class Route:
     """None: it wants every event."""
     feed: JoinTrigger | None = None
     """Input of a correlation that an event comes to, instead of becoming a command."""
+    enrichment: Enrichment | None = None
+    """What is looked up before an event becomes a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +105,12 @@ class Routes:
         return [Choice(number, found[number]) for number in sorted(found)]
 
 
-def _bound(identity: TaskIdentity, contract: Contract, route: Route) -> Trigger | Feed:
+def bound(identity: TaskIdentity, contract: Contract, route: Route) -> Trigger | Feed | Path:
     """What writes the record of a route, within a task."""
     if route.feed is not None:
         return Feed(identity, contract, route.feed)
+    if route.enrichment is not None:
+        return Path(identity, contract.topic, identity.partition, route.enrichment)
     return Trigger(identity, contract, route.trigger)
 
 
@@ -113,7 +119,7 @@ class Router:
 
     def __init__(self, identity: TaskIdentity, contract: Contract, routes: Routes) -> None:
         self._routes = routes
-        self._triggers = [_bound(identity, contract, route) for route in routes.routes]
+        self._triggers = [bound(identity, contract, route) for route in routes.routes]
         self._always = [self._triggers[number] for number in routes.always]
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
         self.fastest: Router | PlainRouter = self

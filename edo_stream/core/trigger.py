@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT
 from edo_stream.core.correlation.joined import Joined
@@ -240,14 +242,20 @@ class Trigger:
 
     def _nothing(self, record: Record, event: Event, now_ms: int, topic: str) -> Publish:
         """An outcome of no command: it tells that an event's list was empty."""
+        empty = self.outcome(record, event, now_ms, "empty", topic, b'{"count":0}')
+        return replace(empty, headers=[*empty.headers, *split_headers(event.id, None, 0)])
+
+    def outcome(  # noqa: PLR0913 - what an event is made of
+        self, record: Record, event: Event, now_ms: int, kind: str, topic: str, data: bytes
+    ) -> Publish:
+        """An outcome of no command: it tells what else came of an event."""
         told = dict(header for header in self._headers(record, event) if header[0] not in NAMES)
-        told["ce_id"] = derive_id("empty", self._id_of(record)).encode()
-        told["ce_type"] = utf8(f"edo.{self._trigger.flow}.empty")
+        told["ce_id"] = derive_id(kind, self._id_of(record)).encode()
+        told["ce_type"] = utf8(f"edo.{self._trigger.flow}.{kind}")
         told["content-type"] = JSON_CONTENT[1]
         key = self._key_of(record, event, None) or event.key
         partition = partition_of(key, self._trigger.partitions)
-        headers = [*told.items(), *split_headers(event.id, None, 0)]
-        return Publish(topic, partition, key, b'{"count":0}', headers, now_ms)
+        return Publish(topic, partition, key, data, [*told.items()], now_ms)
 
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str

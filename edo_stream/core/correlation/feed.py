@@ -83,9 +83,9 @@ class Feed:
     def __init__(self, identity: TaskIdentity, contract: Contract, trigger: JoinTrigger) -> None:
         self._trigger = trigger
         self._place = f"{contract.topic}/{identity.partition}/"
-        self._key = _Reader(trigger.key)
-        self._member = None if trigger.member is None else _Reader(trigger.member)
-        self._expect = None if trigger.expect is None else _Reader(trigger.expect)
+        self._key = Reader(trigger.key)
+        self._member = None if trigger.member is None else Reader(trigger.member)
+        self._expect = None if trigger.expect is None else Reader(trigger.expect)
         letters = FlowTrigger(
             # Two inputs may give one event two letters, of two ids.
             flow=f"{trigger.flow}/{trigger.input}",
@@ -192,7 +192,7 @@ class Feed:
         return int(text) if text is not None and is_number else None, None
 
 
-class _Reader:
+class Reader:
     """Reads one value of events."""
 
     def __init__(self, value: ValueOf) -> None:
