@@ -77,6 +77,7 @@ def build(settings: Settings) -> EdoApp:
         instance_id=settings.instance,
         standbys=settings.standbys,
         compression=None if settings.compression == "none" else settings.compression,
+        transaction_protocol=settings.transaction_protocol,
         web_bind=settings.web_bind,
         web_port=settings.web_port,
         logging_config=logging_config(settings.log_format),

@@ -31,6 +31,8 @@ _TAKEOVER: Final = "tests/simulation/test_takeover.py"
 _ZOMBIES: Final = "tests/simulation/test_mutants.py"
 _EVERY_PLACE: Final = "tests/simulation/test_every_place.py"
 _TRANSACTION: Final = "tests/engine/test_transaction.py"
+_SECOND: Final = "edo_stream/engine/transaction_v2"
+_SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
@@ -103,6 +105,39 @@ MUTANTS: Final = (
         f"{_ENGINE}/task.py",
         (("            if -1 in last.values():\n", "            if None in last.values():\n"),),
         (_any_fault("produce-duplicate"),),
+    ),
+    Mutant(
+        1,
+        "our own producer commits over a delivery that failed",
+        f"{_SECOND}/producer.py",
+        (("        await self._deliveries.settle()\n", ""),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "sequences of a new epoch go on where those of the last one ended",
+        f"{_SECOND}/producer.py",
+        (("        self._sequences.clear()\n", ""),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "all batches of a partition are sent at once",
+        f"{_SECOND}/deliveries.py",
+        (("append(parcels[0])", "extend(parcels)"),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        3,
+        "a producer that is fenced tries again",
+        f"{_SECOND}/fates.py",
+        (
+            (
+                "if code != _NETWORK_EXCEPTION and not error.retriable:",
+                "if code not in (_NETWORK_EXCEPTION, *_FENCED) and not error.retriable:",
+            ),
+        ),
+        (_SCRIPTED,),
     ),
     Mutant(
         2,
