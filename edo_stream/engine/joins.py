@@ -41,6 +41,7 @@ from edo_stream.registry import control_topic
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 
 _RETENTION_MS: Final = 7 * DAY_MS
+_HISTORY_RETENTION_MS: Final = 90 * DAY_MS
 #: A row of a wait has several events in it.
 _ROW_BYTES: Final = 4 << 20
 _UPSTREAM_POLL_S: Final = 0.05
@@ -198,6 +199,9 @@ def _topics(group: JoinGroup, app: str, replication: int) -> list[Wanted]:
         group.spec.topic: deleted_by_age(_RETENTION_MS, group.bytes_max),
         control_topic(group.name): control_config(),
         **dict.fromkeys((group.dead_letters, *group.own_topics), letters),
+        **dict.fromkeys(
+            group.histories, deleted_by_age(_HISTORY_RETENTION_MS, group.history_bytes_max)
+        ),
         state_changelog(app, group.name): compacted_hourly(max(_ROW_BYTES, letters_bytes)),
     }
     why = f"flows that wait, of group {group.name}"
