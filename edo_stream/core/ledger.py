@@ -34,7 +34,9 @@ class Ledger:
         """Note what has become of a record."""
         offsets = self._offsets
         if offset < self._read_from:
-            self._settled.append((offset, fate))
+            # One that is held in another place is held still.
+            if fate is not Fate.HELD:
+                self._settled.append((offset, fate))
         elif not offsets or offset > offsets[-1]:
             offsets.append(offset)
             self._fates.append(fate)
