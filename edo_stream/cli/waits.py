@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -23,11 +23,10 @@ from edo_stream.cli.operate import (
     shown_time,
 )
 from edo_stream.cli.screen import screen
-from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
 from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows.correlation import JoinGroup
-from edo_stream.observe.waits import STATES, Wait, explained, read_waits
+from edo_stream.observe.waits import STATES, Wait, as_document, explained, read_waits
 from edo_stream.registry.mistakes import nearest
 
 app = typer.Typer(no_args_is_help=True, help="What flows wait for.")
@@ -129,38 +128,6 @@ async def find(environment: Environment, flow: str, key: bytes) -> Wait | None:
     """One key of a flow; ``None`` where it is not known."""
     found = await read_all(environment, flow)
     return next((wait for wait in found if wait.key == key), None)
-
-
-def as_document(wait: Wait) -> dict[str, Any]:
-    """A wait as JSON has it."""
-    return {
-        "flow": wait.flow,
-        "key": key_json(wait.key),
-        "state": wait.state,
-        "sinceMs": wait.since_ms,
-        "untilMs": wait.until_ms,
-        "missing": list(wait.missing),
-        "count": wait.count,
-        "expected": wait.expected,
-        "inputs": [
-            {
-                "input": one.input,
-                "id": one.id,
-                "position": one.position,
-                "atMs": one.at_ms,
-                "member": one.member,
-            }
-            for one in wait.held
-        ],
-        "events": wait.events,
-        "bytes": wait.size_bytes,
-        "firings": wait.firings,
-        "ended": wait.ended or None,
-        "endedMs": wait.ended_ms or None,
-        "completedBy": wait.completed_by or None,
-        "group": wait.group,
-        "partition": wait.partition,
-    }
 
 
 def _show(found: Sequence[Wait], count: int) -> None:

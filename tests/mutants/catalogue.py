@@ -36,6 +36,7 @@ _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _REPLIES: Final = "tests/act/test_replies.py"
+_READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 
 
@@ -720,6 +721,39 @@ MUTANTS: Final = (
             ),
         ),
         ("tests/requests/test_requester.py",),
+    ),
+    Mutant(
+        1,
+        "who reads a state is shown what is not committed",
+        f"{_ENGINE}/read_model.py",
+        (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the offset that it names",
+        f"{_ENGINE}/read_model.py",
+        (("            if following >= end:\n", "            if following <= end:\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the task that reads the input first",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "if offset is not None and offset >= before[partition]:",
+                "if offset is not None:",
+            ),
+        ),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "what an input led to is not waited for",
+        f"{_ENGINE}/read_model.py",
+        (("own[partition] = max(end, own.get(partition, 0))", "del end"),),
+        (_READS,),
     ),
     Mutant(
         6,

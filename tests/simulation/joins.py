@@ -45,10 +45,10 @@ WITHIN_MS = 2_000
 RESULTS = "joined.results"
 INPUTS = {"a": "in.a.sent", "b": "in.b.sent"}
 KINDS: dict[str, Kind] = {"pair": Named(2), "alone": Absent("a", "b")}
-_NAME = "joins"
-_TOPIC = f"edo.joins.{_NAME}"
+GROUP = "joins"
+TOPIC = f"edo.joins.{GROUP}"
 _LETTERS = "joined.dead"
-_CHANGELOG = f"{APP}-{_NAME}-state-changelog"
+CHANGELOG = f"{APP}-{GROUP}-state-changelog"
 
 
 Times = dict[str, list[int]]
@@ -60,7 +60,7 @@ class JoinGroup(Group):
 
     @property
     def topics(self) -> list[str]:
-        return [_TOPIC, self.control]
+        return [TOPIC, self.control]
 
 
 def join_scenario_of(seed: int) -> Scenario:
@@ -73,7 +73,7 @@ def join_scenario_of(seed: int) -> Scenario:
     )
     scenario.groups = [
         Group("in", partitions, contracts),
-        JoinGroup(_NAME, random.choice((1, 2, 3)), ()),
+        JoinGroup(GROUP, random.choice((1, 2, 3)), ()),
     ]
     arrivals = []
     for number in range(random.randrange(4, 24)):
@@ -124,9 +124,9 @@ class JoinWorld(World):
         super()._create_topics()
         self.broker.create(RESULTS, 1)
         self.broker.create(_LETTERS, 3)
-        self.broker.create(_CHANGELOG, self.scenario.groups[1].partitions)
+        self.broker.create(CHANGELOG, self.scenario.groups[1].partitions)
         del self.tables["joins-ids"]
-        self.tables["joins-state"] = (_CHANGELOG, as_is)
+        self.tables["joins-state"] = (CHANGELOG, as_is)
 
     def _plan(self, group: Group) -> GroupPlan:
         spec = TaskSpec(
@@ -158,13 +158,13 @@ class JoinWorld(World):
     def _correlating(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
         flows = {flow: correlation_of(flow) for flow in KINDS}
         upstream = tuple((topic, self.scenario.groups[0].partitions) for topic in INPUTS.values())
-        joins = JoinSpec(_TOPIC, group.partitions, flows, upstream)
+        joins = JoinSpec(TOPIC, group.partitions, flows, upstream)
 
         def make_pipeline(partition: int, rows: Any) -> JoinPipeline:
             identity = TaskIdentity(APP, group.name, partition)
             return JoinPipeline(identity, joins, _LETTERS, rows[0], internal)
 
-        tables = [GroupTable("joins-state", _CHANGELOG, as_is)]
+        tables = [GroupTable("joins-state", CHANGELOG, as_is)]
         return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
 
     def _judge(self) -> None:
@@ -185,11 +185,11 @@ def _routes(name: str, partitions: int) -> Routes:
     """Every event goes to both flows."""
     return Routes(
         Route(
-            FlowTrigger(flow, _TOPIC, _LETTERS, partitions),
+            FlowTrigger(flow, TOPIC, _LETTERS, partitions),
             feed=JoinTrigger(
                 flow=flow,
                 input=name,
-                topic=_TOPIC,
+                topic=TOPIC,
                 partitions=partitions,
                 dead_letters=_LETTERS,
                 dead_letter_partitions=3,
