@@ -22,6 +22,7 @@ from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.look import look
+from edo_stream.engine.lookups import lookup_plans, lookup_topics
 from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.saga_plans import saga_plans, saga_topics
@@ -77,6 +78,7 @@ def build(settings: Settings) -> EdoApp:
         instance_id=settings.instance,
         standbys=settings.standbys,
         compression=None if settings.compression == "none" else settings.compression,
+        transaction_protocol=settings.transaction_protocol,
         web_bind=settings.web_bind,
         web_port=settings.web_port,
         web_url=settings.advertised_url,
@@ -91,12 +93,12 @@ def build(settings: Settings) -> EdoApp:
     ids = schema_ids(settings, registry.entries.values())
     plans = group_plans(registry, spec, tally, flows, ids)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
-    for topics in (act_topics, join_topics):
+    for topics in (act_topics, join_topics, lookup_topics):
         wanted += topics(flows, settings.app_id, settings.replication)
     name = _name_of_worker(settings)
     plans |= act_plans(flows, spec, name) | join_plans(flows, spec)
     wanted += saga_topics(flows, settings.app_id, settings.replication)
-    plans |= saga_plans(flows, spec)
+    plans |= saga_plans(flows, spec) | lookup_plans(flows, registry, spec, tally, ids)
     import_from(settings.flows_folder.parent)
     outside = Outside(now_ms)
     fleet, link = join_fleet(worker.access, settings.app_id, name, target_policies(flows))

@@ -86,6 +86,12 @@ class Settings(BaseModel):
         description="The broker aborts a transaction that is open for so long: how long readers "
         "wait behind a worker that died; at most the broker's transaction.max.timeout.ms",
     )
+    transaction_protocol: Literal["auto", "1"] = Field(
+        "auto",
+        description="Version of Kafka's transaction protocol: `auto` takes the second (KIP-890), "
+        "which needs fewer requests, where the brokers have agreed upon it when the worker starts; "
+        "`1` takes the first",
+    )
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2_000, description="Records of one partition in one transaction, at most"
     )

@@ -51,6 +51,10 @@ def routing(registry: Registry, flows: Flows, schedules: Mapping[str, Schedule])
     for name, schedule in sorted(schedules.items()):
         declared_topic = chart.node("topic", schedule.declaration.topic)
         chart.arrow(chart.node("schedule", name), declared_topic, schedule.expression)
+    for flow_name, looking in flows.flows.items():
+        for lookup in () if looking.lookups is None else looking.lookups.lookups:
+            table_node = chart.node("topic", lookup.table)
+            chart.arrow(table_node, chart.node("flow", flow_name), f"row: {lookup.name}")
     for topic_name, flow_name in triggers(registry, flows):
         flow = flows.flows[flow_name]
         node = chart.node("flow", flow_name)

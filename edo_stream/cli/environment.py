@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.joins import join_topics
+from edo_stream.engine.lookups import lookup_topics
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.saga_plans import saga_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access, reason_of
@@ -74,6 +75,7 @@ class Environment:
         ticker = ticker_topics(app, replication) if self.schedules else []
         acting = act_topics(self.flows, app, replication)
         joining = join_topics(self.flows, app, replication)
+        joining += lookup_topics(self.flows, app, replication)
         sagas = saga_topics(self.flows, app, replication)
         return [*wanted_topics(self.registry, app, replication), *ticker, *acting, *joining, *sagas]
 

@@ -26,6 +26,7 @@ from edo_stream.schemas.enforcement import Decode
 _TOLD = {
     "command": "a command",
     "input": "an input",
+    "lookup": "wanted, with",
     "no-match": "not wanted",
     "dead-letter": "a dead letter",
 }
@@ -121,11 +122,14 @@ def explained(
         result = "command" if trial.is_command else "input"
         if trial.reason is not None:
             result = "dead-letter"
+        is_wanted = trial.written is not None or trial.waits_for is not None
+        if trial.waits_for is not None:
+            result = "lookup"
         yield {
             **said,
             "event": event.id,
             "key": readable(event.key),
-            "result": "no-match" if trial.written is None else result,
+            "result": result if is_wanted else "no-match",
             "why": trial.why,
             "command": _id_of(trial) if trial.is_command else None,
         }

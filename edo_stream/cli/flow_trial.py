@@ -34,7 +34,7 @@ _SOURCE: Final = "/edo/flow-test"
 _TEXT_MAX: Final = 2_000
 
 
-def try_out(
+def try_out(  # noqa: PLR0913 - the command line has them
     name: FlowName,
     event_file: Annotated[
         str,
@@ -44,6 +44,10 @@ def try_out(
         str | None, typer.Option(help="Topic; default: the event's type, or the flow's only one.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="Key of the record, as text.")] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option("--row", metavar="NAME=FILE", help="A row that is looked up, as JSON."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell whether an event triggers the flow, with which command, and what that would do.
@@ -58,16 +62,41 @@ def try_out(
     require_flow(flows, name)
     content = read_input(event_file)
     chosen = _topic(name, topics_of(name, flows), topic, content)
-    told = tell(name, flows, registry, chosen, _record(registry, chosen, content, key))
+    rows = _rows(flows, name, row or [])
+    told = tell(name, flows, registry, chosen, _record(registry, chosen, content, key), rows)
     if as_json:
         print_json(told)
     else:
         _show(told)
-    raise typer.Exit(0 if told["result"] in ("command", "input") else 1)
+    raise typer.Exit(0 if told["result"] in ("command", "input", "lookup") else 1)
 
 
-def tell(
-    name: str, flows: Flows, registry: Registry, topic: str, record: Record | Violation
+def _rows(flows: Flows, name: str, given: list[str]) -> dict[str, bytes]:
+    """Rows by the names of the lookups, as they are given."""
+    flow = flows.flows.get(name)
+    known = (flow.declaration.lookup or {}) if flow is not None else {}
+    rows: dict[str, bytes] = {}
+    for one in given:
+        lookup, _, file = one.rpartition("=")
+        if not lookup and len(known) == 1:
+            (lookup,) = known
+        if lookup not in known:
+            raise CommandError(f"--row {one}: write NAME=FILE; {nearest(lookup, known)}", 2)
+        rows[lookup] = read_input(file)
+        try:
+            msgspec.json.decode(rows[lookup])
+        except (ValueError, RecursionError) as error:
+            raise CommandError(f"--row {one}: not JSON: {error}", 2) from error
+    return rows
+
+
+def tell(  # noqa: PLR0913 - all that an answer depends on
+    name: str,
+    flows: Flows,
+    registry: Registry,
+    topic: str,
+    record: Record | Violation,
+    rows: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """What comes of a record, as plain values."""
     said: dict[str, Any] = {"flow": name, "topic": topic}
@@ -81,7 +110,7 @@ def tell(
         return {**said, "result": "no-event", "why": f"ignored: {event.reason}"}
     assert not isinstance(record, Violation), "a violation is no event"
     contract, app = registry.topics[topic].contract, read_settings().app_id
-    trial = trial_of(name, flows, contract, app, (record, event))
+    trial = trial_of(name, flows, contract, app, (record, event), rows)
     return {**said, "event": event.id, **_outcome(name, flows, trial)}
 
 
@@ -96,6 +125,8 @@ def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
             for one in trial.answers
         ]
     }
+    if trial.waits_for is not None:
+        return {**said, "result": "lookup", "why": f"{trial.waits_for}: give it by --row"}
     if trial.written is None:
         return {**said, "result": "no-match", "why": trial.why}
     if trial.reason is not None:
@@ -224,6 +255,7 @@ def _show(told: dict[str, Any]) -> None:
     console = screen()
     results = {
         "command": "is a command",
+        "lookup": "looks up what is not known here",
         "input": "is an input, of what the flow waits for",
         "no-match": "does not trigger it",
         "dead-letter": "is a dead letter",

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Final
 
 import typer
@@ -26,6 +26,8 @@ from edo_stream.cli.screen import screen
 from edo_stream.core.partitioner import partition_of
 from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows.correlation import JoinGroup
+from edo_stream.flows.lookup import LookupGroup
+from edo_stream.observe.lookups import read_lookups
 from edo_stream.observe.waits import STATES, Wait, as_document, explained, read_waits
 from edo_stream.registry.mistakes import nearest
 
@@ -104,23 +106,33 @@ def expire(
     _operate("wait.expire", flow, key_bytes(key, key_base64), timeout)
 
 
-def _group_of(environment: Environment, flow: str) -> JoinGroup:
-    joins = environment.flows.joins
-    if flow not in joins:
-        raise CommandError(f"no flow {flow} waits: {nearest(flow, joins)}", USAGE)
-    return environment.flows.join_groups[joins[flow].when.group]
+def _groups_of(environment: Environment, flow: str | None) -> Sequence[JoinGroup | LookupGroup]:
+    """Groups whose tasks hold what a flow waits for, or all flows do."""
+    flows = environment.flows
+    groups: list[JoinGroup | LookupGroup] = [*flows.join_groups.values()]
+    groups += flows.lookup_groups.values()
+    if flow is None:
+        return groups
+    found = [group for group in groups if flow in _flows_of(group)]
+    if not found:
+        known = sorted({name for group in groups for name in _flows_of(group)})
+        raise CommandError(f"no flow {flow} waits: {nearest(flow, known)}", USAGE)
+    return found
+
+
+def _flows_of(group: JoinGroup | LookupGroup) -> Collection[str]:
+    return group.spec.correlations if isinstance(group, JoinGroup) else group.enrichments
 
 
 async def read_all(environment: Environment, flow: str | None = None) -> list[Wait]:
     """All keys that flows know, or one flow does."""
-    groups = environment.flows.join_groups
-    if flow is not None:
-        group = _group_of(environment, flow)
-        groups = {group.name: group}
-    application = environment.settings.app_id
-    changelogs = {name: state_changelog(application, name) for name in groups}
-    specs = {name: group.spec for name, group in groups.items()}
-    found = await read_waits(specs, changelogs, environment.access.client())
+    groups = _groups_of(environment, flow)
+    application, client = environment.settings.app_id, environment.access.client()
+    specs = {group.name: group.spec for group in groups if isinstance(group, JoinGroup)}
+    changelogs = {group.name: state_changelog(application, group.name) for group in groups}
+    looking = {name: topic for name, topic in changelogs.items() if name not in specs}
+    found = await read_waits(specs, {name: changelogs[name] for name in specs}, client)
+    found += await read_lookups(looking, client)
     return [wait for wait in found if flow in (None, wait.flow)]
 
 
@@ -155,8 +167,13 @@ def _show(found: Sequence[Wait], count: int) -> None:
 
 def _operate(op: str, flow: str, key: bytes, timeout_s: float) -> None:
     environment = Environment.read()
-    group = _group_of(environment, flow)
-    task = (group.name, partition_of(key, group.partitions))
+    groups = _groups_of(environment, flow)
     with unreachable(environment.settings.broker):
+        group = groups[0]
+        if len(groups) > 1:
+            # It looks up in several groups: the key waits in one of them.
+            wait = asyncio.run(find(environment, flow, key))
+            group = next((one for one in groups if wait and one.name == wait.group), group)
+        task = (group.name, partition_of(key, group.partitions))
         asyncio.run(ask(environment, task, key, {"op": op, "flow": flow}, timeout_s))
     print(f"{op} of key {readable(key)} of {flow} is done")

@@ -1,13 +1,18 @@
 """Types of the compiled half; what each does is said in ``_native.pyx``."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from typing import Any, Final, overload
 
 from edo_stream.core.accounts import Fate
+from edo_stream.core.correlation.feed import Feed
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
+from edo_stream.core.facts import Facts
+from edo_stream.core.lookup.path import Path
 from edo_stream.core.record import Headers, Record
+from edo_stream.core.routing import Router
 from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.trigger import Trigger
 
 BUILD: Final[int]
 KEY_IS_RECORD: Final[int]
@@ -56,7 +61,32 @@ class PlainDecoder:
         media_of: Callable[[bytes | None], tuple[str | None, bool] | None],
         time_of: Callable[[bytes], tuple[int, bytes | None] | None],
     ) -> None: ...
-    def decode(self, record: FetchedRecord) -> Event | None: ...
+
+class PlainJudge:
+    def __init__(
+        self,
+        noted: Iterable[str],
+        expiry: str,
+        verdict_of: Callable[[str, bytes], int],
+        must_say: bool,
+        sources: Set[str] | None,
+        is_valid: Callable[[Any], bool] | None,
+        loads: Callable[[bytes], Any],
+        now_ms: Callable[[], int],
+        until_ms: int,
+    ) -> None: ...
+
+class PlainFirst:
+    def __init__(self, decoder: PlainDecoder, slow: Callable[[Record], Decoded]) -> None: ...
+    def under(
+        self,
+        judge: PlainJudge,
+        slow: Callable[[Record], Decoded],
+        judged: Callable[[Event], Decoded],
+        unsampled: int,
+    ) -> PlainFirst: ...
+    def __call__(self, record: Record) -> Decoded: ...
+    def extend(self, outcomes: list[Decoded], records: Sequence[Record]) -> None: ...
 
 class SourceIdDigest:
     def __init__(self, start: bytes, slow: Callable[[Event], bytes | Violation]) -> None: ...
@@ -78,6 +108,48 @@ class ResultHeaders:
     ) -> None: ...
     def of(self, offset: int, event: Event, is_late: bool) -> WireHeaders | None: ...
 
+KEY_IS_EVENT: Final[int]
+KEY_IS_POINTER: Final[int]
+
+class PlainKey:
+    def __init__(self, place: int, tokens: Iterable[str]) -> None: ...
+
+class PlainCommand:
+    def __init__(
+        self,
+        ids: ResultHeaders,
+        key: PlainKey,
+        topic: str,
+        partitions: int,
+        bytes_max: int,
+        flow: bytes,
+        reserved: Iterable[str],
+        time_text: Callable[[int], bytes | None],
+    ) -> None: ...
+
+class PlainFeed:
+    def __init__(
+        self,
+        key: PlainKey,
+        topic: str,
+        partitions: int,
+        bytes_max: int,
+        place: bytes,
+        start: bytes,
+        end: bytes,
+    ) -> None: ...
+
+class PlainRouter:
+    def __init__(
+        self,
+        triggers: Sequence[Trigger | Feed | Path],
+        writers: Sequence[PlainCommand | PlainFeed | None],
+        always: Iterable[int],
+        choose: Callable[[Facts], list[int]] | None,
+        facts_of: Callable[[Event], Facts],
+    ) -> None: ...
+    def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]: ...
+
 class PlainWay:
     def __init__(
         self,
@@ -90,6 +162,7 @@ class PlainWay:
         rows: dict[bytes, SequenceRow | None] | None,
         dirty: dict[bytes, None] | None,
         idle_ms: int,
+        router: Router | PlainRouter | None,
     ) -> None: ...
     @property
     def stream_ms(self) -> int: ...

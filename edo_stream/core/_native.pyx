@@ -39,7 +39,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 1
+BUILD = 3
 
 ctypedef const uint8_t *Bytes
 
@@ -655,6 +655,10 @@ cdef class PlainDecoder:
 
     def decode(self, FetchedRecord record not None):
         """The event of a record, or ``None``."""
+        return self._event(record)
+
+    cdef object _event(self, FetchedRecord record):
+        """The event of a record, or ``None``."""
         cdef Span fields[_FIELDS]
         cdef Span position_text
         cdef Span time
@@ -725,6 +729,156 @@ cdef class PlainDecoder:
             tuple(extensions),
             time_text,
         )
+
+
+@cython.final
+cdef class PlainJudge:
+    """Whether an event surely keeps its contract, and goes on as it is.
+
+    See :func:`edo_stream.schemas.enforcement.enforced`, to whose slow way each ``False`` goes.
+    """
+
+    cdef object _verdict_of, _is_valid, _loads, _now_ms
+    cdef dict _verdicts
+    cdef bint _must_say
+    cdef object _sources
+    cdef int64_t _until_ms
+
+    def __init__(
+        self,
+        noted,
+        str expiry not None,
+        verdict_of,
+        bint must_say,
+        sources,
+        is_valid,
+        loads,
+        now_ms,
+        int64_t until_ms,
+    ):
+        """``noted`` are the attributes that mean something to the contract, ``expiry`` one of them.
+
+        ``verdict_of`` says of the name and value of any other of them whether it is plain, and
+        whether it says the version that goes on, which ``must_say`` asks for: 0, 1, or 2.
+        ``sources`` and ``is_valid``, which gets what ``loads`` makes of the data, are ``None``
+        where all are right; ``until_ms`` is negative for a contract that is in use for good.
+        """
+        self._verdict_of = verdict_of
+        self._verdicts = {name: None if name == expiry else {} for name in noted}
+        self._must_say = must_say
+        self._sources = sources
+        self._is_valid = is_valid
+        self._loads = loads
+        self._now_ms = now_ms
+        self._until_ms = until_ms
+
+    cdef int _verdict(self, dict known, str name, bytes value) except -1:
+        cdef PyObject *found = PyDict_GetItem(known, value)
+        if found is not NULL:
+            return <object>found
+        verdict = self._verdict_of(name, value)
+        if len(known) >= 1024:
+            known.clear()
+        known[value] = verdict
+        return verdict
+
+    cdef bint _is_before(self, int64_t time_ms) except -1:
+        """Whether it is surely earlier; Python may take a time for a millisecond less."""
+        cdef int64_t now_ms = self._now_ms()
+        return now_ms < time_ms - 1
+
+    cdef bint _passes(self, event) except -1:
+        """Whether nothing of the event's contract is broken; its headers are distinct."""
+        cdef bint is_said = not self._must_say
+        cdef PyObject *known
+        cdef int64_t expiry_ms
+        cdef int verdict
+        cdef bytes value
+        for pair in <tuple?>event.extensions:
+            known = PyDict_GetItem(self._verdicts, (<tuple?>pair)[0])
+            if known is NULL:
+                continue
+            value = (<tuple>pair)[1]
+            if <object>known is None:
+                if PyBytes_GET_SIZE(value) != _TIME_BYTES:
+                    return False
+                expiry_ms = _written_ms(<Bytes>PyBytes_AS_STRING(value))
+                if expiry_ms == _NOT_WRITTEN or not self._is_before(expiry_ms):
+                    return False
+                continue
+            verdict = self._verdict(<dict>known, (<tuple>pair)[0], value)
+            if verdict == 0:
+                return False
+            if verdict == 2:
+                is_said = True
+        if not is_said or (self._until_ms >= 0 and not self._is_before(self._until_ms)):
+            return False
+        if self._sources is not None and event.source not in self._sources:
+            return False
+        if self._is_valid is None:
+            return True
+        data = event.data
+        if data is None:
+            return False
+        try:
+            return self._is_valid(self._loads(data))
+        except ValueError:
+            return False
+
+
+@cython.final
+cdef class PlainFirst:
+    """A decoder that asks the compiled one first, and Python for what that leaves."""
+
+    cdef PlainDecoder _decoder
+    cdef object _slow, _judged
+    cdef PlainJudge _judge
+    cdef int64_t _unsampled
+
+    def __init__(self, PlainDecoder decoder not None, slow):
+        """``slow`` decodes any record."""
+        self._decoder = decoder
+        self._slow = slow
+        self._judged = None
+        self._judge = None
+        self._unsampled = 0
+
+    def under(self, PlainJudge judge not None, slow, judged, int64_t unsampled):
+        """The same under a contract; ``judged`` gets events that the judge does not let pass.
+
+        Records at whose offsets all bits of ``unsampled`` are 0 go to ``slow``, as all do that
+        are not plain.
+        """
+        cdef PlainFirst found = PlainFirst(self._decoder, slow)
+        assert unsampled != 0
+        found._judge = judge
+        found._judged = judged
+        found._unsampled = unsampled
+        return found
+
+    cdef object _outcome(self, record):
+        cdef FetchedRecord fetched
+        if type(record) is not FetchedRecord:
+            return self._slow(record)
+        fetched = <FetchedRecord>record
+        if self._judge is not None and fetched.offset & self._unsampled == 0:
+            return self._slow(record)
+        event = self._decoder._event(fetched)
+        if event is None:
+            return self._slow(record)
+        if self._judge is None or self._judge._passes(event):
+            return event
+        return self._judged(event)
+
+    def __call__(self, record):
+        """Decode a record."""
+        return self._outcome(record)
+
+    def extend(self, list outcomes not None, records):
+        """Decode records from the one on that is next; what is raised is about the next then."""
+        cdef Py_ssize_t index, end = len(records)
+        for index in range(len(outcomes), end):
+            outcomes.append(self._outcome(records[index]))
 
 
 # -- digests
@@ -1052,11 +1206,8 @@ cdef class ResultHeaders:
         cdef Pairs pairs
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(self._place)
         cdef Py_ssize_t name_size
-        cdef WireHeaders headers
         cdef bytes value
-        pairs.at = wire
-        pairs.end = wire + _WIRE_BYTES
-        pairs.size_bytes = pairs.count = 0
+        _begin(&pairs, wire)
         time_text = event.time_text
         if time_text is None and event.time_ms is not None:
             return None
@@ -1101,11 +1252,563 @@ cdef class ResultHeaders:
                 _add(&pairs, b"ce_edolate", b"true", 4)
         except (UnicodeEncodeError, _TooLong):
             return None
-        headers = WireHeaders.__new__(WireHeaders)
-        headers.wire = PyBytes_FromStringAndSize(<const char *>wire, pairs.at - wire)
-        headers._count = pairs.count
-        headers.size_bytes = pairs.size_bytes + 8 * pairs.count
-        return headers
+        return _ended(&pairs, wire)
+
+
+# -- what an event triggers
+
+
+cdef uint32_t _murmur2(Bytes at, Py_ssize_t size) noexcept nogil:
+    """See :func:`edo_stream.core.partitioner.murmur2`; without the sign."""
+    cdef uint32_t h = <uint32_t>0x9747B28C ^ <uint32_t>size, k
+    cdef Py_ssize_t i, whole = size & ~<Py_ssize_t>3
+    for i in range(0, whole, 4):
+        k = <uint32_t>at[i] | <uint32_t>at[i + 1] << 8 | <uint32_t>at[i + 2] << 16 | <uint32_t>at[i + 3] << 24
+        k *= <uint32_t>0x5BD1E995
+        k ^= k >> 24
+        k *= <uint32_t>0x5BD1E995
+        h = h * <uint32_t>0x5BD1E995 ^ k
+    if size & 3:
+        k = 0
+        for i in range(size - 1, whole - 1, -1):
+            k = k << 8 | at[i]
+        h = (h ^ k) * <uint32_t>0x5BD1E995
+    h = (h ^ h >> 13) * <uint32_t>0x5BD1E995
+    return h ^ h >> 15
+
+
+cdef inline int64_t _partition_of(bytes key, int64_t partitions) noexcept:
+    return <int64_t>(
+        _murmur2(<Bytes>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)) & 0x7FFFFFFF
+    ) % partitions
+
+
+cdef inline bint _is_space(uint8_t byte) noexcept nogil:
+    return byte == 0x20 or byte == 0x0A or byte == 0x0D or byte == 0x09
+
+
+cdef Bytes _value_end(Bytes at, Bytes end) noexcept nogil:
+    """Behind a value of a document that was found to be plain; ``NULL`` for none."""
+    cdef int depth = 0
+    while at < end:
+        if at[0] == 0x22:
+            at = _string_end(at + 1, end)
+            if at is NULL:
+                return NULL
+        elif at[0] == 0x7B or at[0] == 0x5B:
+            depth += 1
+            at += 1
+        elif at[0] == 0x7D or at[0] == 0x5D:
+            if depth == 0:
+                return at
+            depth -= 1
+            at += 1
+        elif depth == 0 and (at[0] == 0x2C or _is_space(at[0])):
+            return at
+        else:
+            at += 1
+            continue
+        if depth == 0:
+            return at
+    return NULL
+
+
+cdef bint _find_member(Span *place, Bytes name, Py_ssize_t size) noexcept nogil:
+    """Go from an object of a plain document to its member; ``False`` for what is not plain."""
+    cdef Bytes at = place.at
+    cdef Bytes end = at + place.size
+    cdef Bytes start
+    cdef Bytes close
+    cdef Span found
+    found.at = NULL
+    found.size = 0
+    if place.size < 2 or at[0] != 0x7B:
+        return False
+    at += 1
+    while True:
+        while at < end and (_is_space(at[0]) or at[0] == 0x2C):
+            at += 1
+        if at >= end:
+            return False
+        if at[0] == 0x7D:
+            break
+        if at[0] != 0x22:
+            return False
+        start = at + 1
+        at = _string_end(start, end)
+        if at is NULL or _has_escape(start, at - 1):
+            return False
+        close = at - 1
+        while at < end and (_is_space(at[0]) or at[0] == 0x3A):
+            at += 1
+        if _is_same(start, close - start, <const char *>name, size):
+            if found.at is not NULL:
+                return False  # Twice: the last of them counts.
+            found.at = at
+        at = _value_end(at, end)
+        if at is NULL:
+            return False
+        if found.at is not NULL and found.size == 0:
+            found.size = at - found.at
+    place[0] = found
+    return found.at is not NULL
+
+
+cdef object _plain_text(Span value):
+    """Bytes of a text, or of a whole number; ``None`` for any other value, and for none."""
+    cdef Py_ssize_t i
+    cdef Bytes digits
+    if value.size < 1:
+        return None
+    if value.at[0] == 0x22:
+        if value.size < 3 or _has_escape(value.at, value.at + value.size):
+            return None
+        return PyBytes_FromStringAndSize(<const char *>value.at + 1, value.size - 2)
+    digits = value.at + (1 if value.at[0] == 0x2D else 0)
+    for i in range(digits - value.at, value.size):
+        if value.at[i] < 0x30 or value.at[i] > 0x39:
+            return None
+    if digits == value.at + value.size or (digits[0] == 0x30 and value.size > 1):
+        return None
+    return _bytes_of(value)
+
+
+cdef enum:
+    _KEY_EVENT = 0
+    _KEY_POINTER = 3
+
+KEY_IS_EVENT, KEY_IS_POINTER = _KEY_EVENT, _KEY_POINTER
+
+ctypedef struct Look:
+    int is_object  # Whether the event's data is a plain JSON object; -1: nobody has looked.
+
+
+cdef bint _is_object(Look *look, object data) except -1:
+    if look.is_object < 0:
+        look.is_object = data is not None and _is_plain_object(
+            <Bytes>PyBytes_AS_STRING(<bytes?>data), PyBytes_GET_SIZE(data)
+        )
+    return look.is_object
+
+
+@cython.final
+cdef class PlainKey:
+    """Reads the key of a command or of a wait, where it is plain."""
+
+    cdef int _place
+    cdef list _tokens
+
+    def __init__(self, int place, tokens):
+        """``tokens`` are those of a pointer."""
+        self._place = place
+        self._tokens = [token.encode() for token in tokens]
+
+    cdef bytes of(self, record, event, Look *look):
+        """The key, or ``None``."""
+        cdef Span span
+        cdef bytes token
+        if self._place == _KEY_EVENT:
+            return event.key or None
+        if self._place == _KEY_RECORD:
+            return record.key or None
+        if self._place == _KEY_SUBJECT:
+            subject = event.subject
+            return subject.encode("utf-8", "replace") if subject else None
+        data = event.data
+        if not _is_object(look, data):
+            return None
+        span.at = <Bytes>PyBytes_AS_STRING(<bytes>data)
+        span.size = PyBytes_GET_SIZE(data)
+        while span.size and _is_space(span.at[0]):
+            span.at += 1
+            span.size -= 1
+        for token in self._tokens:
+            if not _find_member(&span, <Bytes>PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token)):
+                return None
+        return _plain_text(span)
+
+
+@cython.final
+cdef class PlainCommand:
+    """Commands of a flow that are the event's data as it came.
+
+    See :meth:`edo_stream.core.trigger.Trigger.command`, whose way each ``None`` goes.
+    """
+
+    cdef ResultHeaders _ids
+    cdef PlainKey _key
+    cdef str _topic
+    cdef int64_t _partitions
+    cdef Py_ssize_t _bytes_max
+    cdef bytes _flow
+    cdef frozenset _reserved
+    cdef object _time_text
+
+    def __init__(
+        self,
+        ResultHeaders ids not None,
+        PlainKey key not None,
+        str topic not None,
+        int64_t partitions,
+        Py_ssize_t bytes_max,
+        bytes flow not None,
+        reserved,
+        time_text,
+    ):
+        """``ids`` knows cause, source and place; ``bytes_max`` is of key, data and headers."""
+        self._ids = ids
+        self._key = key
+        self._topic = topic
+        self._partitions = partitions
+        self._bytes_max = bytes_max
+        self._flow = flow
+        self._reserved = frozenset(reserved)
+        self._time_text = time_text
+
+    cdef object make(self, record, event, int64_t offset, int64_t now_ms, Look *look):
+        """The command of an event, or ``None``."""
+        cdef WireHeaders headers
+        cdef bytes key = self._key.of(record, event, look)
+        if key is None:
+            return None
+        headers = self._headers(event, offset)
+        if headers is None:
+            return None
+        data = event.data
+        if (
+            PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
+            > self._bytes_max
+        ):
+            return None
+        partition = _partition_of(key, self._partitions)
+        return Publish(self._topic, partition, key, data, headers, now_ms)
+
+    cdef WireHeaders _headers(self, event, int64_t offset):
+        cdef uint8_t wire[_WIRE_BYTES]
+        cdef uint8_t text[_PLACE_BYTES + 20]
+        cdef Pairs pairs
+        cdef bytes place = self._ids._place
+        cdef Py_ssize_t place_size = PyBytes_GET_SIZE(place)
+        _begin(&pairs, wire)
+        try:
+            self._ids._put_id(text, offset)
+            _add(&pairs, b"ce_specversion", b"1.0", 3)
+            _add(&pairs, b"ce_id", <const char *>text, 36)
+            _add_bytes(&pairs, b"ce_source", self._ids._source)
+            _add_text(&pairs, b"ce_type", event.type)
+            _add_text(&pairs, b"ce_correlationid", event.correlation_id or event.id)
+            _add_text(&pairs, b"ce_causationid", event.id)
+            _add_bytes(&pairs, b"edo-flow", self._flow)
+            memcpy(text, PyBytes_AS_STRING(place), <size_t>place_size)
+            _add(
+                &pairs,
+                b"edo-position",
+                <const char *>text,
+                _put_decimal(text + place_size, <uint64_t>offset) - text,
+            )
+            if event.subject is not None:
+                _add_text(&pairs, b"ce_subject", event.subject)
+            if event.time_ms is not None:
+                time = _time_of(event, self._time_text)
+                if time is not None:
+                    _add_bytes(&pairs, b"ce_time", time)
+            if event.content_type is not None:
+                _add_text(&pairs, b"content-type", event.content_type)
+            for name, content in event.extensions:
+                if name not in self._reserved and not name.startswith("edo-"):
+                    if content is None or not name.isascii():
+                        return None
+                    _add_pair(
+                        &pairs,
+                        PyUnicode_AsUTF8AndSize(name, &place_size),
+                        len(name),
+                        PyBytes_AS_STRING(<bytes?>content),
+                        PyBytes_GET_SIZE(content),
+                    )
+        except (UnicodeEncodeError, _TooLong):
+            return None
+        return _ended(&pairs, wire)
+
+
+cdef inline void _begin(Pairs *pairs, uint8_t *wire) noexcept:
+    pairs.at = wire
+    pairs.end = wire + _WIRE_BYTES
+    pairs.size_bytes = pairs.count = 0
+
+
+cdef WireHeaders _ended(Pairs *pairs, uint8_t *wire):
+    cdef WireHeaders headers = WireHeaders.__new__(WireHeaders)
+    headers.wire = PyBytes_FromStringAndSize(<const char *>wire, pairs.at - wire)
+    headers._count = pairs.count
+    headers.size_bytes = pairs.size_bytes + 8 * pairs.count
+    return headers
+
+
+cdef object _time_of(event, time_text):
+    """Text of an event's time as our own records have it."""
+    text, time_ms = event.time_text, event.time_ms
+    if type(text) is bytes and PyBytes_GET_SIZE(text) == _TIME_BYTES:
+        if _written_ms(<Bytes>PyBytes_AS_STRING(text)) == time_ms:
+            return text
+    return time_text(time_ms)
+
+
+# -- msgpack, as the core's rows and records have it
+
+
+cdef inline uint8_t *_put_big(uint8_t *at, uint64_t number, int size) noexcept nogil:
+    cdef int i
+    for i in range(size):
+        at[i] = <uint8_t>(number >> 8 * (size - 1 - i))
+    return at + size
+
+
+cdef uint8_t *_put_uint(uint8_t *at, uint64_t number) noexcept nogil:
+    if number < 0x80:
+        at[0] = <uint8_t>number
+        return at + 1
+    if number <= 0xFF:
+        at[0] = 0xCC
+        return _put_big(at + 1, number, 1)
+    if number <= 0xFFFF:
+        at[0] = 0xCD
+        return _put_big(at + 1, number, 2)
+    if number >> 32 == 0:
+        at[0] = 0xCE
+        return _put_big(at + 1, number, 4)
+    at[0] = 0xCF
+    return _put_big(at + 1, number, 8)
+
+
+cdef uint8_t *_put_str(uint8_t *at, const char *text, Py_ssize_t size) noexcept nogil:
+    if size < 32:
+        at[0] = <uint8_t>(0xA0 | size)
+        at += 1
+    elif size <= 0xFF:
+        at[0] = 0xD9
+        at = _put_big(at + 1, <uint64_t>size, 1)
+    elif size <= 0xFFFF:
+        at[0] = 0xDA
+        at = _put_big(at + 1, <uint64_t>size, 2)
+    else:
+        at[0] = 0xDB
+        at = _put_big(at + 1, <uint64_t>size, 4)
+    memcpy(at, text, <size_t>size)
+    return at + size
+
+
+cdef uint8_t *_put_bin(uint8_t *at, const char *data, Py_ssize_t size) noexcept nogil:
+    if size <= 0xFF:
+        at[0] = 0xC4
+        at = _put_big(at + 1, <uint64_t>size, 1)
+    elif size <= 0xFFFF:
+        at[0] = 0xC5
+        at = _put_big(at + 1, <uint64_t>size, 2)
+    else:
+        at[0] = 0xC6
+        at = _put_big(at + 1, <uint64_t>size, 4)
+    memcpy(at, data, <size_t>size)
+    return at + size
+
+
+ctypedef struct Text:
+    const char *at
+    Py_ssize_t size  # -1: none.
+
+
+cdef int _read_text(object text, Text *found) except -1:
+    found.at = NULL
+    found.size = -1
+    if text is not None:
+        found.at = PyUnicode_AsUTF8AndSize(text, &found.size)
+    return 0
+
+
+cdef inline uint8_t *_put_text(uint8_t *at, Text text) noexcept nogil:
+    if text.size < 0:
+        at[0] = 0xC0
+        return at + 1
+    return _put_str(at, text.at, text.size)
+
+
+cdef enum:
+    _JOINED_KEY_BYTES = 1024
+    _JOINED_TEXTS = 7
+    _JOINED_ROOM = 96
+
+
+@cython.final
+cdef class PlainFeed:
+    """Records by which events come to the task of their wait.
+
+    See :meth:`edo_stream.core.correlation.feed.Feed.command`, whose way each ``None`` goes.
+    """
+
+    cdef PlainKey _key
+    cdef str _topic
+    cdef int64_t _partitions
+    cdef Py_ssize_t _bytes_max
+    cdef bytes _place, _start, _end
+
+    def __init__(
+        self,
+        PlainKey key not None,
+        str topic not None,
+        int64_t partitions,
+        Py_ssize_t bytes_max,
+        bytes place not None,
+        bytes start not None,
+        bytes end not None,
+    ):
+        """``place``: where events are; ``start`` and ``end``: what is the same in all values."""
+        assert len(place) <= _PLACE_BYTES
+        self._key = key
+        self._topic = topic
+        self._partitions = partitions
+        self._bytes_max = bytes_max
+        self._place = place
+        self._start = start
+        self._end = end
+
+    cdef object make(self, record, event, int64_t offset, int64_t now_ms, Look *look):
+        """The record for an event, or ``None``."""
+        cdef bytes key = self._key.of(record, event, look)
+        cdef int64_t timestamp_ms = record.timestamp
+        if key is None or PyBytes_GET_SIZE(key) > _JOINED_KEY_BYTES:
+            return None
+        value = self._value(event, offset, look)
+        if value is None or PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(value) > self._bytes_max:
+            return None
+        if timestamp_ms < 0 or timestamp_ms > now_ms:
+            return None
+        partition = _partition_of(key, self._partitions)
+        return Publish(self._topic, partition, key, value, (), timestamp_ms)
+
+    cdef bytes _value(self, event, int64_t offset, Look *look):
+        cdef Text texts[_JOINED_TEXTS]
+        cdef uint8_t place[_PLACE_BYTES + 20]
+        cdef Py_ssize_t place_size = PyBytes_GET_SIZE(self._place)
+        cdef Py_ssize_t end_size = PyBytes_GET_SIZE(self._end)
+        cdef Py_ssize_t room = PyBytes_GET_SIZE(self._start) + place_size + end_size + _JOINED_ROOM
+        cdef int64_t time_ms = 0
+        cdef uint8_t *at
+        cdef int i
+        cdef bytes value
+        data = event.data
+        if data is not None and not _is_object(look, data):
+            return None
+        time = event.time_ms
+        if time is not None:
+            time_ms = time
+            if time_ms < 0:
+                return None
+        try:
+            _read_text(event.id, &texts[0])
+            _read_text(event.source, &texts[1])
+            _read_text(event.type, &texts[2])
+            _read_text(event.subject, &texts[3])
+            _read_text(event.correlation_id, &texts[4])
+            _read_text(event.content_type, &texts[5])
+        except UnicodeEncodeError:
+            return None
+        for i in range(6):
+            room += 5 + max(texts[i].size, 0)
+        memcpy(place, PyBytes_AS_STRING(self._place), <size_t>place_size)
+        place_size = _put_decimal(place + place_size, <uint64_t>offset) - place
+        room += 0 if data is None else PyBytes_GET_SIZE(<bytes>data)
+        at = <uint8_t *>malloc(<size_t>room)
+        if at is NULL:
+            raise MemoryError
+        cdef uint8_t *buffer = at
+        memcpy(at, PyBytes_AS_STRING(self._start), <size_t>PyBytes_GET_SIZE(self._start))
+        at += PyBytes_GET_SIZE(self._start)
+        for i in range(3):
+            at = _put_text(at, texts[i])
+        at = _put_str(at, <const char *>place, place_size)
+        if data is None:
+            at[0] = 0xC0
+            at += 1
+        else:
+            at = _put_bin(at, PyBytes_AS_STRING(<bytes>data), PyBytes_GET_SIZE(data))
+        at[0] = 0xC2 if data is None else 0xC3
+        at += 1
+        if time is None:
+            at[0] = 0xC0
+            at += 1
+        else:
+            at = _put_uint(at, <uint64_t>time_ms)
+        for i in range(3, 6):
+            at = _put_text(at, texts[i])
+        memcpy(at, PyBytes_AS_STRING(self._end), <size_t>end_size)
+        at += end_size
+        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+        free(buffer)
+        return value
+
+
+@cython.final
+cdef class PlainRouter:
+    """Writes what an event triggers; see :meth:`edo_stream.core.routing.Router.commands`.
+
+    What depends on an event's type alone is asked once a type; whatever is not plain is made by
+    the trigger in Python.
+    """
+
+    cdef list _triggers, _writers
+    cdef tuple _always
+    cdef object _choose, _facts_of
+    cdef dict _by_type
+
+    def __init__(self, triggers, writers, always, choose, facts_of):
+        """``writers`` are the triggers' own, ``None`` for Python; ``choose`` tells by the type."""
+        self._triggers = list(triggers)
+        self._writers = list(writers)
+        self._always = tuple(always)
+        self._choose = choose
+        self._facts_of = facts_of
+        self._by_type = {}
+
+    def commands(self, record, event, int64_t now_ms):
+        """The records that an event leads to."""
+        cdef list found = []
+        self.add(record, event, record.offset, now_ms, found)
+        return found
+
+    cdef tuple _chosen(self, event):
+        cdef PyObject *known
+        if self._choose is None:
+            return self._always
+        kind = event.type
+        known = PyDict_GetItem(self._by_type, kind)
+        if known is not NULL:
+            return <tuple>known
+        chosen = self._always + tuple(self._choose(self._facts_of(event)))
+        if len(self._by_type) >= 4096:
+            self._by_type.clear()
+        self._by_type[kind] = chosen
+        return chosen
+
+    cdef int add(self, record, event, int64_t offset, int64_t now_ms, list publish) except -1:
+        """Append them."""
+        cdef Look look
+        look.is_object = -1
+        facts = None
+        for number in self._chosen(event):
+            writer = self._writers[<Py_ssize_t>number]
+            made = None
+            if type(writer) is PlainCommand:
+                made = (<PlainCommand>writer).make(record, event, offset, now_ms, &look)
+            elif type(writer) is PlainFeed:
+                made = (<PlainFeed>writer).make(record, event, offset, now_ms, &look)
+            if made is not None:
+                publish.append(made)
+                continue
+            if facts is None:
+                facts = self._facts_of(event)
+            publish.extend(
+                self._triggers[<Py_ssize_t>number].commands(record, event, now_ms, facts)
+            )
+        return 0
 
 
 # -- the plain way of an event
@@ -1127,6 +1830,7 @@ cdef class PlainWay:
     cdef bytes _prefix
     cdef dict _rows, _dirty
     cdef int64_t _idle_ms
+    cdef object _router
     cdef readonly int64_t stream_ms
 
     def __init__(
@@ -1140,8 +1844,12 @@ cdef class PlainWay:
         dict rows,
         dict dirty,
         int64_t idle_ms,
+        router,
     ):
-        """``rows`` are those of the keys in order, ``None`` where keys have no numbers."""
+        """``rows`` are those of the keys in order, ``None`` where keys have no numbers.
+
+        ``router`` writes what an event triggers besides; ``None``: nothing.
+        """
         self._headers = headers
         self._topic = topic
         self._partition = partition
@@ -1151,6 +1859,7 @@ cdef class PlainWay:
         self._rows = rows
         self._dirty = dirty
         self._idle_ms = idle_ms
+        self._router = router
 
     def take(
         self,
@@ -1235,6 +1944,10 @@ cdef class PlainWay:
                 of_expiry.append(digest)
             time_ms = event.time_ms
             publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
+            if type(self._router) is PlainRouter:
+                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
+            elif self._router is not None:
+                publish.extend(self._router.commands(record, event, now_ms))
             offsets.append(offset)
             fates.append(self._fate)
             times_ms.append(timestamp if time_ms is None else time_ms)

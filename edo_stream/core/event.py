@@ -60,6 +60,11 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 Decoded = Event | Violation | Ignored
 
 
+def id_start(*parts: str) -> bytes:
+    """What is hashed of an id whose last part is still to come; see :func:`derive_id`."""
+    return NAMESPACE + "\x1f".join(parts).encode() + b"\x1f"
+
+
 def derive_id(*parts: str) -> str:
     """Name-based UUID (version 5) of its cause: the same parts give the same id, for ever.
 

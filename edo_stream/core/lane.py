@@ -11,6 +11,7 @@ from edo_stream.core.dedupe import NO_DIGEST, Expiry, digests_of
 from edo_stream.core.event import Decoded, Event, Ignored, Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.monotonic import Monotonic, ReachedRow
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.outlet import Outlet
 from edo_stream.core.published import Origin, Published
 from edo_stream.core.record import Record
@@ -21,6 +22,8 @@ from edo_stream.core.task import TaskIdentity
 
 if TYPE_CHECKING:
     from edo_stream.core._native import PlainWay
+if IS_COMPILED:
+    from edo_stream.core._native import PlainFirst
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,9 @@ class Lane:
         decode, judge = self._decode, judged.append
         while len(judged) < len(records):
             try:
+                if IS_COMPILED and type(decode) is PlainFirst:
+                    decode.extend(judged, records)
+                    break
                 for record in islice(records, len(judged), None):
                     judge(decode(record))
             except MemoryError:

@@ -11,7 +11,7 @@ from edo_stream.core.accounts import Fate
 from edo_stream.core.contract import TRANSACTION_KEY, Contract
 from edo_stream.core.dead_letter import dead_letter
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import NAMESPACE, Event, Violation
+from edo_stream.core.event import Event, Violation, id_start
 from edo_stream.core.headers import (
     LATE,
     SPECVERSION,
@@ -66,7 +66,7 @@ class Outlet:
         self._headers_of = self._headers_in_python
         self._compiled: ResultHeaders | None = None
         if IS_COMPILED:
-            compiled = ResultHeaders(_id_start(*cause), self._source[1], self._place, _RESERVED)
+            compiled = ResultHeaders(id_start(*cause), self._source[1], self._place, _RESERVED)
             plain, in_python = compiled.of, self._headers_in_python
             self._headers_of = lambda *result: plain(*result) or in_python(*result)
             self._compiled = compiled
@@ -94,7 +94,7 @@ class Outlet:
         ledger.mark(offset, Fate.EMITTED)
         ledger.times_ms.append(timestamp_ms if event.time_ms is None else event.time_ms)
         if self.router is not None:
-            step.publish += self.router.commands(record, event, step.now_ms)
+            step.publish += self.router.fastest.commands(record, event, step.now_ms)
 
     def plain_way(
         self, prefix: bytes, rows: RowCache[SequenceRow] | None, idle_ms: int
@@ -102,12 +102,12 @@ class Outlet:
         """The compiled way of plain events, ``None`` where each has something more to it."""
         if self._compiled is None or self._partition is None:
             return None
-        if self._write_metadata or self.router is not None:
+        if self._write_metadata:
             return None
         decoded, dirty = (None, None) if rows is None else rows.pages()
         return PlainWay(
             self._compiled, self._topic, self._partition, Fate.EMITTED, self._bytes_max,
-            prefix, decoded, dirty, idle_ms,
+            prefix, decoded, dirty, idle_ms, None if self.router is None else self.router.fastest,
         )  # fmt: skip
 
     def _headers_in_python(self, offset: int, event: Event, is_late: bool) -> Headers:
@@ -161,14 +161,9 @@ def _header(name: str, value: str) -> Header:
 _VARIANTS: Final = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
 
 
-def _id_start(*parts: str) -> bytes:
-    """What is hashed before the offset of an id."""
-    return NAMESPACE + "\x1f".join(parts).encode() + b"\x1f"
-
-
 def _id_of(*parts: str) -> Callable[[int], bytes]:
     """Fast form of :func:`edo_stream.core.event.derive_id` for ids that end in an offset."""
-    start = sha1(_id_start(*parts), usedforsecurity=False)
+    start = sha1(id_start(*parts), usedforsecurity=False)
 
     def derive(offset: int) -> bytes:
         hashed = start.copy()

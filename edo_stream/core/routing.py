@@ -18,12 +18,19 @@ from edo_stream.core.correlation.feed import Feed, JoinTrigger
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError, Where
+from edo_stream.core.lookup.path import Path
+from edo_stream.core.lookup.spec import Enrichment
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.patterns import Pattern, PatternIndex
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import FlowTrigger, Trigger
 
+if IS_COMPILED:
+    from edo_stream.core._native import PlainRouter
+
 _DATA = "data"
+_TYPE = "type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,8 @@ class Route:
     """None: it wants every event."""
     feed: JoinTrigger | None = None
     """Input of a correlation that an event comes to, instead of becoming a command."""
+    enrichment: Enrichment | None = None
+    """What is looked up before an event becomes a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,9 @@ class Routes:
         self._has_patterns = len(self._unmatched) < len(places)
         self._needs_data = self._index.asks_for(_DATA)
         self.is_conditional = bool(places)
+        has_where = any(condition.where is not None for (_, condition), _ in places)
+        self.is_by_type = not (has_where or self._unmatched) and self._index.asks_only_for(_TYPE)
+        """Whether an event's type alone decides."""
 
     def choose(self, facts: Facts) -> list[Choice]:
         """Which routes with conditions want an event, each once, in the order of the routes."""
@@ -93,10 +105,12 @@ class Routes:
         return [Choice(number, found[number]) for number in sorted(found)]
 
 
-def _bound(identity: TaskIdentity, contract: Contract, route: Route) -> Trigger | Feed:
+def bound(identity: TaskIdentity, contract: Contract, route: Route) -> Trigger | Feed | Path:
     """What writes the record of a route, within a task."""
     if route.feed is not None:
         return Feed(identity, contract, route.feed)
+    if route.enrichment is not None:
+        return Path(identity, contract.topic, identity.partition, route.enrichment)
     return Trigger(identity, contract, route.trigger)
 
 
@@ -105,9 +119,19 @@ class Router:
 
     def __init__(self, identity: TaskIdentity, contract: Contract, routes: Routes) -> None:
         self._routes = routes
-        self._triggers = [_bound(identity, contract, route) for route in routes.routes]
+        self._triggers = [bound(identity, contract, route) for route in routes.routes]
         self._always = [self._triggers[number] for number in routes.always]
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
+        self.fastest: Router | PlainRouter = self
+        """What is asked for commands: this one, or the compiled one that does the same."""
+        if IS_COMPILED and routes.is_by_type:
+            writers = [one.compiled() for one in self._triggers]
+            choose = self._chosen if routes.is_conditional else None
+            self.fastest = PlainRouter(self._triggers, writers, routes.always, choose, Facts)
+
+    def _chosen(self, facts: Facts) -> list[int]:
+        """Numbers of the routes with conditions that want an event, where its type decides."""
+        return [choice.route for choice in self._routes.choose(facts)]
 
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
         """The commands that an event leads to, and letters where that cannot be told."""

@@ -5,15 +5,17 @@ has no key, its data cannot be made, or it is too large for the topic of command
 splits has a command for each element of an event's list (:mod:`edo_stream.core.pieces`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Event, derive_id
+from edo_stream.core.event import Event, derive_id, id_start
 from edo_stream.core.facts import Facts, Make, UnmadeError
 from edo_stream.core.headers import (
     JSON_CONTENT,
@@ -24,6 +26,7 @@ from edo_stream.core.headers import (
     time_text,
     utf8,
 )
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pieces import (
     BYTES_MAX,
@@ -38,6 +41,10 @@ from edo_stream.core.pieces import (
 from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
+
+if IS_COMPILED:
+    from edo_stream.core import _native
+    from edo_stream.core._native import PlainCommand, PlainFeed, PlainKey, ResultHeaders
 
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
@@ -71,6 +78,16 @@ class FlowTrigger:
     """What of an event is a command each; ``None``: the event is one."""
 
 
+def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
+    """What reads keys of plain events; ``tokens`` are those of a pointer."""
+    kinds = {
+        None: _native.KEY_IS_EVENT,
+        "record": _native.KEY_IS_RECORD,
+        "subject": _native.KEY_IS_SUBJECT,
+    }
+    return PlainKey(kinds.get(place, _native.KEY_IS_POINTER), tokens)
+
+
 class Trigger:
     """A trigger within one task of its topic."""
 
@@ -84,6 +101,24 @@ class Trigger:
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
         self.looks = any((self._pointer, trigger.make, trigger.split))
         """Whether it asks for more of an event than its attributes."""
+
+    def compiled(self) -> "PlainCommand | PlainFeed | None":
+        """What writes commands of plain events, if there is such a thing."""
+        trigger = self._trigger
+        if not IS_COMPILED or trigger.make is not None or trigger.split is not None:
+            return None
+        cause = ("command", self._identity.app, trigger.flow, *self._place)
+        place = f"{'/'.join(self._place)}/".encode()
+        return PlainCommand(
+            ResultHeaders(id_start(*cause), self._source[1], place, ()),
+            plain_key(trigger.key, self._pointer or ()),
+            trigger.commands,
+            trigger.partitions,
+            trigger.bytes_max - _FRAME_BYTES,
+            self._flow[1],
+            WRITTEN,
+            time_text,
+        )
 
     def commands(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
@@ -207,14 +242,20 @@ class Trigger:
 
     def _nothing(self, record: Record, event: Event, now_ms: int, topic: str) -> Publish:
         """An outcome of no command: it tells that an event's list was empty."""
+        empty = self.outcome(record, event, now_ms, "empty", topic, b'{"count":0}')
+        return replace(empty, headers=[*empty.headers, *split_headers(event.id, None, 0)])
+
+    def outcome(  # noqa: PLR0913 - what an event is made of
+        self, record: Record, event: Event, now_ms: int, kind: str, topic: str, data: bytes
+    ) -> Publish:
+        """An outcome of no command: it tells what else came of an event."""
         told = dict(header for header in self._headers(record, event) if header[0] not in NAMES)
-        told["ce_id"] = derive_id("empty", self._id_of(record)).encode()
-        told["ce_type"] = utf8(f"edo.{self._trigger.flow}.empty")
+        told["ce_id"] = derive_id(kind, self._id_of(record)).encode()
+        told["ce_type"] = utf8(f"edo.{self._trigger.flow}.{kind}")
         told["content-type"] = JSON_CONTENT[1]
         key = self._key_of(record, event, None) or event.key
         partition = partition_of(key, self._trigger.partitions)
-        headers = [*told.items(), *split_headers(event.id, None, 0)]
-        return Publish(topic, partition, key, b'{"count":0}', headers, now_ms)
+        return Publish(topic, partition, key, data, [*told.items()], now_ms)
 
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str

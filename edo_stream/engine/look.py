@@ -7,6 +7,7 @@ from importlib.metadata import version
 from aiokafka import TopicPartition
 
 from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.engine.ports import Standing
 from edo_stream.engine.restore import TaskTable
@@ -81,7 +82,7 @@ def look_at(task: Task, standing: OfPartition, now_ms: int, loop_time: float) ->
 
 
 def _waits(task: Task, now_ms: int) -> Iterable[WaitsView]:
-    if not isinstance(task.pipeline, JoinPipeline):
+    if not isinstance(task.pipeline, JoinPipeline | LookupPipeline):
         return
     for flow, (row, since_ms) in task.pipeline.open_waits().items():
         age_ms = 0 if since_ms is None else max(0, now_ms - since_ms)

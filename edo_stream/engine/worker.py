@@ -41,6 +41,7 @@ from edo_stream.engine.store import DiskMemory, RocksDisk
 from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
 from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Ports
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol, choose_protocol
 from edo_stream.engine.transport import TaskConsumer, TaskTransport
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     standbys: int = 0
     """Copies of each task's state on other workers; the leader's number counts."""
     compression: str | None = None
+    transaction_protocol: str = "auto"
+    """The newest that the brokers have agreed upon, or ``1``."""
     web_bind: str = "127.0.0.1"
     web_port: int = 6066
     web_url: str | None = None
@@ -95,6 +98,7 @@ class Preparation(Service):
                 require_port(str(app.conf.web_bind), app.conf.web_port)
             limits = await prepare(settings.access, app.wanted)
             await _refuse_leftovers(app)
+            protocol = await choose_protocol(settings.access, settings.transaction_protocol)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except PreparationError as error:
@@ -105,7 +109,7 @@ class Preparation(Service):
                 f"no broker at {settings.access.bootstrap}: {reason_of(error)}",
             )
         remove_abandoned(Path(app.conf.tabledir), clock.now_ms())
-        _plug_in(app, limits)
+        _plug_in(app, limits, protocol)
 
     @Service.task
     async def _collect(self) -> None:
@@ -235,13 +239,15 @@ def _hand_over(app: EdoApp) -> Any:
     return decide
 
 
-def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
+def _plug_in(
+    app: EdoApp, batch_bytes_max: Mapping[str, int], protocol: TransactionProtocol
+) -> None:
     settings, consumer, tables = app.worker_settings, app.consumer, app.tables
     assert isinstance(consumer, TaskConsumer)
     assert isinstance(tables, TaskTableManager)
     ports = Ports(
         producers=producer_factory(
-            settings.access, settings.transaction_timeout_ms, settings.compression
+            settings.access, settings.transaction_timeout_ms, settings.compression, protocol
         ),
         changelog=BrokerChangelog(settings.access),
         intake=consumer,

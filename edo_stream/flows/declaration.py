@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from edo_stream.core.contract import DAY_MS
 from edo_stream.flows.actions import Action
 from edo_stream.flows.combine import Batch, Debounce
-from edo_stream.flows.when import When
+from edo_stream.flows.when import InputName, When
 from edo_stream.registry.declaration import Declared, Partitions, Retry
-from edo_stream.registry.names import GroupName, Key, Text, TopicName, is_pointer
+from edo_stream.registry.names import GroupName, Key, Place, Text, TopicName, is_pointer
 from edo_stream.registry.quantity import Duration
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
@@ -46,6 +46,20 @@ def _pointer(value: object) -> str:
     if is_pointer(value):
         return str(value)
     raise ValueError(f"{value} is not a JSON pointer: write one such as /items")
+
+
+def _null(value: object) -> object:
+    """In YAML, null is no text."""
+    return "null" if value is None else value
+
+
+def _table(value: object) -> object:
+    if value == "global":
+        raise ValueError(
+            "global tables are not kept: leave table out, and the event is brought to the task "
+            "that has its row"
+        )
+    return value
 
 
 Pointer = Annotated[str, BeforeValidator(_pointer)]
@@ -100,6 +114,40 @@ class SplitRules(Declared):
     empty: Literal["event", "nothing"] = Field(
         default="event",
         description="What comes of an empty list: an event among the outcomes, or nothing.",
+    )
+
+
+class LookupRules(Declared):
+    """A row that is looked up for each event."""
+
+    topic: TopicName = Field(
+        examples=["shop.customer.profile"],
+        description="A compacted topic with a contract, which no worker reads for itself.",
+    )
+    key: Place | None = Field(
+        default=None,
+        examples=["/customer"],
+        description="The row's key in the event: record, an attribute, or a JSON pointer into the "
+        "data; default: the event's own key.",
+    )
+    missing: Annotated[
+        Literal["wait", "null", "dead-letter", "failure"], BeforeValidator(_null)
+    ] = Field(
+        default="dead-letter",
+        description="When there is no row: wait for it, go on with null, give the event up, or "
+        "tell it among the outcomes.",
+    )
+    within: Duration | None = Field(
+        default=None, examples=["10m"], description="Of wait: how long."
+    )
+    then: Annotated[Literal["null", "dead-letter", "failure"], BeforeValidator(_null)] = Field(
+        default="dead-letter", description="Of wait: what comes after it."
+    )
+    max_per_key: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=1_000, description="Events of one key that may wait; more are dead letters."
+    )
+    table: Annotated[Literal["partitioned"], BeforeValidator(_table)] = Field(
+        default="partitioned", description="Each row is kept by the task that has its partition."
     )
 
 
@@ -179,6 +227,16 @@ class FlowDeclaration(Declared):
     )
     input: Input | None = Field(
         default=None, description="What a command's data is made of; default: the event's data."
+    )
+    lookup: Annotated[dict[InputName, LookupRules], Field(min_length=1, max_length=10)] | None = (
+        Field(
+            default=None,
+            examples=["{customer: {topic: shop.customer.profile, key: /customer}}"],
+            description="Rows that input may use, as lookup.<name>.",
+        )
+    )
+    lookup_waiting: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=100_000, description="Events of the flow that may wait for rows in one task."
     )
     split: Annotated[SplitRules, BeforeValidator(_split)] | None = Field(
         default=None,

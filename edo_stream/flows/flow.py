@@ -15,6 +15,7 @@ from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.correlation import Join, JoinGroup, ends_of, feeds, join_groups
 from edo_stream.flows.declaration import FlowDeclaration
+from edo_stream.flows.lookup import LookupGroup, Lookups, lookup_groups
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
 from edo_stream.registry.quantity import duration_text
@@ -37,6 +38,8 @@ class Flow:
     """What makes a command's data."""
     split: Split | None = None
     """What of an event is a command each."""
+    lookups: Lookups | None = None
+    """What is looked up first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,15 @@ class Flows:
         }
         return join_groups(self.joins.values(), commands)
 
+    @property
+    def lookup_groups(self) -> Mapping[str, LookupGroup]:
+        """Groups whose tasks have the rows that flows look up."""
+        return lookup_groups(
+            flow.lookups.enrichment(self._trigger(flow))
+            for flow in self.flows.values()
+            if flow.lookups is not None
+        )
+
     def task_routes(self, topic: str) -> Routes | None:
         """All that the task of a topic writes for its events: commands, and what flows wait for."""
         joins = self.joins.values()
@@ -117,7 +129,11 @@ class Flows:
 
     def _routes(self, topic: str) -> list[Route]:
         routes = [
-            Route(self._trigger(flow), tuple(flow.wants[topic]))
+            Route(
+                trigger := self._trigger(flow),
+                tuple(flow.wants[topic]),
+                enrichment=None if flow.lookups is None else flow.lookups.enrichment(trigger),
+            )
             for flow in self.flows.values()
             if topic in flow.wants
         ]

@@ -10,6 +10,7 @@ from edo_stream.flows.conditions import conditions_of, found_maker, listed
 from edo_stream.flows.correlation import Join
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
+from edo_stream.flows.lookup import found_lookups, group_name
 from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
 from edo_stream.flows.splitting import found_split, odd_gatherers
@@ -85,7 +86,8 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
                 wants, maker = {}, None
             policy = policy_of(declaration)
             split = found_split(document, declaration, policy.outcomes)
-            flows.append(Flow(policy, declaration, file, wants, maker, split))
+            lookups = found_lookups(document, declaration, policy.outcomes, registry)
+            flows.append(Flow(policy, declaration, file, wants, maker, split, lookups))
             documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
@@ -145,8 +147,16 @@ def _check_topics(document: Document, flow: FlowDeclaration, registry: Registry)
 def _clashes(flows: list[Flow], registry: Registry) -> list[Finding]:
     """Groups that are also those of topics: their tasks would have the same names."""
     groups = registry.groups
-    return [
+    found = [
         Finding(flow.file, 1, f"group {flow.declaration.group} is a group of topics: take another")
         for flow in flows
         if flow.declaration.group in groups
     ]
+    acting = {flow.declaration.group for flow in flows}
+    for flow in flows:
+        for lookup in () if flow.lookups is None else flow.lookups.lookups:
+            name = group_name(lookup.partitions)
+            if name in groups or name in acting:
+                message = f"lookup.{lookup.name}: its tasks are group {name}: take another name "
+                found.append(Finding(flow.file, 1, f"{message}for the group that has it"))
+    return found

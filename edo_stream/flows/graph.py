@@ -35,6 +35,8 @@ class Way:
     label: str = ""
     is_conditional: bool = False
     """Not every event goes this way."""
+    is_row: bool = False
+    """What comes this way is looked up, and triggers nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Graph:
     def _onward(self) -> dict[Node, list[Node]]:
         onward: dict[Node, list[Node]] = {}
         for way in self.ways:
+            if way.is_row:
+                continue
             onward.setdefault(way.start, []).append(way.end)
             onward.setdefault(way.end, [])
         return onward
@@ -85,6 +89,8 @@ def _ways_of(flow: Flow, targets: Mapping[str, str]) -> Iterator[Way]:
     for topic, conditions in flow.wants.items():
         label = "" if flow.split is None else "each element"
         yield Way(Node(TOPIC, topic), node, label, bool(conditions))
+    for lookup in () if flow.lookups is None else flow.lookups.lookups:
+        yield Way(Node(TOPIC, lookup.table), node, f"row: {lookup.name}", True, is_row=True)
     for action in (flow.declaration.action, flow.declaration.fallback):
         if action is None:
             continue

@@ -14,7 +14,7 @@ from edo_stream.flows.graph import graph_of
 from edo_stream.flows.rules.case import FlowCase, Rule
 from edo_stream.flows.rules.cycles import find_cycles
 from edo_stream.flows.rules.expressions import find_odd_expressions, find_unknown_names
-from edo_stream.flows.rules.keys import find_unknown_keys
+from edo_stream.flows.rules.keys import find_unknown_keys, find_unusable_lookups
 from edo_stream.flows.rules.patterns import find_patterns_that_never_match
 from edo_stream.flows.rules.wants import find_wants_that_say_nothing
 from edo_stream.flows.saga import FOLDER as SAGAS
@@ -29,6 +29,7 @@ RULES: Sequence[Rule] = (
     find_odd_expressions,
     find_unknown_names,
     find_unknown_keys,
+    find_unusable_lookups,
 )
 
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.core.contract import Contract
-from edo_stream.core.correlation.feed import Feed
+from edo_stream.core.correlation.feed import Feed, Reader
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError
+from edo_stream.core.lookup.path import NULL, with_rows
+from edo_stream.core.lookup.spec import Enrichment, OnMissing
 from edo_stream.core.patterns import parse_pattern, reason_of
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
@@ -28,6 +30,7 @@ from edo_stream.flows.when import JoinInput, When
 
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _VALUE_CHARS_MAX: Final = 200
+_NO_ROWS: Final[Mapping[str, bytes]] = {}
 _EMPTY: Final = "split: its list is empty"
 
 
@@ -59,21 +62,33 @@ class Trial:
     """Of the dead letter: its code, and what it says."""
     commands: int = 1
     """How many there are of a flow that splits; ``written`` is the first."""
+    waits_for: str | None = None
+    """The first row that it looks up and that was not given, and what comes of that."""
 
     @property
     def why(self) -> str | None:
         """The first condition that is false, if the flow does not want the event."""
         if self.is_command:
             return None
+        if self.waits_for is not None:
+            return self.waits_for
         if self.reason is not None:
             return self.reason
         return next((one.why for one in self.answers if one.why is not None), None)
 
 
-def trial_of(
-    name: str, flows: Flows, contract: Contract, app: str, seen: tuple[Record, Event]
+def trial_of(  # noqa: PLR0913 - all that an answer depends on
+    name: str,
+    flows: Flows,
+    contract: Contract,
+    app: str,
+    seen: tuple[Record, Event],
+    rows: Mapping[str, bytes] = _NO_ROWS,
 ) -> Trial:
-    """Hold a flow against an event of one of its topics; ``app`` is the workers' id."""
+    """Hold a flow against an event of one of its topics; ``app`` is the workers' id.
+
+    ``rows`` are what it looks up, as JSON by the lookups' names.
+    """
     record, event = seen
     facts, now_ms = Facts(event), max(0, record.timestamp)
     identity = TaskIdentity(app, contract.group, record.partition)
@@ -91,6 +106,11 @@ def trial_of(
         feed = next(one.feed for one in own if one.feed and one.feed.input == wanting)
         written = Feed(identity, contract, feed).command(record, event, now_ms, facts)
     elif met:
+        if own[0].enrichment is not None:
+            found, why = _looked_up(own[0].enrichment, record, facts, rows)
+            if why is not None:
+                return Trial(answers, None, is_command=False, waits_for=why)
+            facts = with_rows(facts, found)
         all_written = trigger.commands(record, event, now_ms, facts)
         count = sum(one.topic == own[0].trigger.commands for one in all_written)
         if not all_written:
@@ -108,6 +128,23 @@ def trial_of(
     said = dict(written.headers)
     reason = f"{_text(said.get('edo-reason'))}: {_text(said.get('edo-detail'))}"
     return Trial(answers, written, is_command=False, reason=reason)
+
+
+def _looked_up(
+    enrichment: Enrichment, record: Record, facts: Facts, rows: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], str | None]:
+    """The rows of an event; or the first that is missing, where it does not go on with null."""
+    found: dict[str, bytes] = {}
+    for lookup in enrichment.lookups:
+        row = rows.get(lookup.name)
+        if row is None:
+            key = Reader(lookup.key).read(record, facts)
+            told = "none" if key is None else key.decode("utf-8", "replace")[:_VALUE_CHARS_MAX]
+            if lookup.missing is not OnMissing.NULL or (key and lookup.wait_ms):
+                return found, f"lookup.{lookup.name}: the row of {lookup.table} with key {told}"
+            row = NULL
+        found[lookup.name] = row
+    return found, None
 
 
 def wanted_by(name: str, flows: Flows, topic: str) -> dict[str, On | JoinInput]:

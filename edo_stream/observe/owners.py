@@ -68,6 +68,8 @@ def owners_of(registry: Registry, flows: Flows) -> Owners:
             terms = of_flows.setdefault(name, Terms(correlation.owner, DAY_MS))
             of_letters.setdefault(correlation.dead_letters, terms)
         of_letters.setdefault(joins.dead_letters, of_flows[min(joins.spec.correlations)])
+    for lookups in flows.lookup_groups.values():
+        of_letters.setdefault(lookups.dead_letters, of_flows[min(lookups.enrichments)])
     for sagas in flows.sagas.values():
         for name, saga in sagas.sagas.items():
             terms = of_flows.setdefault(name, Terms(saga.owner, DAY_MS))

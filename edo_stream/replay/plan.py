@@ -8,6 +8,8 @@ from edo_stream.registry import Registry
 
 WAITS: Final = "waits"
 """It fires when several events are there; one of them again is none."""
+LOOKS_UP: Final = "looks-up"
+"""Its rows are others today."""
 SAGA: Final = "saga"
 """Its key has had its instance; a person starts another one by an event of its own."""
 
@@ -35,6 +37,8 @@ def left_out(flows: Flows, topic: str) -> dict[str, str]:
 
 def _bounds(registry: Registry, flow: Flow, may_double: bool) -> Bounds:
     declared = flow.declaration
+    if flow.lookups is not None:
+        return Bounds(LOOKS_UP)
     actions = (
         [declared.action] if declared.fallback is None else [declared.action, declared.fallback]
     )

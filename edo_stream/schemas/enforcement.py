@@ -14,18 +14,24 @@ letter, and is counted. Under the policy ``warn`` it is counted and goes on as i
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+import orjson
+
 from edo_stream.core.event import Decoded, Event, Violation
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record, StoredRecord
 from edo_stream.schemas.validators import Fault
 from edo_stream.schemas.versions import NO_DATA, Versions, named_version, with_version
 from edo_stream.schemas.wire import GUID_HEADER, unframed
+
+if IS_COMPILED:
+    from edo_stream.core._native import PlainFirst, PlainJudge
 
 Decode = Callable[[Record], Decoded]
 DATASCHEMA: Final = "ce_dataschema"
@@ -116,6 +122,10 @@ def enforced(
             return outcome
         return judge.judged(outcome, version)
 
+    if IS_COMPILED and type(decode) is PlainFirst and not rules.is_framed:
+        plain_judge = _plain_judge(rules, judge, now_ms)
+        if plain_judge is not None:
+            return decode.under(plain_judge, decode_enforced, judge.judged, unsampled)
     return decode_enforced
 
 
@@ -156,6 +166,40 @@ def _plain_check(rules: ContractRules) -> Callable[[Event], bool] | None:
     return is_plain
 
 
+def _plain_judge(
+    rules: ContractRules, judge: "_Judge", now_ms: Callable[[], int]
+) -> "PlainJudge | None":
+    """The compiled judge, which lets pass what this one would let go on unchanged."""
+    versions, target = rules.versions, rules.target
+    noted: Set[str] = {_EXPIRY, _PRODUCER}
+    is_valid = None
+    ends_ms = [] if rules.sunset_ms is None else [rules.sunset_ms]
+    if versions is not None and target is not None:
+        is_valid = versions.plain_validator(target)
+        if is_valid is None:
+            return None
+        noted |= _SAYING
+        if target in rules.sunset_versions:
+            ends_ms.append(rules.sunset_versions[target])
+
+    def verdict_of(name: str, value: bytes) -> int:
+        if name == _PRODUCER:
+            return int(judge.is_producer(value))
+        return 2 if value and _version_in(name, value) == target else 0
+
+    return PlainJudge(
+        noted,
+        _EXPIRY,
+        verdict_of,
+        versions is not None and target != versions.newest,
+        rules.sources or None,
+        is_valid,
+        orjson.loads,
+        now_ms,
+        min(ends_ms, default=-1),
+    )
+
+
 class _Judge:
     def __init__(self, rules: ContractRules, now_ms: Callable[[], int], tally: Tally) -> None:
         self._rules = rules
@@ -166,7 +210,7 @@ class _Judge:
         self._checks = {} if rules.versions is None else rules.versions.checks
         self._retired = rules.sunset_versions
 
-    def judged(self, event: Event, version: int | None) -> Event | Violation:
+    def judged(self, event: Event, version: int | None = None) -> Event | Violation:
         """An event of the contract as it goes on, or why it does not."""
         found = self._broken(event) or self._of_schema(event, version)
         if isinstance(found, _Broken):
@@ -217,7 +261,7 @@ class _Judge:
         for name, value in event.extensions:
             if name == _EXPIRY and self._is_over(value):
                 return _Broken(Fault("", "expired", "its expirytime is over"))
-            if name == _PRODUCER and not self._is_producer(value):
+            if name == _PRODUCER and not self.is_producer(value):
                 return _Broken(Fault("", "producer", "its producer is none of the contract's"))
         if rules.sources and event.source not in rules.sources:
             known = ", ".join(sorted(rules.sources))
@@ -229,7 +273,8 @@ class _Judge:
         expiry_ms = _time_ms(expiry)
         return expiry_ms is not None and self._now_ms() >= expiry_ms
 
-    def _is_producer(self, name: bytes | None) -> bool:
+    def is_producer(self, name: bytes | None) -> bool:
+        """Whether the contract's producers have one of that name."""
         known = self._rules.producers
         return not known or (name or b"").decode("utf-8", "replace") in known
 

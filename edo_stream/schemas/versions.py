@@ -104,6 +104,11 @@ class Versions:
         found = self._data[number]
         return found.is_valid if isinstance(found, _Json) and not found.is_row else None
 
+    def plain_validator(self, number: int) -> Callable[[Any], bool] | None:
+        """The same of data that was read already."""
+        found = self._data[number]
+        return found.is_valid_value if isinstance(found, _Json) and not found.is_row else None
+
     def require_way(self, number: int) -> None:
         """Check at start that data of every version can become data of this one.
 
@@ -163,7 +168,8 @@ class _Json:
         self._check = JsonCheck(schema)
         self._fill = filler(document(schema))
         self.is_row = is_row
-        is_valid, loads = self._check.is_valid, orjson.loads
+        self.is_valid_value = is_valid = self._check.is_valid
+        loads = orjson.loads
 
         def is_valid_json(data: bytes) -> bool:
             try:

@@ -31,8 +31,8 @@ if IS_COMPILED:
         POSITION_IS_HEADER,
         POSITION_IS_NONE,
         POSITION_IS_TIME,
-        FetchedRecord,
         PlainDecoder,
+        PlainFirst,
     )
 
 CORE_HEADERS: Final = frozenset(
@@ -87,10 +87,6 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
     plain = _plain_decoder(contract) if IS_COMPILED else None
 
     def decode(record: Record) -> Decoded:
-        if plain is not None and type(record) is FetchedRecord:
-            plain_event = plain(record)
-            if plain_event is not None:
-                return plain_event
         try:
             headers = record.headers
             attributes = dict(headers)
@@ -108,10 +104,10 @@ def decoder(contract: Contract) -> Callable[[Record], Decoded]:
             return violation_of(record, refused)
         return event
 
-    return decode
+    return decode if plain is None else PlainFirst(plain, decode)
 
 
-def _plain_decoder(contract: Contract) -> Callable[["FetchedRecord"], Event | None] | None:
+def _plain_decoder(contract: Contract) -> "PlainDecoder | None":
     """The compiled way of events that are plain; ``None`` where the data says key or position."""
     if key_is_in_data(contract) or isinstance(contract.ordering, NoOrder):
         return None
@@ -131,7 +127,7 @@ def _plain_decoder(contract: Contract) -> Callable[["FetchedRecord"], Event | No
         b"ce_" + contract.position.encode(),
         _plain_media,
         _plain_time,
-    ).decode
+    )
 
 
 def _plain_media(content_type: bytes | None) -> tuple[str | None, bool] | None:

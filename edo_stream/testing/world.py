@@ -32,6 +32,7 @@ from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.fleet import Fleet
 from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.keepers import ANSWERS, GROUP, REQUESTS
+from edo_stream.engine.lookups import lookup_plans, lookup_topics
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.ports import Disk, ProducerFactory
@@ -260,6 +261,7 @@ class FlowWorld:
         )
         wanted = wanted_topics(self.registry, APP, 1) + act_topics(self.flows, APP, 1)
         wanted += join_topics(self.flows, APP, 1) + saga_topics(self.flows, APP, 1)
+        wanted += lookup_topics(self.flows, APP, 1)
         if schedules:
             wanted += ticker_topics(APP, 1)
         for topic in wanted:
@@ -271,6 +273,7 @@ class FlowWorld:
         plans = group_plans(self.registry, spec, flows=self.flows)
         plans |= ticker_plans(schedules, self.registry.entries, spec)
         plans |= join_plans(self.flows, spec) | saga_plans(self.flows, spec)
+        plans |= lookup_plans(self.flows, self.registry, spec)
         return plans | act_plans(self.flows, spec, "worker")
 
     def _make_worker(self) -> Assignment:

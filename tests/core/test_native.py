@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edo_stream.core.contract import (
@@ -216,7 +216,8 @@ CONTRACTS: Final[list[Any]] = [
 ]
 
 
-@settings(max_examples=1_500)
+# How long it takes is the machine's matter.
+@settings(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(CONTRACTS),
     st.none() | st.binary(max_size=3),

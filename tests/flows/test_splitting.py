@@ -244,15 +244,15 @@ def project(
     return FlowWorld.of_project(folder)
 
 
-def test_the_guide_does_what_it_says(world: FlowWorld) -> None:
-    guide = (ROOT / "docs/enrichment.md").read_text()
-    code = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert code
-    for text in code:
-        names: dict[str, Any] = {"BusinessError": BusinessError}
-        exec(text, names)
-        (test,) = (value for name, value in names.items() if name.startswith("test_"))
-        test(world)
+GUIDE = (ROOT / "docs/enrichment.md").read_text()
+
+
+@pytest.mark.parametrize("text", re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL))
+def test_the_guide_does_what_it_says(world: FlowWorld, text: str) -> None:
+    names: dict[str, Any] = {"BusinessError": BusinessError}
+    exec(text, names)
+    (test,) = (value for name, value in names.items() if name.startswith("test_"))
+    test(world)
 
 
 def test_the_example_has_nothing_for_the_lint(registry: Registry) -> None:
@@ -260,8 +260,7 @@ def test_the_example_has_nothing_for_the_lint(registry: Registry) -> None:
 
 
 def test_the_guide_shows_what_the_example_says() -> None:
-    guide = (ROOT / "docs/enrichment.md").read_text()
-    for name, text in re.findall(r"```yaml\n# flows/(\S+)\n(.*?)```", guide, re.DOTALL):
+    for name, text in re.findall(r"```yaml\n# flows/(\S+)\n(.*?)```", GUIDE, re.DOTALL):
         file = (EXAMPLE / "flows" / name).read_text()
         shown = [line.strip() for line in text.splitlines()]
         written = [line.partition(" #")[0].strip() for line in file.splitlines()]

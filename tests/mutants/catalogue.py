@@ -31,10 +31,15 @@ _TAKEOVER: Final = "tests/simulation/test_takeover.py"
 _ZOMBIES: Final = "tests/simulation/test_mutants.py"
 _EVERY_PLACE: Final = "tests/simulation/test_every_place.py"
 _TRANSACTION: Final = "tests/engine/test_transaction.py"
+_SECOND: Final = "edo_stream/engine/transaction_v2"
+_SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
+_CORRELATION: Final = "edo_stream/core/correlation"
+_COMBINING: Final = "tests/correlation/test_combining.py"
+_COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
 _READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
@@ -101,6 +106,39 @@ MUTANTS: Final = (
         f"{_ENGINE}/task.py",
         (("            if -1 in last.values():\n", "            if None in last.values():\n"),),
         (_any_fault("produce-duplicate"),),
+    ),
+    Mutant(
+        1,
+        "our own producer commits over a delivery that failed",
+        f"{_SECOND}/producer.py",
+        (("        await self._deliveries.settle()\n", ""),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "sequences of a new epoch go on where those of the last one ended",
+        f"{_SECOND}/producer.py",
+        (("        self._sequences.clear()\n", ""),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "all batches of a partition are sent at once",
+        f"{_SECOND}/deliveries.py",
+        (("append(parcels[0])", "extend(parcels)"),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        3,
+        "a producer that is fenced tries again",
+        f"{_SECOND}/fates.py",
+        (
+            (
+                "if code != _NETWORK_EXCEPTION and not error.retriable:",
+                "if code not in (_NETWORK_EXCEPTION, *_FENCED) and not error.retriable:",
+            ),
+        ),
+        (_SCRIPTED,),
     ),
     Mutant(
         2,
@@ -912,5 +950,67 @@ MUTANTS: Final = (
         "edo_stream/gateway/backlog.py",
         (("and depth.lag > bound.lag_max:", "and depth.lag < 0:"),),
         ("tests/gateway/test_backlog.py",),
+    ),
+    Mutant(
+        5,
+        "a debounced key fires although the cap of it is not past and it is not quiet",
+        f"{_CORRELATION}/debouncing.py",
+        (
+            (
+                "while row.bursts and self._due_ms(row.bursts[0]) <= due_ms:",
+                "while row.bursts:",
+            ),
+        ),
+        (_COMBINING, _COMBINED),
+    ),
+    Mutant(
+        5,
+        "a debounced key is taken for quiet at an event that is read before those between",
+        f"{_CORRELATION}/debouncing.py",
+        (
+            (
+                "while len(row.bursts) > 1 and self._is_full(row):",
+                "while len(row.bursts) > 1:",
+            ),
+        ),
+        (_COMBINING, _COMBINED),
+    ),
+    Mutant(
+        5,
+        "a deadline does not wait for what the tasks before have not passed on",
+        f"{_ENGINE}/joins.py",
+        (
+            (
+                "if not await self._has_passed_on(ends):",
+                "if False:",
+            ),
+        ),
+        (_COMBINED,),
+    ),
+    Mutant(
+        9,
+        "the cap of a debounce is ignored",
+        f"{_CORRELATION}/debouncing.py",
+        (
+            (
+                "return min(burst.last.at_ms + quiet_ms, burst.first_ms + max_ms)",
+                "return burst.last.at_ms + quiet_ms",
+            ),
+        ),
+        (_COMBINING, _COMBINED),
+    ),
+    Mutant(
+        9,
+        "a batch takes more bytes than it may",
+        f"{_CORRELATION}/batching.py",
+        (("elif row.size_bytes + arrival.size_bytes > self._kind.size_bytes:", "elif False:"),),
+        (_COMBINING,),
+    ),
+    Mutant(
+        10,
+        "a command of many events is written although no topic takes it",
+        f"{_CORRELATION}/outlet.py",
+        (("if size_bytes > target.bytes_max - _FRAME_BYTES:", "if False:"),),
+        (_COMBINING,),
     ),
 )

@@ -47,7 +47,7 @@ INPUTS = {"a": "in.a.sent", "b": "in.b.sent"}
 KINDS: dict[str, Kind] = {"pair": Named(2), "alone": Absent("a", "b")}
 GROUP = "joins"
 TOPIC = f"edo.joins.{GROUP}"
-_LETTERS = "joined.dead"
+LETTERS = "joined.dead"
 CHANGELOG = f"{APP}-{GROUP}-state-changelog"
 
 
@@ -106,8 +106,8 @@ def correlation_of(flow: str) -> Correlation:
         kind=KINDS[flow],
         inputs=("a", "b"),
         target=Target(RESULTS, 1, flow),
-        outcomes=_LETTERS,
-        dead_letters=_LETTERS,
+        outcomes=LETTERS,
+        dead_letters=LETTERS,
         partitions=3,
         within_ms=WITHIN_MS,
         on_timeout=OnTimeout.PARTIAL,
@@ -123,7 +123,7 @@ class JoinWorld(World):
     def _create_topics(self) -> None:
         super()._create_topics()
         self.broker.create(RESULTS, 1)
-        self.broker.create(_LETTERS, 3)
+        self.broker.create(LETTERS, 3)
         self.broker.create(CHANGELOG, self.scenario.groups[1].partitions)
         del self.tables["joins-ids"]
         self.tables["joins-state"] = (CHANGELOG, as_is)
@@ -145,7 +145,7 @@ class JoinWorld(World):
     def _reading(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
         partitions = self.scenario.groups[1].partitions
         sources = {
-            contract.topic: Source(contract, decode, _routes(name, partitions))
+            contract.topic: Source(contract, decode, self._routes(name, partitions))
             for name, contract in zip(INPUTS, group.contracts, strict=True)
         }
 
@@ -156,13 +156,13 @@ class JoinWorld(World):
         return GroupPlan(spec, group.partitions, group_tables(APP, group.name), make_pipeline)
 
     def _correlating(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
-        flows = {flow: correlation_of(flow) for flow in KINDS}
+        flows = self._correlations()
         upstream = tuple((topic, self.scenario.groups[0].partitions) for topic in INPUTS.values())
         joins = JoinSpec(TOPIC, group.partitions, flows, upstream)
 
         def make_pipeline(partition: int, rows: Any) -> JoinPipeline:
             identity = TaskIdentity(APP, group.name, partition)
-            return JoinPipeline(identity, joins, _LETTERS, rows[0], internal)
+            return JoinPipeline(identity, joins, LETTERS, rows[0], internal)
 
         tables = [GroupTable("joins-state", CHANGELOG, as_is)]
         return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
@@ -178,27 +178,32 @@ class JoinWorld(World):
                 platters[table, number] = self.platter(worker.machine, table, number)
         tables = {table: self.tables[table] for table in names}
         judge(self.broker, reading, tables, platters, self.fail)
+        self._judge_results()
+
+    def _judge_results(self) -> None:
         judge_joins(self)
 
+    def _correlations(self) -> dict[str, Correlation]:
+        return {flow: correlation_of(flow) for flow in KINDS}
 
-def _routes(name: str, partitions: int) -> Routes:
-    """Every event goes to both flows."""
-    return Routes(
-        Route(
-            FlowTrigger(flow, TOPIC, _LETTERS, partitions),
-            feed=JoinTrigger(
-                flow=flow,
-                input=name,
-                topic=TOPIC,
-                partitions=partitions,
-                dead_letters=_LETTERS,
-                dead_letter_partitions=3,
-                owner="simulation",
-                key=ValueOf("/k"),
-            ),
+    def _routes(self, name: str, partitions: int) -> Routes:
+        """Every event goes to all flows."""
+        return Routes(
+            Route(
+                FlowTrigger(flow, TOPIC, LETTERS, partitions),
+                feed=JoinTrigger(
+                    flow=flow,
+                    input=name,
+                    topic=TOPIC,
+                    partitions=partitions,
+                    dead_letters=LETTERS,
+                    dead_letter_partitions=3,
+                    owner="simulation",
+                    key=ValueOf("/k"),
+                ),
+            )
+            for flow in self._correlations()
         )
-        for flow in KINDS
-    )
 
 
 def expected_of(events: Times) -> dict[str, set[str]]:
@@ -243,7 +248,7 @@ def judge_joins(world: JoinWorld) -> None:
     if len(ids) != len(set(ids)):
         world.fail("two results have one id")
     for place, log in world.broker.logs.items():
-        if place.topic == _LETTERS and (letters := list(log.committed())):
+        if place.topic == LETTERS and (letters := list(log.committed())):
             world.fail(f"dead letters: {letters}")
     for key, events in sent_to(world).items():
         for flow, reasons in expected_of(events).items():

@@ -15,16 +15,20 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from edo_stream.core.contract import Contract
-from edo_stream.core.correlation.joined import Joined, encode_joined
+from edo_stream.core.correlation.joined import Joined, encode_joined, joined_frame
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts
 from edo_stream.core.headers import publishable_ms, utf8
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import MISSING, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
-from edo_stream.core.trigger import FlowTrigger, Trigger
+from edo_stream.core.trigger import FlowTrigger, Trigger, plain_key
+
+if IS_COMPILED:
+    from edo_stream.core._native import PlainCommand, PlainFeed
 
 _FLOW: Final = "edo-flow"
 _KEY_BYTES_MAX: Final = 1_024
@@ -79,9 +83,9 @@ class Feed:
     def __init__(self, identity: TaskIdentity, contract: Contract, trigger: JoinTrigger) -> None:
         self._trigger = trigger
         self._place = f"{contract.topic}/{identity.partition}/"
-        self._key = _Reader(trigger.key)
-        self._member = None if trigger.member is None else _Reader(trigger.member)
-        self._expect = None if trigger.expect is None else _Reader(trigger.expect)
+        self._key = Reader(trigger.key)
+        self._member = None if trigger.member is None else Reader(trigger.member)
+        self._expect = None if trigger.expect is None else Reader(trigger.expect)
         letters = FlowTrigger(
             # Two inputs may give one event two letters, of two ids.
             flow=f"{trigger.flow}/{trigger.input}",
@@ -92,6 +96,22 @@ class Feed:
             bytes_max=trigger.bytes_max,
         )
         self._letters = Trigger(identity, contract, letters)
+
+    def compiled(self) -> "PlainCommand | PlainFeed | None":
+        """What writes the records of plain events, if there is such a thing."""
+        trigger = self._trigger
+        place, is_whole = trigger.key.place, trigger.key.match is None and trigger.key.days is None
+        is_known = place in (None, "record", "subject") or place[0] == "/"
+        if not IS_COMPILED or not (is_whole and is_known) or self._member or self._expect:
+            return None
+        return PlainFeed(
+            plain_key(place, self._key.tokens),
+            trigger.topic,
+            trigger.partitions,
+            trigger.bytes_max - _FRAME_BYTES,
+            self._place.encode(),
+            *joined_frame(trigger.flow, trigger.input),
+        )
 
     def commands(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
@@ -172,13 +192,18 @@ class Feed:
         return int(text) if text is not None and is_number else None, None
 
 
-class _Reader:
+class Reader:
     """Reads one value of events."""
 
     def __init__(self, value: ValueOf) -> None:
         self._value = value
         place = value.place
         self._pointer = parse_pointer(place) if place is not None and place[0] == "/" else None
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Of a pointer; else none."""
+        return self._pointer or ()
 
     def find(self, record: Record, facts: Facts) -> Any:
         """The value as it is, bytes or JSON; ``None`` where there is none."""

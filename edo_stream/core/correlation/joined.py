@@ -40,6 +40,8 @@ class Joined(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a command's end: it did not do what it was to do."""
 
 
+_LAST: Final = "content_type"
+"""The last field that every event may have."""
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Joined)
 
@@ -47,6 +49,15 @@ _DECODER: Final = msgspec.msgpack.Decoder(Joined)
 def encode_joined(joined: Joined) -> bytes:
     """The value of a record."""
     return _ENCODER.encode(joined)
+
+
+def joined_frame(flow: str, name: str) -> tuple[bytes, bytes]:
+    """What values begin with of a plain event of an input, and what they end with."""
+    fields = msgspec.structs.fields(Joined)
+    last = [field.name for field in fields].index(_LAST)
+    told = [flow, name, *[None] * (len(fields) - 2)]
+    ends = [_ENCODER.encode(field.default) for field in fields[last + 1 :]]
+    return _ENCODER.encode(told)[: 2 - len(fields)], b"".join(ends)
 
 
 def decode_joined(value: bytes | None) -> Joined | Violation:

@@ -198,13 +198,18 @@ class UndecodableOutlet:
         self._topic = topic
         self._step = step
 
-    def dead_letter(self, record: Record, why: Violation) -> None:
-        """Publish the record as it came."""
+    def dead_letter(
+        self, record: Record, why: Violation, place: tuple[str, str] | None = None
+    ) -> None:
+        """Publish the record as it came; its id is of its place, by default of the group's."""
         identity = self._identity
-        place = (identity.group, str(identity.partition), str(record.offset))
+        of = place or (identity.group, str(identity.partition))
         headers: list[Header] = [
             *record.headers,
-            ("edo-id", derive_id("dead-letter", identity.app, *place).encode()),
+            (
+                "edo-id",
+                derive_id("dead-letter", identity.app, *of, str(record.offset)).encode(),
+            ),
             ("edo-reason", utf8(why.reason)),
             ("edo-class", b"poison"),
             ("edo-detail", utf8(why.detail)),

@@ -47,6 +47,10 @@ class PatternIndex(Generic[T]):
         """Whether a pattern has a field of this name at the top, or below it."""
         return name in self._paths
 
+    def asks_only_for(self, name: str) -> bool:
+        """Whether no pattern has a field but this one, at the top."""
+        return self._paths <= {"", name}
+
     def _file(self, target: T, rule: Rule, shared: Counter[tuple[str, Hashable]]) -> None:
         entry = (target, rule)
         exact = [field for field in rule if _is_exact(field)]

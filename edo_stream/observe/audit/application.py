@@ -8,12 +8,12 @@ import msgspec
 
 from edo_stream.core.accounts import Account
 from edo_stream.core.act.command import ORIGIN
-from edo_stream.core.pieces import COUNT
 from edo_stream.core.record import Headers
 from edo_stream.observe.audit.commands import Chains, Trace, commands_of, problems_of_command
 from edo_stream.observe.audit.evidence import Bounds, Closing, SourceAudit, problems_of
 from edo_stream.observe.audit.report import Finding, Findings, Place, Problem, Report, Tally
 
+_OF_NO_COMMAND: Final = ("empty", "unmatched")
 _decode_account: Final = msgspec.json.Decoder(Account).decode
 
 
@@ -84,8 +84,8 @@ class Audit:
             self._foreign += 1
             return
         kind = (named.get("ce_type") or b"").rpartition(b".")[2].decode("utf-8", "replace")
-        if kind == "empty" and ORIGIN not in named and COUNT in named:
-            # An event that was split into nothing: there was no command.
+        if kind in _OF_NO_COMMAND and ORIGIN not in named:
+            # An event that was split into nothing, or whose row was not there.
             return
         trace = Trace.__members__.get(kind.upper())
         cause = _place_of(named.get(ORIGIN))

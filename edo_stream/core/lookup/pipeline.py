@@ -1,0 +1,312 @@
+"""The decision core of a task that looks up: rows and events in, enriched commands out.
+
+Theory of operation. The task reads its partition of each table, and one internal topic by which
+events come, keyed as the rows are: what meets is in one task. A row is kept as it is read, a
+tombstone deletes it; events find it or wait (:mod:`.queue`). The step is a pure function of the
+tables, the batches and the two times it is given, as that of :mod:`edo_stream.core.pipeline` is.
+
+Every event has a fate: *emitted* when it went on, held before if it waited, *failed* (a failure
+event), or a dead letter. A row is *applied*, or a dead letter, and the row before it stays.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
+from edo_stream.core.correlation.outlet import UndecodableOutlet
+from edo_stream.core.correlation.rows import EventRows, FlowRow
+from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.lookup.path import decode_seeker
+from edo_stream.core.lookup.queue import FlowOfTask, Queue, SharedState
+from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
+from edo_stream.core.lookup.spec import LookupSpec
+from edo_stream.core.notices import Notices
+from edo_stream.core.partitioner import partition_of
+from edo_stream.core.pointer import MISSING, parse_json
+from edo_stream.core.record import Batch, Record
+from edo_stream.core.state import RowCache, Table
+from edo_stream.core.task import (
+    InternalTopics,
+    SourceRow,
+    Step,
+    TaskIdentity,
+    TaskRow,
+    load_task,
+    save_task,
+)
+from edo_stream.core.timers import Timers
+
+_SKEW_MS: Final = 5 * 60 * 1000
+"""How far a record's time may run ahead of the task's clock."""
+_TIMERS_MAX: Final = 500
+_PUBLISH_MAX: Final = 10_000
+"""Records of a step beyond which no further timer fires; the rest fire in the next."""
+_PUT_OFF_MS: Final = 60 * 60 * 1000
+
+
+class LookupPipeline:
+    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+
+    def __init__(
+        self, identity: TaskIdentity, spec: LookupSpec, state: Table, internal: InternalTopics
+    ) -> None:
+        self.events_topic = spec.topic
+        """By which events come."""
+        self.tables = tuple(spec.tables)
+        self._identity = identity
+        self._spec = spec
+        self._internal = internal
+        self._state = state
+        self._step = Step(TaskRow())
+        self._queue_rows = RowCache(state, QUEUE, encode_queue, decode_queue)
+        self._events = EventRows(state)
+        self._timers = Timers(state)
+        self._ledger = Ledger(spec.topic)
+        self._control = Ledger(internal.control)
+        self._table_ledgers = {table: Ledger(table) for table in spec.tables}
+        self._notices = Notices(identity, internal)
+        self._undecodable = UndecodableOutlet(identity, spec.dead_letters, self._step)
+        shared = SharedState(
+            identity, self._step, state, self._queue_rows, self._events, self._timers, self._ledger
+        )
+        self._flows = {
+            name: FlowOfTask(enrichment, shared) for name, enrichment in spec.enrichments.items()
+        }
+        self._queues = {
+            (name, lookup.name): Queue(flow, stage, shared)
+            for name, flow in self._flows.items()
+            for stage, lookup in enumerate(flow.enrichment.lookups)
+            if lookup.topic == spec.topic
+        }
+        self._by_table = {
+            table: [queue for queue in self._queues.values() if queue.table == table]
+            for table in spec.tables
+        }
+        self.restore()
+
+    @property
+    def _ledgers(self) -> list[Ledger]:
+        return [self._ledger, self._control, *self._table_ledgers.values()]
+
+    def restore(self) -> None:
+        """Read anew what is kept in memory; after the table was restored or discarded."""
+        self._step.row = load_task(self._state)
+        self._step.publish = []
+        self._queue_rows.discard()
+        self._events.discard()
+        self._timers.restore()
+        for flow in self._flows.values():
+            flow.restore()
+        for ledger in self._ledgers:
+            ledger.discard()
+
+    def discard(self) -> None:
+        """Forget all that is uncommitted: the transaction was aborted."""
+        self._state.discard()
+        self.restore()
+
+    def positions(self) -> Mapping[str, int]:
+        """Next offset of each source topic that was ever started."""
+        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
+
+    def stream_ms(self) -> int | None:
+        """Time of the latest event read; ``None`` before the first."""
+        return self._step.row.stream_ms or None
+
+    def held(self) -> Mapping[str, tuple[int, int | None]]:
+        """Events that wait, and since when one of the first of them does; call between steps."""
+        count = sum(flow.row.held for flow in self._flows.values())
+        return {self._spec.topic: (count, self._since_ms() if count else None)}
+
+    def open_waits(self) -> Mapping[str, tuple[FlowRow, int | None]]:
+        """Counters of each flow, and since when it waits for a row; call between steps."""
+        return {
+            name: (flow.row, self._since_ms() if flow.row.held else None)
+            for name, flow in self._flows.items()
+        }
+
+    def next_due_ms(self) -> int | None:
+        """Time of the earliest timer, which may be past; ``None`` when there is none."""
+        return self._timers.next_due_ms
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin to read a topic at an offset, or go on behind what is gone of it."""
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        self._source_row(topic).next_offset = offset
+        account = account_of_start(self._identity, topic, offset, now_ms, lost)
+        self._flush()
+        return self._effects([account])
+
+    def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
+        """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
+        self._step.now_ms = now_ms
+        self._step.publish = []
+        for batch in batches:
+            if batch.topic == self._internal.control:
+                self._operate_all(batch)
+            elif batch.topic == self._spec.topic:
+                self._read_events(batch)
+            else:
+                self._read_rows(batch)
+        has_fired = self._expire(min(now_ms, caught_up_ms))
+        if not batches and not has_fired:
+            return Effects()
+        accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
+        self._flush()
+        return self._effects([account for account in accounts if account is not None])
+
+    def _source_row(self, topic: str) -> SourceRow:
+        return self._step.row.sources.setdefault(topic, SourceRow(0))
+
+    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
+        """Records of a batch that were not processed before; a redelivery may repeat some."""
+        assert batch.partition == self._identity.partition, (
+            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
+        )
+        source = self._source_row(batch.topic)
+        ledger.open(source.next_offset)
+        records = [record for record in batch.records if record.offset >= source.next_offset]
+        if records:
+            source.next_offset = records[-1].offset + 1
+        return records
+
+    def _read_events(self, batch: Batch) -> None:
+        row, now_ms = self._step.row, self._step.now_ms
+        for record in self._take(batch, self._ledger):
+            if record.timestamp > row.stream_ms:
+                row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
+            seeker = decode_seeker(record.value)
+            why = seeker if isinstance(seeker, Violation) else None
+            if not isinstance(seeker, Violation):
+                queue = self._queues.get((seeker.flow, seeker.lookup))
+                if queue is not None:
+                    queue.place(record, seeker)
+                    continue
+                why = Violation("unknown-flow", f"no flow {seeker.flow} looks up {seeker.lookup}")
+            assert why is not None, "it was not placed"
+            self._undecodable.dead_letter(record, why)
+            self._ledger.mark(record.offset, Fate.DEAD_LETTERED)
+
+    def _read_rows(self, batch: Batch) -> None:
+        table, ledger = batch.topic, self._table_ledgers[batch.topic]
+        for record in self._take(batch, ledger):
+            row = self._misplaced(record) or self._row_of(record)
+            match row:
+                case Violation():
+                    self._undecodable.dead_letter(record, row, (table, str(record.partition)))
+                    ledger.mark(record.offset, Fate.DEAD_LETTERED)
+                case Ignored():
+                    ledger.mark(record.offset, Fate.IGNORED)
+                case _:
+                    self._keep(table, record.key or b"", row)
+                    ledger.mark(record.offset, Fate.APPLIED)
+
+    def _keep(self, table: str, key: bytes, row: bytes | None) -> None:
+        """Keep a row, or delete it; what waits for it goes on."""
+        self._state.write(row_of(table, key), row)
+        if row is not None:
+            for queue in self._by_table[table]:
+                queue.release(key, row)
+
+    def _misplaced(self, record: Record) -> Violation | None:
+        """Why no event would find a row, if so."""
+        if not record.key:
+            return Violation("no-key", "a row's record has a key: found none")
+        owner = partition_of(record.key, self._spec.partitions)
+        if owner == record.partition:
+            return None
+        detail = (
+            f"the key belongs to partition {owner} of {self._spec.partitions}, and the record "
+            f"is in {record.partition}: write rows with Kafka's default partitioner (murmur2)"
+        )
+        return Violation("misplaced-row", detail)
+
+    def _row_of(self, record: Record) -> bytes | Violation | Ignored | None:
+        """The row that a record has, as JSON; ``None``: its key has none any more."""
+        if record.value is None:
+            return None
+        decoded = self._spec.tables[record.topic](record)
+        if not isinstance(decoded, Event):
+            return decoded
+        if decoded.data is None or parse_json(decoded.data) is MISSING:
+            return Violation("invalid", "a row is JSON: found none")
+        return decoded.data
+
+    def _expire(self, limit_ms: int) -> bool:
+        """Fire timers that are due; whether there were any."""
+        due = self._timers.due(limit_ms, _TIMERS_MAX)
+        for due_ms, name in due:
+            if len(self._step.publish) >= _PUBLISH_MAX:
+                break
+            place = parse_queue(name)
+            queue = self._queues.get((place.flow, place.lookup))
+            if queue is None:
+                self._put_off(due_ms, name)
+            else:
+                queue.expire(place.key, limit_ms)
+        return bool(due)
+
+    def _put_off(self, due_ms: int, name: bytes) -> None:
+        """Keep the events of a lookup that is declared no more; it may come back."""
+        row = self._queue_rows.get(name)
+        assert row is not None, f"timer of {name!r} without its queue"
+        self._timers.clear(due_ms, name)
+        row.due_ms = self._step.now_ms + _PUT_OFF_MS
+        self._timers.set(row.due_ms, name)
+        self._queue_rows.put(name, row)
+
+    def _operate_all(self, batch: Batch) -> None:
+        """Carry out operators' requests; done or refused, each is answered by a notice."""
+        for record in self._take(batch, self._control):
+            operation, request = parse_wait_operation(record.value)
+            if isinstance(operation, Violation):
+                key, refusal = None, operation.detail
+            else:
+                key, refusal = operation.key, self._operate(operation) or ""
+            self._step.publish.append(
+                self._notices.outcome(
+                    record.offset, key, request, refusal or None, self._step.now_ms
+                )
+            )
+            self._control.mark(record.offset, Fate.APPLIED)
+
+    def _operate(self, operation: WaitOperation) -> str | None:
+        if operation.flow not in self._flows:
+            return "unknown flow"
+        is_forced = operation.verb is Verb.FORCE
+        found = [
+            queue.let_go(operation.key, is_forced)
+            for (flow, _), queue in self._queues.items()
+            if flow == operation.flow
+        ]
+        return None if any(found) else "nothing waits"
+
+    def _since_ms(self) -> int | None:
+        """Since when the queue waits whose deadline is the next."""
+        if self._timers.next_due_ms is None:
+            return None
+        ((_, name),) = self._timers.due(self._timers.next_due_ms, 1)
+        row = self._queue_rows.get(name)
+        return None if row is None else row.since_ms
+
+    def _flush(self) -> None:
+        self._queue_rows.flush()
+        self._events.flush()
+        self._timers.flush()
+        for flow in self._flows.values():
+            flow.flush()
+        save_task(self._state, self._step.row)
+
+    def _effects(self, accounts: list[Account]) -> Effects:
+        internal = self._internal
+        publish, self._step.publish = self._step.publish, []
+        publish += account_records(
+            accounts, internal.accounts, internal.accounts_partitions, self._step.now_ms
+        )
+        return counted(publish, accounts)

@@ -1,0 +1,163 @@
+"""From what a flow looks up, as declared, to the words of the core; each mistake at its line.
+
+A table's rows stay in the partitions that they were written to. So all tables with as many
+partitions share a group of tasks, with as many: it needs no name of its own in a file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from edo_stream.core.contract import Contract
+from edo_stream.core.correlation.feed import ValueOf
+from edo_stream.core.lookup.spec import Enrichment, Lookup, OnMissing
+from edo_stream.core.trigger import FlowTrigger
+from edo_stream.flows.declaration import FlowDeclaration, LookupRules
+from edo_stream.registry import Registry
+from edo_stream.registry.document import Document
+from edo_stream.registry.mistakes import nearest
+from edo_stream.registry.names import INTERNAL_PREFIX
+
+_LOOKUP: Final = "lookup"
+_HEADROOM_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What a flow looks up, compiled."""
+
+    outcomes: str
+    lookups: tuple[Lookup, ...]
+    contract: Contract
+    waiting_max: int
+    bytes_max: int
+
+    def enrichment(self, trigger: FlowTrigger) -> Enrichment:
+        """The same in the words of the core, with what events are in the end."""
+        return Enrichment(
+            trigger, self.outcomes, self.lookups, self.contract, self.waiting_max, self.bytes_max
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LookupGroup:
+    """Tables with as many partitions, and the flows that look things up in them."""
+
+    name: str
+    partitions: int
+    topic: str
+    """Internal topic by which events come."""
+    tables: tuple[str, ...]
+    enrichments: Mapping[str, Enrichment]
+    """By flow."""
+    dead_letters: str
+    bytes_max: int
+    """What the internal topic takes."""
+
+
+def group_name(partitions: int) -> str:
+    """Name of the group of tables with so many partitions."""
+    return f"lookups-{partitions}"
+
+
+def found_lookups(
+    document: Document, flow: FlowDeclaration, outcomes: str, registry: Registry
+) -> Lookups | None:
+    """Compile what a flow looks up; mistakes are found in the document."""
+    if flow.lookup is None:
+        return None
+    before = len(document.findings)
+    if flow.when is not None:
+        message = "lookup is of a flow with on: have this one emit, and look up there"
+        document.find((_LOOKUP,), message)
+    elif flow.input is None:
+        message = "lookup: nothing uses the rows: write for instance input: {cel: lookup.customer}"
+        document.find((_LOOKUP,), message)
+    lookups = [_lookup(document, name, rules, registry) for name, rules in flow.lookup.items()]
+    contracts = [registry.contracts.get(on.topic) for on in flow.on]
+    known = [contract for contract in contracts if contract is not None]
+    if not known or len(document.findings) > before:
+        return None
+    rows_bytes = [registry.entries[one.table].declaration.record_bytes_max for one in lookups]
+    return Lookups(
+        outcomes=outcomes,
+        lookups=tuple(lookups),
+        contract=known[0],
+        waiting_max=flow.lookup_waiting,
+        # Behind the last lookup there is none that an event with its row is written to.
+        bytes_max=max(contract.record_bytes_max for contract in known)
+        + sum(rows_bytes[:-1])
+        + _HEADROOM_BYTES,
+    )
+
+
+def _lookup(document: Document, name: str, rules: LookupRules, registry: Registry) -> Lookup:
+    _check(document, name, rules, registry)
+    entry = registry.entries.get(rules.topic)
+    partitions = 1 if entry is None else entry.declaration.partitions
+    waits = rules.missing == "wait"
+    return Lookup(
+        name=name,
+        table=rules.topic,
+        topic=f"{INTERNAL_PREFIX}{group_name(partitions)}",
+        partitions=partitions,
+        key=ValueOf(rules.key),
+        wait_ms=(rules.within or 0) if waits else 0,
+        missing=OnMissing(rules.then if rules.missing == "wait" else rules.missing),
+        per_key_max=rules.max_per_key,
+    )
+
+
+def _check(document: Document, name: str, rules: LookupRules, registry: Registry) -> None:
+    place = (_LOOKUP, name)
+    entry = registry.entries.get(rules.topic)
+    if entry is None:
+        message = f"no contract of {rules.topic}: {nearest(rules.topic, registry.entries)}"
+        document.find((*place, "topic"), f"lookup.{name}: {message}")
+    elif entry.declaration.cleanup != "compact":
+        message = (
+            f"{rules.topic} does not keep the last record of each key: write cleanup: compact in "
+            "its contract"
+        )
+        document.find((*place, "topic"), f"lookup.{name}: {message}")
+    elif entry.declaration.emit is not None:
+        results = entry.declaration.emit.topic
+        message = (
+            f"workers read {rules.topic} for its results: look up {results}, with a contract and "
+            "cleanup: compact"
+        )
+        document.find((*place, "topic"), f"lookup.{name}: {message}")
+    if rules.missing == "wait" and rules.within is None:
+        message = "within is missing: a wait must end; write for instance within: 10m"
+        document.find(place, f"lookup.{name}: {message}")
+    for key in ("within", "then"):
+        if rules.missing != "wait" and key in rules.model_fields_set:
+            document.find((*place, key), f"lookup.{name}: {key} is of missing: wait")
+
+
+def lookup_groups(enrichments: Iterable[Enrichment]) -> dict[str, LookupGroup]:
+    """Put tables and flows together with the groups of their partitions."""
+    members: dict[int, dict[str, Enrichment]] = {}
+    for enrichment in enrichments:
+        for lookup in enrichment.lookups:
+            members.setdefault(lookup.partitions, {})[enrichment.trigger.flow] = enrichment
+    return {group_name(count): _group(count, members[count]) for count in sorted(members)}
+
+
+def _group(partitions: int, enrichments: Mapping[str, Enrichment]) -> LookupGroup:
+    name = group_name(partitions)
+    tables = {
+        lookup.table
+        for enrichment in enrichments.values()
+        for lookup in enrichment.lookups
+        if lookup.partitions == partitions
+    }
+    return LookupGroup(
+        name=name,
+        partitions=partitions,
+        topic=f"{INTERNAL_PREFIX}{name}",
+        tables=tuple(sorted(tables)),
+        enrichments=enrichments,
+        dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
+        bytes_max=max(enrichment.bytes_max for enrichment in enrichments.values()),
+    )
