@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from aiokafka.structs import ConsumerRecord
 
+from edo_stream.core.correlation.changes import WaitChange, decode_change
 from edo_stream.core.correlation.rows import (
     EVENT,
     WAIT,
@@ -26,7 +28,7 @@ from edo_stream.core.correlation.spec import (
 from edo_stream.core.correlation.waits import joined_of
 from edo_stream.core.headers import time_text
 from edo_stream.core.notices import key_json
-from edo_stream.observe.rows import read_rows
+from edo_stream.observe.rows import read_rows, read_topics
 
 STATES: Final = ("open", "early", "over", "resting")
 _SHOWN_MAX: Final = 20
@@ -232,6 +234,39 @@ async def read_waits(
         for wait in of_partition.waits(group, partition, specs[group])
     ]
     return sorted(found, key=lambda wait: (wait.flow, wait.since_ms or wait.ended_ms, wait.key))
+
+
+async def read_wait_history(topic: str, key: bytes, broker: Mapping[str, Any]) -> list[WaitChange]:
+    """Read what has happened to a key, in order, as far as its topic still has it.
+
+    :func:`~edo_stream.core.correlation.changes.apply` adds them up, from a first one (number 1) or
+    a snapshot on.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    found: list[WaitChange] = []
+
+    def take(record: ConsumerRecord) -> None:
+        if record.key == key:
+            found.append(decode_change(record.value))
+
+    await read_topics([topic], broker, take)
+    return found
+
+
+def change_told(change: WaitChange) -> str:
+    """A change in a line: when, what, and what led to it."""
+    cause, at = change.cause, _time(change.at)
+    if cause.id:
+        why = f"{cause.input} {cause.id}, {cause.position}"
+    elif cause.due_ms is not None:
+        why = f"due {_time(cause.due_ms)}"
+    else:
+        why = f"edo {cause.operation.replace('wait.', 'waits ')}" if cause.operation else ""
+    ends = ", ".join(f"{end.reason} by {end.by}" if end.by else end.reason for end in change.ends)
+    told = (part for part in (ends, why) if part)
+    return f"{at}  {change.number:>4}  {change.change:<15} {'; '.join(told)}".rstrip()
 
 
 def explained(wait: Wait) -> list[str]:

@@ -14,8 +14,10 @@ import msgspec
 from aiokafka import TopicPartition
 
 from edo_stream.core.contract import DedupePolicy, NoOrder, Start
+from edo_stream.core.correlation.changes import WaitState, apply, decode_change
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.correlation.rows import WAIT, WaitRow, decode_wait
 from edo_stream.core.correlation.spec import (
     Absent,
     Correlation,
@@ -111,7 +113,12 @@ def correlation_of(flow: str) -> Correlation:
         partitions=3,
         within_ms=WITHIN_MS,
         on_timeout=OnTimeout.PARTIAL,
+        history=history_of(flow),
     )
+
+
+def history_of(flow: str) -> str:
+    return f"edo.waits.{flow}"
 
 
 class JoinWorld(World):
@@ -124,7 +131,8 @@ class JoinWorld(World):
         super()._create_topics()
         self.broker.create(RESULTS, 1)
         self.broker.create(LETTERS, 3)
-        self.broker.create(CHANGELOG, self.scenario.groups[1].partitions)
+        for topic in (CHANGELOG, *map(history_of, KINDS)):
+            self.broker.create(topic, self.scenario.groups[1].partitions)
         del self.tables["joins-ids"]
         self.tables["joins-state"] = (CHANGELOG, as_is)
 
@@ -182,6 +190,7 @@ class JoinWorld(World):
 
     def _judge_results(self) -> None:
         judge_joins(self)
+        judge_histories(self)
 
     def _correlations(self) -> dict[str, Correlation]:
         return {flow: correlation_of(flow) for flow in KINDS}
@@ -235,6 +244,26 @@ def sent_to(world: JoinWorld) -> dict[str, Times]:
             key = msgspec.json.decode(record.value or b"")["k"]
             sent[key][names[arrival.place.topic]].append(record.timestamp)
     return sent
+
+
+def judge_histories(world: JoinWorld) -> None:
+    """What was told of the waits adds up to their rows."""
+    for number in range(world.scenario.groups[1].partitions):
+        rows: dict[bytes, WaitRow] = {}
+        for entry in world.broker.logs[TopicPartition(CHANGELOG, number)].committed():
+            if entry.key is not None and entry.key[:1] == WAIT:
+                rows.pop(entry.key[1:], None)
+                if entry.value is not None:
+                    rows[entry.key[1:]] = decode_wait(entry.value)
+        told: dict[bytes, WaitState] = defaultdict(WaitState)
+        for flow in KINDS:
+            for entry in world.broker.logs[TopicPartition(history_of(flow), number)].committed():
+                change = decode_change(entry.value or b"")
+                apply(told[flow.encode() + b"\0" + (entry.key or b"")], change)
+        found = {name: state.row for name, state in told.items() if state.row is not None}
+        if rows != found:
+            odd = [name for name in rows.keys() | found if rows.get(name) != found.get(name)]
+            world.fail(f"partition {number}: history of {odd} is not its state")
 
 
 def judge_joins(world: JoinWorld) -> None:
