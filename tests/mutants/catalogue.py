@@ -761,11 +761,18 @@ MUTANTS: Final = (
         ("tests/requests/test_requester.py",),
     ),
     Mutant(
+        3,
+        "a worker that the group has given up shows states",
+        f"{_ENGINE}/read_model.py",
+        (("        if silent_s >= task.spec.session_timeout_s:\n", "        if silent_s < 0:\n"),),
+        ("tests/engine/test_read_model.py",),
+    ),
+    Mutant(
         1,
         "who reads a state is shown what is not committed",
         f"{_ENGINE}/read_model.py",
         (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
-        (_READS,),
+        ("tests/engine/test_read_model.py", _READS),
     ),
     Mutant(
         1,
