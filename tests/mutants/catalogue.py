@@ -742,7 +742,7 @@ MUTANTS: Final = (
         9,
         "a request has a worker write where it likes",
         f"{_CORE}/act/reply.py",
-        (("    if topic != policy.replies:\n", "    if topic == policy.flow:\n"),),
+        (("        if topic != self.topic:\n", "        if topic == self.flow:\n"),),
         (_REPLIES,),
     ),
     Mutant(
@@ -764,7 +764,12 @@ MUTANTS: Final = (
         3,
         "a worker that the group has given up shows states",
         f"{_ENGINE}/read_model.py",
-        (("        if silent_s >= task.spec.session_timeout_s:\n", "        if silent_s < 0:\n"),),
+        (
+            (
+                "        if silent_s >= task.spec.session_timeout_s:\n",
+                "        if silent_s >= 10_000:\n",
+            ),
+        ),
         ("tests/engine/test_read_model.py",),
     ),
     Mutant(
