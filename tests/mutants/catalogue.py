@@ -41,6 +41,7 @@ _CORRELATION: Final = "edo_stream/core/correlation"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
+_READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 _ACT: Final = "edo_stream/core/act"
 _CONTROL: Final = "tests/act/test_control.py"
@@ -761,6 +762,39 @@ MUTANTS: Final = (
             ),
         ),
         ("tests/requests/test_requester.py",),
+    ),
+    Mutant(
+        1,
+        "who reads a state is shown what is not committed",
+        f"{_ENGINE}/read_model.py",
+        (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the offset that it names",
+        f"{_ENGINE}/read_model.py",
+        (("            if following >= end:\n", "            if following <= end:\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the task that reads the input first",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "if offset is not None and offset >= before[partition]:",
+                "if offset is not None:",
+            ),
+        ),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "what an input led to is not waited for",
+        f"{_ENGINE}/read_model.py",
+        (("own[partition] = max(end, own.get(partition, 0))", "del end"),),
+        (_READS,),
     ),
     Mutant(
         6,
