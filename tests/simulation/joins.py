@@ -273,9 +273,9 @@ def judge_histories(world: JoinWorld) -> None:
 
 def judge_audit(world: JoinWorld) -> None:
     """The accounts of what waits agree with the results."""
-    internal = Internal([_TOPIC], parts={flow: part_of(correlation_of(flow)) for flow in KINDS})
-    audit = Audit(APP, [_TOPIC], Findings(20), internal=internal)
-    places = {place: log for place, log in world.broker.logs.items() if place.topic == _TOPIC}
+    internal = Internal([TOPIC], parts={flow: part_of(correlation_of(flow)) for flow in KINDS})
+    audit = Audit(APP, [TOPIC], Findings(20), internal=internal)
+    places = {place: log for place, log in world.broker.logs.items() if place.topic == TOPIC}
     for place, log in places.items():
         entries = log.committed()
         end = entries[-1].offset + 1 if entries else 0
@@ -288,8 +288,8 @@ def judge_audit(world: JoinWorld) -> None:
                 audit.account(entry.value, at, is_firm=True)
             elif place.topic == RESULTS:
                 audit.firing(entry.headers, at)
-            elif place.topic == _TOPIC:
-                audit.records(_TOPIC, place.partition, [entry.offset])
+            elif place.topic == TOPIC:
+                audit.records(TOPIC, place.partition, [entry.offset])
     closings = {tuple(place): Closing(0, has_committed=True) for place in places}
     report = audit.conclude(closings, has_all_accounts=True)
     if not report.is_clean:
