@@ -149,10 +149,18 @@ def _control(random: Random, group: ActGroup) -> list[Arrival]:
         if group.spec.flows[flow].order is Order.RELAXED:
             continue
         name = f"{flow}/{key}/cancel-{number}".encode()
-        headers = (("ce_id", name), ("ce_causationid", name), ("edo-cancel", b"true"))
+        headers = (
+            ("ce_id", name),
+            ("ce_causationid", name),
+            ("edo-flow", flow.encode()),
+            ("edo-cancel", b"announced"),
+        )
         record = NewRecord(START_MS + int(at_s * 1000), key.encode(), None, headers)
-        place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
-        arrivals.append(Arrival(at_s, place, [record]))
+        partition = crc32(key.encode()) % group.partitions
+        # One transaction in life: here they may be read far apart.
+        for topic in (group.control, f"edo.commands.{flow}"):
+            late_s = random.choice((0.0, 0.0, random.uniform(0, 2.0)))
+            arrivals.append(Arrival(at_s + late_s, TopicPartition(topic, partition), [record]))
     for flow in FLOWS if random.random() < 0.3 else ():
         since_s = random.uniform(0, 8.0)
         until_s = since_s + random.uniform(0, 6.0)
@@ -394,7 +402,7 @@ def judge_act(world: ActWorld) -> None:
         for place, log in world.broker.logs.items()
         if place.topic.startswith("edo.commands.")
         for entry in log.committed()
-        if ("edo-cancel", b"true") not in entry.headers
+        if "edo-cancel" not in dict(entry.headers)
     ]
     ends: dict[str, list[Entry]] = defaultdict(list)
     announced: dict[tuple[str, int], list[int]] = defaultdict(list)
