@@ -475,6 +475,17 @@ def test_a_pause_holds_over_a_restart_and_takes_commands_in() -> None:
     assert [b"o"] == [row for row in world.memory.rows if row[:1] in b"oh"]
 
 
+def test_paused_a_run_that_goes_on_is_found_before_what_may_not_begin() -> None:
+    world = world_of()
+    sent(world, "a1", "b1")
+    world.ask("flow.pause", "")
+    world.settle()
+    world.pipeline.is_known = lambda command: command.id == "b1"
+    world.abort()
+    world.settle()
+    assert "b1" == world.pipeline.peek("ship").id  # type: ignore[union-attr]
+
+
 def test_a_pause_says_who_wants_it_and_why() -> None:
     request = {"op": "flow.pause", "flow": "f", "key": "", "by": "ann", "reason": "r"}
     operation, repeated = parse_act_operation(msgspec.json.encode(request))
