@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol
 from load.proxy.rules import Api, Code, Harm, Kind, Rule
 from load.proxy.server import Proxy
 
@@ -35,8 +36,8 @@ _MEMBER: Final = (
     Code.UNKNOWN_SERVER_ERROR,
 )
 
-#: What each API may be told instead of being served; the APIs of the issue.
-ERRORS: Final[Mapping[Api, Sequence[Code]]] = {
+#: What each API may be told instead of being served, by the first version of transactions.
+_ERRORS: Final[Mapping[Api, Sequence[Code]]] = {
     Api.PRODUCE: (
         Code.NOT_LEADER_OR_FOLLOWER,
         Code.NOT_ENOUGH_REPLICAS,
@@ -81,6 +82,24 @@ ERRORS: Final[Mapping[Api, Sequence[Code]]] = {
     Api.HEARTBEAT: (*_MEMBER, Code.ILLEGAL_GENERATION),
     Api.OFFSET_FETCH: (*_COORDINATOR, Code.UNSTABLE_OFFSET_COMMIT, Code.UNKNOWN_SERVER_ERROR),
 }
+_ABORTS: Final = (
+    Code.CONCURRENT_TRANSACTIONS,
+    Code.PRODUCER_FENCED,
+    Code.TRANSACTION_ABORTABLE,
+)
+#: The calls that add to a transaction do themselves what these announced before.
+_FIRST_ONLY: Final = (Api.ADD_PARTITIONS_TO_TXN, Api.ADD_OFFSETS_TO_TXN)
+_OF_SECOND: Final = (Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN)
+
+#: What each API may be told instead of being served.
+ERRORS: Final[Mapping[TransactionProtocol, Mapping[Api, Sequence[Code]]]] = {
+    TransactionProtocol.FIRST: _ERRORS,
+    TransactionProtocol.SECOND: {
+        api: (*dict.fromkeys((*codes, *_ABORTS)),) if api in _OF_SECOND else codes
+        for api, codes in _ERRORS.items()
+        if api not in _FIRST_ONLY
+    },
+}
 #: What the broker may say although it has done what was asked.
 ERRORS_AFTER: Final[Mapping[Api, Sequence[Code]]] = {
     Api.PRODUCE: (Code.REQUEST_TIMED_OUT, Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND),
@@ -106,14 +125,15 @@ _KINDS: Final = {
 }
 
 
-def draw(chance: random.Random) -> tuple[Api, Harm]:
-    """A fault by chance."""
-    api = chance.choice(tuple(ERRORS))
+def draw(chance: random.Random, protocol: TransactionProtocol) -> tuple[Api, Harm]:
+    """A fault by chance, of calls that workers make."""
+    errors = ERRORS[protocol]
+    api = chance.choice(tuple(errors))
     while True:
         (kind,) = chance.choices(tuple(_KINDS), tuple(_KINDS.values()))
         match kind:
             case Kind.ERROR:
-                return api, Harm(kind, code=chance.choice(ERRORS[api]))
+                return api, Harm(kind, code=chance.choice(errors[api]))
             case Kind.ERROR_AFTER:
                 if api in ERRORS_AFTER:
                     return api, Harm(kind, code=chance.choice(ERRORS_AFTER[api]))
@@ -130,6 +150,7 @@ class Bombardment:
     proxy: Proxy
     faults: int
     chance: random.Random
+    protocol: TransactionProtocol
     at_once: int = 2
     """Rules that wait for their calls at the same time."""
     pause_s: float = 1.0
@@ -150,7 +171,7 @@ class Bombardment:
 
     async def _run_one(self) -> None:
         while self._fired.total() < self.faults:
-            api, harm = draw(self.chance)
+            api, harm = draw(self.chance, self.protocol)
             rules = [self.proxy.rule(api, harm).once()]
             trigger = TRIGGERS.get(api)
             if trigger is not None and self.chance.random() < _TRIGGER_SHARE:

@@ -21,7 +21,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edo_stream.engine.security import BrokerAccess
+from edo_stream.engine.transaction_v2.choice import choose_protocol
 from edo_stream.registry import load
+from edo_stream.settings import read_settings
 from load.act_chaos.cli import run as chaos_of_commands
 from load.bombard import Bombardment
 from load.expect import expect
@@ -100,7 +103,10 @@ async def endure(weather: Weather, place: Field, report: Callable[[str], None]) 
     protocol = None
     tasks = []
     if place.proxy is not None and weather.protocol:
-        protocol = Bombardment(place.proxy, weather.protocol, random.Random(weather.seed + 1))
+        chance = random.Random(weather.seed + 1)
+        wanted = read_settings().transaction_protocol
+        spoken = await choose_protocol(BrokerAccess(place.bootstrap), wanted)
+        protocol = Bombardment(place.proxy, weather.protocol, chance, spoken)
         tasks.append(asyncio.create_task(protocol.run()))
         tasks.append(asyncio.create_task(_tell(protocol, watch, report)))
     harms = await _storm(weather, place, watch, protocol, report)

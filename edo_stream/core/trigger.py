@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from edo_stream.core.act.command import CANCEL
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT
 from edo_stream.core.correlation.joined import Joined
@@ -74,6 +75,8 @@ class FlowTrigger:
     """Of the dead letters."""
     bytes_max: int = 1_048_576
     """What the topic of commands takes."""
+    cancels: bool = False
+    """Its events are no commands: they cancel those of their key that lie before them."""
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
 
@@ -99,13 +102,15 @@ class Trigger:
         self._flow = ("edo-flow", utf8(trigger.flow))
         key = trigger.key
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
+        self._kind = "cancel" if trigger.cancels else "command"
         self.looks = any((self._pointer, trigger.make, trigger.split))
         """Whether it asks for more of an event than its attributes."""
 
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes commands of plain events, if there is such a thing."""
         trigger = self._trigger
-        if not IS_COMPILED or trigger.make is not None or trigger.split is not None:
+        is_plain = trigger.make is None and trigger.split is None and not trigger.cancels
+        if not (IS_COMPILED and is_plain):
             return None
         cause = ("command", self._identity.app, trigger.flow, *self._place)
         place = f"{'/'.join(self._place)}/".encode()
@@ -172,6 +177,9 @@ class Trigger:
             detail = f"key: expected {trigger.key} in the event, found none"
             return self.letter(record, event, now_ms, "no-key", detail)
         data, headers = event.data, self._headers(record, event)
+        if trigger.cancels:
+            data = None
+            headers.append((CANCEL, b"true"))
         if piece is not None:
             data, headers = piece.data, _of_piece(headers, self._id_of(record, piece), piece)
         if trigger.make is not None:
@@ -217,7 +225,7 @@ class Trigger:
     def _id_of(self, record: Record, piece: Piece | None = None) -> str:
         place = (*self._place, str(record.offset))
         more = () if piece is None else (str(piece.index),)
-        return derive_id("command", self._identity.app, self._trigger.flow, *place, *more)
+        return derive_id(self._kind, self._identity.app, self._trigger.flow, *place, *more)
 
     def _told(
         self, record: Record, event: Event, now_ms: int, split: Split, count: int

@@ -93,6 +93,13 @@ class AppendedBatch(ByAppending, BatchBuilder):  # type: ignore[misc]
         return added
 
 
+def empty_batch(bytes_max: int, codec: int) -> "AppendedBatch | WrittenBatch":
+    """A batch of a transaction, to be filled; its codec by number."""
+    if IS_COMPILED:
+        return WrittenBatch(bytes_max, codec)
+    return AppendedBatch(bytes_max, codec, is_transactional=True)
+
+
 class WrittenBatch:
     """A batch that the compiled half writes; used by the client as if it were its own."""
 

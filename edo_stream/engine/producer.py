@@ -1,4 +1,8 @@
-"""The real producers of tasks: aiokafka's, one per transactional id."""
+"""The real producers of tasks, one per transactional id.
+
+By the first version of the transaction protocol they are aiokafka's; by the second our own
+(:mod:`edo_stream.engine.transaction_v2`).
+"""
 
 import asyncio
 import sys
@@ -12,14 +16,15 @@ from aiokafka.codec import zstd_encode
 from aiokafka.producer import sender
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from edo_stream.core.native import IS_COMPILED
-from edo_stream.engine.batches import AppendedBatch, WrittenBatch
+from edo_stream.engine.batches import AppendedBatch, WrittenBatch, empty_batch
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.lz4_frame import lz4_encode
 from edo_stream.engine.ports import Producer
-from edo_stream.engine.record_batch import ZSTD_LEVEL
+from edo_stream.engine.record_batch import CODECS, ZSTD_LEVEL
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol
+from edo_stream.engine.transaction_v2.producer import SecondProducer
 
 #: A transaction that begins right after the last one meets a coordinator that is still writing
 #: that one's markers, and is told to try again. They are written within milliseconds; the
@@ -45,11 +50,7 @@ class TaskProducer(AIOKafkaProducer):  # type: ignore[misc]
 
     def create_batch(self) -> AppendedBatch | WrittenBatch:
         """Give an empty batch to fill."""
-        if IS_COMPILED:
-            return WrittenBatch(BATCH_BYTES_MAX, self._message_accumulator._compression_type)
-        batch = super().create_batch()
-        batch.__class__ = AppendedBatch
-        return cast(AppendedBatch, batch)
+        return empty_batch(BATCH_BYTES_MAX, self._message_accumulator._compression_type)
 
     async def stop(self) -> None:
         """Flush if that is quick, and close the connections whatever is unfinished.
@@ -84,11 +85,17 @@ def _tasks_of(*owners: object) -> Iterator[asyncio.Task[Any]]:
 
 
 def producer_factory(
-    access: BrokerAccess, transaction_timeout_ms: int, compression: str | None
+    access: BrokerAccess,
+    transaction_timeout_ms: int,
+    compression: str | None,
+    protocol: TransactionProtocol,
 ) -> Callable[[str], Producer]:
     """Make producers for transactional ids; they connect at ``start``."""
 
     def make(transactional_id: str) -> Producer:
+        if protocol is TransactionProtocol.SECOND:
+            codec = CODECS[compression]
+            return SecondProducer(access, transactional_id, transaction_timeout_ms, codec)
         producer = TaskProducer(
             **access.client(
                 transactional_id=transactional_id,

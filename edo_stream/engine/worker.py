@@ -41,6 +41,7 @@ from edo_stream.engine.store import DiskMemory, RocksDisk
 from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
 from edo_stream.engine.target import Targets
 from edo_stream.engine.task import Ports
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol, choose_protocol
 from edo_stream.engine.transport import TaskConsumer, TaskTransport
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,12 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     standbys: int = 0
     """Copies of each task's state on other workers; the leader's number counts."""
     compression: str | None = None
+    transaction_protocol: str = "auto"
+    """The newest that the brokers have agreed upon, or ``1``."""
     web_bind: str = "127.0.0.1"
     web_port: int = 6066
+    web_url: str | None = None
+    """Where others reach it; ``None``: at the address that it listens on."""
     logging_config: Mapping[str, Any] | None = None
     """As of ``logging.config.dictConfig``, merged into Faust's own."""
 
@@ -93,6 +98,7 @@ class Preparation(Service):
                 require_port(str(app.conf.web_bind), app.conf.web_port)
             limits = await prepare(settings.access, app.wanted)
             await _refuse_leftovers(app)
+            protocol = await choose_protocol(settings.access, settings.transaction_protocol)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except PreparationError as error:
@@ -103,7 +109,7 @@ class Preparation(Service):
                 f"no broker at {settings.access.bootstrap}: {reason_of(error)}",
             )
         remove_abandoned(Path(app.conf.tabledir), clock.now_ms())
-        _plug_in(app, limits)
+        _plug_in(app, limits, protocol)
 
     @Service.task
     async def _collect(self) -> None:
@@ -183,6 +189,7 @@ def make_app(
         web_bind=settings.web_bind,
         web_port=settings.web_port,
         web_host=settings.web_bind,
+        canonical_url=settings.web_url,
         logging_config=settings.logging_config,
     )
     app.worker_settings = settings
@@ -232,13 +239,15 @@ def _hand_over(app: EdoApp) -> Any:
     return decide
 
 
-def _plug_in(app: EdoApp, batch_bytes_max: Mapping[str, int]) -> None:
+def _plug_in(
+    app: EdoApp, batch_bytes_max: Mapping[str, int], protocol: TransactionProtocol
+) -> None:
     settings, consumer, tables = app.worker_settings, app.consumer, app.tables
     assert isinstance(consumer, TaskConsumer)
     assert isinstance(tables, TaskTableManager)
     ports = Ports(
         producers=producer_factory(
-            settings.access, settings.transaction_timeout_ms, settings.compression
+            settings.access, settings.transaction_timeout_ms, settings.compression, protocol
         ),
         changelog=BrokerChangelog(settings.access),
         intake=consumer,

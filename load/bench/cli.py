@@ -28,6 +28,7 @@ from load.bench.report import Found, read_json, screen_table, write_json, write_
 from load.bench.run import Bench, Run, run
 from load.bench.screen import Screen
 from load.bench.topics import Topics
+from load.bench.warm import WARM_S, warm_broker
 
 REPORT: Final = Path("build/bench.json")
 PAGE: Final = Path("docs/benchmarks.md")
@@ -142,6 +143,8 @@ def _measure(wish: Wish, found: Found, screen: Screen) -> None:
 async def _measure_all(wish: Wish, found: Found, kafka: LocalKafka, screen: Screen) -> None:
     async with Topics(kafka) as topics:
         bench = Bench(kafka, topics, BUILD / "runs", screen, wish.patience_s)
+        screen.say(f"Warming the broker up for {WARM_S:.0f} s")
+        await warm_broker(topics, kafka.bootstrap)
         if wish.speed:
             await _compare_speed(wish, found, bench)
         if wish.latency:

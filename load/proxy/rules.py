@@ -54,6 +54,7 @@ class Code(IntEnum):
     FENCED_LEADER_EPOCH = 74
     UNSTABLE_OFFSET_COMMIT = 88
     PRODUCER_FENCED = 90
+    TRANSACTION_ABORTABLE = 120
 
 
 class Kind(Enum):

@@ -5,12 +5,15 @@ A few of each kind, one after another; `make chaos` injects hundreds, by chance 
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from edo_stream.engine.admin import Wanted, prepare
 from edo_stream.engine.security import BrokerAccess
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol
 from edo_stream.local.kafka import LocalKafka
 from load.bombard import ERRORS, TRIGGERS
 from load.fleet import LocalWorker
@@ -49,6 +52,20 @@ HARMS: Mapping[Api, Sequence[Harm]] = {
     Api.HEARTBEAT: (*errors(Code.NOT_COORDINATOR, Code.UNKNOWN_SERVER_ERROR), BLACK_HOLE),
     Api.OFFSET_FETCH: errors(Code.NOT_COORDINATOR, Code.UNKNOWN_SERVER_ERROR),
 }
+#: What only the second version of transactions knows.
+ABORTABLE = errors(Code.TRANSACTION_ABORTABLE, Code.CONCURRENT_TRANSACTIONS, Code.PRODUCER_FENCED)
+FIRST, SECOND = TransactionProtocol.FIRST, TransactionProtocol.SECOND
+TRANSACTIONAL = (
+    Api.PRODUCE,
+    Api.ADD_PARTITIONS_TO_TXN,
+    Api.ADD_OFFSETS_TO_TXN,
+    Api.TXN_OFFSET_COMMIT,
+    Api.END_TXN,
+)
+CASES = [
+    *((SECOND, api) for api in ERRORS[SECOND]),
+    *((FIRST, api) for api in TRANSACTIONAL),
+]
 
 
 class Stream:
@@ -76,31 +93,56 @@ class Stream:
         return self.results()
 
 
+@contextmanager
+def stream_by(protocol: TransactionProtocol, root: Path, kafka: LocalKafka) -> Iterator[Stream]:
+    bench = Bench(root, f"faults{protocol.value}", {"EDO_BROKER": kafka.bootstrap})
+    try:
+        with Proxy(kafka.bootstrap) as proxy:
+            worker = bench.worker(
+                EDO_BROKER=proxy.bootstrap,
+                EDO_TRANSACTION_TIMEOUT_MS="3000",
+                EDO_REBALANCE_TIMEOUT_MS="6000",
+                EDO_TRANSACTION_PROTOCOL="1" if protocol is FIRST else "auto",
+            )
+            stream = Stream(bench, worker, proxy)
+            worker.start()
+            yield stream
+            assert proxy.failures == []
+    finally:
+        bench.close()
+
+
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory, kafka: LocalKafka) -> Iterator[Stream]:
-    bench = Bench(tmp_path_factory.mktemp("faults"), "faults", {"EDO_BROKER": kafka.bootstrap})
-    with Proxy(kafka.bootstrap) as proxy:
-        worker = bench.worker(
-            EDO_BROKER=proxy.bootstrap,
-            EDO_TRANSACTION_TIMEOUT_MS="3000",
-            EDO_REBALANCE_TIMEOUT_MS="6000",
-        )
-        stream = Stream(bench, worker, proxy)
-        worker.start()
-        yield stream
-        assert proxy.failures == []
-    bench.close()
+def streams(
+    tmp_path_factory: pytest.TempPathFactory, kafka: LocalKafka
+) -> Iterator[Callable[[TransactionProtocol], Stream]]:
+    """A stream for each protocol, from the first test on that needs it."""
+    made: dict[TransactionProtocol, Stream] = {}
+    with ExitStack() as stack:
+
+        def stream_of(protocol: TransactionProtocol) -> Stream:
+            if protocol not in made:
+                root = tmp_path_factory.mktemp("faults")
+                made[protocol] = stack.enter_context(stream_by(protocol, root, kafka))
+            return made[protocol]
+
+        yield stream_of
 
 
 def test_every_api_of_the_list_is_harmed() -> None:
-    assert HARMS.keys() == ERRORS.keys()
+    assert {api for _, api in CASES} == HARMS.keys()
 
 
-@pytest.mark.parametrize("api", HARMS, ids=lambda api: api.name)
-def test_faults_of_an_api_lose_double_and_swap_nothing(api: Api, stream: Stream) -> None:
+@pytest.mark.parametrize(("protocol", "api"), CASES, ids=lambda one: one.name)
+def test_faults_of_an_api_lose_double_and_swap_nothing(
+    protocol: TransactionProtocol, api: Api, streams: Callable[[TransactionProtocol], Stream]
+) -> None:
+    stream = streams(protocol)
     stream.send(5)
     assert stream.results_when_done() == stream.sent
-    rules = [stream.proxy.rule(api, harm).once() for harm in (*HARMS[api], *DISCONNECTS)]
+    more = ABORTABLE if protocol is SECOND and api in TRANSACTIONAL else ()
+    harms = (*HARMS[api], *more, *DISCONNECTS)
+    rules = [stream.proxy.rule(api, harm).once() for harm in harms]
     deadline_s = time.monotonic() + 60.0
     trigger: Rule | None = None
     while not all(rule.times_triggered for rule in rules):

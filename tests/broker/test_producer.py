@@ -10,24 +10,36 @@ from edo_stream.engine.admin import Admin, Wanted
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import Transaction
+from edo_stream.engine.transaction_v2.choice import TransactionProtocol
 from edo_stream.local.kafka import LocalKafka
 from load.proxy.rules import Api
 from load.proxy.server import Proxy
 from tests.broker.bench import Bench, wait_for
 
+FIRST, SECOND = TransactionProtocol.FIRST, TransactionProtocol.SECOND
+
 
 @pytest.mark.parametrize(
-    "api", [Api.PRODUCE, Api.ADD_PARTITIONS_TO_TXN, Api.END_TXN], ids=lambda api: api.name
+    ("protocol", "api"),
+    [
+        (FIRST, Api.PRODUCE),
+        (FIRST, Api.ADD_PARTITIONS_TO_TXN),
+        (FIRST, Api.END_TXN),
+        (SECOND, Api.PRODUCE),
+        (SECOND, Api.END_TXN),
+    ],
+    ids=lambda one: one.name,
 )
 def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
-    api: Api, bench: Bench, kafka: LocalKafka
+    protocol: TransactionProtocol, api: Api, bench: Bench, kafka: LocalKafka
 ) -> None:
     topic = bench.declare("dropped")
     bench.apply()
     assert bench.read(topic) == []
 
     async def run(proxy: Proxy) -> float:
-        producer = producer_factory(BrokerAccess(proxy.bootstrap), 10_000, None)(f"id-{topic}")
+        make = producer_factory(BrokerAccess(proxy.bootstrap), 10_000, None, protocol)
+        producer = make(f"id-{topic}")
         await producer.start()
         await producer.begin_transaction()
         rule = proxy.on(api).black_hole().once()
@@ -52,9 +64,10 @@ def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
         assert asyncio.run(run(proxy)) < 3.0
 
 
+@pytest.mark.parametrize("protocol", TransactionProtocol, ids=lambda one: one.name)
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 def test_what_a_task_compresses_is_read_by_a_broker_that_compresses_otherwise(
-    codec: str, bench: Bench
+    codec: str, protocol: TransactionProtocol, bench: Bench
 ) -> None:
     topic = bench.topic(codec)
     sizes = [1, 10, 500, 3_000]  # Of one block each, the last of the largest batch.
@@ -65,7 +78,8 @@ def test_what_a_task_compresses_is_read_by_a_broker_that_compresses_otherwise(
         wanted = Wanted(topic, 1, config={"compression.type": "uncompressed"})
         async with Admin(BrokerAccess(bench.broker)) as admin:
             await admin.create([wanted])
-        producer = producer_factory(BrokerAccess(bench.broker), 10_000, codec)(f"id-{topic}")
+        make = producer_factory(BrokerAccess(bench.broker), 10_000, codec, protocol)
+        producer = make(f"id-{topic}")
         await producer.start()
         try:
             for each in values:

@@ -215,3 +215,16 @@ def test_what_no_pattern_asks_for_need_not_be_walked_through(
     compiled: list[tuple[int, Pattern]] = [(n, parse_pattern(p)) for n, p in enumerate(patterns)]
     more = {"zzz": [{"deep": [1, 2]}], **event}
     assert PatternIndex(compiled).matches(event) == PatternIndex(compiled).matches(more)
+
+
+@pytest.mark.parametrize("conditions", [(), (Condition(parse_pattern({"type": [TOPIC]})),)])
+def test_what_cancels_is_no_command_and_comes_before_the_event_s_own(
+    conditions: tuple[Condition, ...],
+) -> None:
+    cancel = Route(trigger("f", cancels=True), conditions)
+    router = Router(IDENTITY, contract(), Routes([cancel, Route(trigger("f"))]))
+    first, second = router.fastest.commands(RECORD, EVENT, NOW_MS)
+    assert (b"true", None) == (dict(first.headers)["edo-cancel"], first.value)
+    assert "edo-cancel" not in dict(second.headers)
+    assert (first.topic, first.partition, first.key) == (second.topic, second.partition, b"key")
+    assert dict(first.headers)["ce_id"] != dict(second.headers)["ce_id"]

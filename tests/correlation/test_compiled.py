@@ -62,6 +62,7 @@ CORRELATIONS: Final = st.builds(
     remember_ms=st.sampled_from([0, 160, DAY_MS]),
     opens=mostly([frozenset()], frozenset({"a"})),
     fallback=mostly([""], "b"),
+    history=mostly([""], "edo.history.x"),
     bounds=mostly([Bounds()], Bounds(open_max=1), Bounds(events_max=1), Bounds(bytes_max=192)),
 )
 TEXTS: Final = st.sampled_from(["e-1", "", 'q"', "back\\", "é", "x" * 300, "\n", "\x7f"])

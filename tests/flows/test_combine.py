@@ -11,14 +11,18 @@ from typer.testing import CliRunner
 
 from edo_stream.catalog.scaffold import project_files
 from edo_stream.cli.main import app
+from edo_stream.core.correlation.rows import FlowRow, encode_flow
 from edo_stream.core.correlation.spec import Batched, Debounced, Fire, OnLate
-from edo_stream.engine.joins import join_topics
+from edo_stream.core.state import Table
+from edo_stream.engine.joins import join_plans, join_topics
+from edo_stream.engine.task import TaskSpec
 from edo_stream.flows import Flows, load_flows
 from edo_stream.flows.graph import graph_of
 from edo_stream.flows.lint import lint
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.registry.plan import deleted_by_age
 from edo_stream.testing import FlowWorld
+from tests.core.memory import Memory
 
 Begin = Callable[..., FlowWorld]
 ROOT = Path(__file__).parents[2]
@@ -116,7 +120,12 @@ MISTAKES = [
     ("batch:\n  count: 3\n  bytes: 1MiB\n  after: 1s\n", "7: batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, bytes: 10B, after: 1s}\n", "batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, after: 1s, group: actions}\n", "batch.group actions is another group's"),
-    (f"split: /lines\n{BATCH}", "6: batch is not of a flow with split"),
+    (f"split: /lines\n{BATCH}", "5: split is not of a flow with batch"),
+    (f"{DEBOUNCE}replies: shop\n", "6: replies is not of a flow with debounce"),
+    (
+        f"{BATCH}lookup: {{c: {{topic: shop.order.placed, key: /id}}}}\ninput: {{cel: lookup.c}}\n",
+        "6: lookup is not of a flow with batch",
+    ),
     ("debounce: {quite: 30s, max: 1m}\n", "quite is not a key: did you mean quiet?"),
 ]
 
@@ -157,6 +166,18 @@ def test_a_flow_that_drains_takes_nothing_more_and_fires_what_it_has(
     flows = flows_in(tmp_path, registry, HEAD + BATCH + "draining: true\n" + ACTION)
     assert ["f"] == list(flows.join_groups["joins"].spec.correlations)
     assert flows.task_routes(TOPIC) is None
+
+
+def test_a_task_does_not_go_on_without_what_it_owes(tmp_path: Path, registry: Registry) -> None:
+    flows = flows_in(tmp_path, registry, HEAD + BATCH + ACTION)
+    (table,) = join_plans(flows, TaskSpec("app", "", {}, 1.0, 1.0))["joins"].tables
+    owed = Memory()
+    owed.write({b"f" + name: encode_flow(FlowRow(1, 7, is_owed=True)) for name in (b"f", b"gone")})
+    told = table.refusal(Table(owed))
+    assert told is not None
+    assert "7 of gone. Declare it again" in told
+    owed.write({b"fgone": None})
+    assert table.refusal(Table(owed)) is None
 
 
 def test_a_lint_looks_at_what_is_wanted_and_the_graph_says_how(project: Path) -> None:

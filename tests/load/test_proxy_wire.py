@@ -1,5 +1,6 @@
 """What the proxy reads of Kafka's protocol, and what it writes: shapes that aiokafka reads back."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ from aiokafka.protocol.transaction import (
     TxnOffsetCommitRequest_v0,
 )
 
+from edo_stream.engine.transaction_v2.requests import (
+    EndTxnRequest,
+    EndTxnResponse,
+    ProduceRequest,
+    TxnOffsetCommitRequest,
+)
 from load.proxy.rules import Api, Code
 from load.proxy.wire import (
     Call,
@@ -45,6 +52,9 @@ REQUESTS = [
     HeartbeatRequest_v1("group", 1, "member"),
     OffsetFetchRequest_v3("group", [("t", [0, 1])]),
     FindCoordinatorRequest_v1("group", 0),
+    ProduceRequest.of("id", 1_000, {"t": [(0, b"data"), (3, b"data")], "u": [(1, b"")]}),
+    TxnOffsetCommitRequest.of("id", "group", (1, 2), {"t": [(0, 5)], "u": [(1, 6)]}),
+    EndTxnRequest.of("id", (1, 2), True),
 ]
 
 
@@ -66,8 +76,10 @@ def codes_in(answer: Any) -> set[int]:
 def test_an_error_is_made_up_for_all_that_was_asked(request_: Any) -> None:
     answer = error_answer(call_of(request_), Code.NOT_COORDINATOR)
 
-    assert answer[:4] == (7).to_bytes(4, "big")
-    decoded = request_.RESPONSE_TYPE.decode(answer[4:]).to_object()
+    body = BytesIO(answer)
+    assert request_.parse_response_header(body).correlation_id == 7
+    decoded = request_.RESPONSE_TYPE.decode(body).to_object()
+    assert body.read() == b""
     assert codes_in(decoded) == {Code.NOT_COORDINATOR}
 
 
@@ -85,6 +97,15 @@ def test_an_answer_gets_another_error_and_keeps_the_rest() -> None:
     changed = request.RESPONSE_TYPE.decode(with_error(call_of(request), answer, 51)[4:])
 
     assert (changed.throttle_time_ms, changed.error_code) == (30, 51)
+
+
+def test_an_answer_of_the_second_version_keeps_its_epoch() -> None:
+    request = EndTxnRequest.of("id", (1, 2), True)
+    answer = b"\0\0\0\7\0" + EndTxnResponse(30, 0, 1, 3, {}).encode()
+
+    changed = EndTxnResponse.decode(with_error(call_of(request), answer, 51)[5:])
+
+    assert (changed.throttle_time_ms, changed.error_code, changed.producer_epoch) == (30, 51, 3)
 
 
 def test_answers_name_the_proxy_instead_of_the_brokers() -> None:

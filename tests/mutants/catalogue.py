@@ -31,6 +31,8 @@ _TAKEOVER: Final = "tests/simulation/test_takeover.py"
 _ZOMBIES: Final = "tests/simulation/test_mutants.py"
 _EVERY_PLACE: Final = "tests/simulation/test_every_place.py"
 _TRANSACTION: Final = "tests/engine/test_transaction.py"
+_SECOND: Final = "edo_stream/engine/transaction_v2"
+_SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
@@ -39,6 +41,7 @@ _CORRELATION: Final = "edo_stream/core/correlation"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
+_READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 
 
@@ -103,6 +106,39 @@ MUTANTS: Final = (
         f"{_ENGINE}/task.py",
         (("            if -1 in last.values():\n", "            if None in last.values():\n"),),
         (_any_fault("produce-duplicate"),),
+    ),
+    Mutant(
+        1,
+        "our own producer commits over a delivery that failed",
+        f"{_SECOND}/producer.py",
+        (("        await self._deliveries.settle()\n", ""),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "sequences of a new epoch go on where those of the last one ended",
+        f"{_SECOND}/producer.py",
+        (("        self._sequences.clear()\n", ""),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "all batches of a partition are sent at once",
+        f"{_SECOND}/deliveries.py",
+        (("append(parcels[0])", "extend(parcels)"),),
+        (_SCRIPTED,),
+    ),
+    Mutant(
+        3,
+        "a producer that is fenced tries again",
+        f"{_SECOND}/fates.py",
+        (
+            (
+                "if code != _NETWORK_EXCEPTION and not error.retriable:",
+                "if code not in (_NETWORK_EXCEPTION, *_FENCED) and not error.retriable:",
+            ),
+        ),
+        (_SCRIPTED,),
     ),
     Mutant(
         2,
@@ -723,6 +759,39 @@ MUTANTS: Final = (
             ),
         ),
         ("tests/requests/test_requester.py",),
+    ),
+    Mutant(
+        1,
+        "who reads a state is shown what is not committed",
+        f"{_ENGINE}/read_model.py",
+        (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the offset that it names",
+        f"{_ENGINE}/read_model.py",
+        (("            if following >= end:\n", "            if following <= end:\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the task that reads the input first",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "if offset is not None and offset >= before[partition]:",
+                "if offset is not None:",
+            ),
+        ),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "what an input led to is not waited for",
+        f"{_ENGINE}/read_model.py",
+        (("own[partition] = max(end, own.get(partition, 0))", "del end"),),
+        (_READS,),
     ),
     Mutant(
         6,

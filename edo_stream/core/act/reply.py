@@ -9,7 +9,8 @@ A request is an event like any other, with headers that travel on to the command
 | ``ce_expirytime`` | nobody waits for the reply later: what has not begun by then is not run |
 
 A reply is an event of type ``edo.<flow>.<end>``: ``done`` with the result as its data, or
-``failed``, ``unknown``, ``dead-letter`` or ``dropped`` with class, reason and detail.
+``failed``, ``unknown``, ``dead-letter`` or ``dropped`` with class, reason and detail; or
+``skipped``, ``limited`` or ``cancelled`` with the reason why it was not run to its end.
 ``ce_edorequestid`` is the id of the request. It is written by the step that decides on the end, so
 in the very transaction of the end.
 

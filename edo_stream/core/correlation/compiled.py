@@ -56,6 +56,7 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
         not isinstance(kind, Named)
         or not 2 <= kind.needed <= _INPUTS_MAX
         or correlation.opens
+        or correlation.history
         or correlation.fallback in correlation.inputs
         or len(start) > _TEXT_BYTES_MAX
         or not all(map(_is_plain, texts))

@@ -15,13 +15,14 @@ looked at, and for their rows within a few rounds of a sweep.
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.correlation.batching import Batching
 from edo_stream.core.correlation.collecting import Collecting
 from edo_stream.core.correlation.compiled import plain_waits
 from edo_stream.core.correlation.debouncing import Debouncing
+from edo_stream.core.correlation.history import Correlator, History, Told
 from edo_stream.core.correlation.joined import decode_joined, size_of
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.ordered import InOrder
@@ -31,7 +32,6 @@ from edo_stream.core.correlation.rows import (
     EventRows,
     FlowRow,
     Phase,
-    WaitRow,
     decode_stamp,
     decode_wait,
     encode_wait,
@@ -41,6 +41,7 @@ from edo_stream.core.correlation.spec import (
     Correlation,
     Debounced,
     JoinSpec,
+    Kind,
     Ordered,
     Windowed,
 )
@@ -75,27 +76,12 @@ _SWEPT_MIN: Final = 64
 _WAIT_END: Final = bytes([WAIT[0] + 1])
 
 
-class Correlator(Protocol):
-    """The rules of one kind of correlation."""
-
-    def place(self, arrival: Arrival) -> None:
-        """Take in an event."""
-
-    def expire(self, key: bytes, row: WaitRow, due_ms: int) -> None:
-        """Do what a timer is due for."""
-
-    def force(self, key: bytes, row: WaitRow) -> None:
-        """Fire with what there is."""
-
-    def end(self, key: bytes, row: WaitRow) -> None:
-        """End the wait."""
-
-
 class FlowOfTask(NamedTuple):
     """A flow within a task."""
 
     waits: Waits
     correlator: Correlator
+    history: History | None
 
 
 class JoinPipeline:
@@ -315,6 +301,8 @@ class JoinPipeline:
                 return f"its wait is over: {row.ended}"
             flow.correlator.force(key, row)
         elif row.phase == Phase.OVER:
+            if flow.history is not None:
+                flow.history.forget(key, row, operation.verb.value)
             self._rows.delete(flow.waits.name(key))
         else:
             flow.correlator.end(key, row)
@@ -332,8 +320,11 @@ class JoinPipeline:
         rows = list(islice(self._state.scan(row.swept_to or WAIT, _WAIT_END), count))
         row.swept_to = rows[-1][0] + b"\0" if len(rows) == count else b""
         for key, value in rows:
-            flow = self._by_name.get(key[1:].partition(b"\0")[0])
+            name, _, of_wait = key[1:].partition(b"\0")
+            flow = self._by_name.get(name)
             if flow is not None and flow.waits.is_idle(decode_stamp(value)):
+                if flow.history is not None:
+                    flow.history.forget(of_wait, decode_wait(value))
                 self._rows.delete(key[1:])
 
     def _flush(self) -> None:
@@ -354,13 +345,20 @@ class JoinPipeline:
 
 def _flow(identity: TaskIdentity, correlation: Correlation, shared: SharedState) -> FlowOfTask:
     waits = Waits(identity, correlation, shared)
-    kind = correlation.kind
+    correlator = _correlator(waits, correlation.kind)
+    if not correlation.history:
+        return FlowOfTask(waits, correlator, None)
+    history = History(identity, waits, shared.step)
+    return FlowOfTask(waits, Told(correlator, history), history)
+
+
+def _correlator(waits: Waits, kind: Kind) -> Correlator:
     if isinstance(kind, Windowed):
-        return FlowOfTask(waits, InWindows(waits, kind))
+        return InWindows(waits, kind)
     if isinstance(kind, Ordered):
-        return FlowOfTask(waits, InOrder(waits))
+        return InOrder(waits)
     if isinstance(kind, Debounced):
-        return FlowOfTask(waits, Debouncing(waits, kind))
+        return Debouncing(waits, kind)
     if isinstance(kind, Batched):
-        return FlowOfTask(waits, Batching(waits, kind))
-    return FlowOfTask(waits, Collecting(waits, kind))
+        return Batching(waits, kind)
+    return Collecting(waits, kind)
