@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from edo_stream.core.act.command import ALONE, ANNOUNCED, CANCEL
+from edo_stream.core.act.reply import DEAD_LETTER, Replies
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT
 from edo_stream.core.correlation.joined import Joined
@@ -86,6 +87,8 @@ class FlowTrigger:
     """Topic on which that is announced, with as many partitions."""
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
+    replies: Replies | None = None
+    """Where an event may ask to be told of its end."""
 
 
 def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
@@ -164,6 +167,11 @@ class Trigger:
             commands.append(self._nothing(record, event, now_ms, split.outcomes))
         return commands + self._told(record, event, now_ms, split, len(pieces))
 
+    def answered(self, end: Publish, kind: str = DEAD_LETTER) -> Sequence[Publish]:
+        """The end of an event without a command, with its reply if it has asked for one."""
+        replies = self._trigger.replies
+        return (end,) if replies is None else replies.answered(end, kind)
+
     def command(
         self,
         record: Record,
@@ -207,7 +215,9 @@ class Trigger:
     ) -> Sequence[Publish]:
         if self._trigger.cancels:
             return self._cancelling(record, event, now_ms, facts)
-        return (self.command(record, event, now_ms, facts),)
+        command = self.command(record, event, now_ms, facts)
+        is_letter = command.topic == self._trigger.dead_letters
+        return self.answered(command) if is_letter else (command,)
 
     def _cancelling(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None

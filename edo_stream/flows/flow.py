@@ -14,6 +14,7 @@ from edo_stream.core.act.policy import (
     Order,
     Singleton,
 )
+from edo_stream.core.act.reply import Replies
 from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
@@ -170,13 +171,16 @@ class Flows:
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
             split=None if flow.split is None else replace(flow.split, ends=ends),
+            replies=None
+            if policy.replies is None
+            else Replies(policy.flow, policy.replies, policy.reply_partitions),
         )
 
 
 def _cancelling(trigger: FlowTrigger, flow: Flow) -> FlowTrigger:
     """What cancels the commands of a trigger: by the same key, and made of nothing else."""
     control = control_topic(flow.declaration.group)
-    return replace(trigger, cancels=True, control=control, make=None, split=None)
+    return replace(trigger, cancels=True, control=control, make=None, split=None, replies=None)
 
 
 NO_FLOWS: Final = Flows({}, {})
