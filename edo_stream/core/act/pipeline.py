@@ -517,22 +517,25 @@ class ActPipeline:
         queue.running = work
         command, policy = work.command, self._policy(work)
         cancelled = self._cancels.why(command)
-        if self.is_known(command):
+        is_begun = self._state.get(_started_row(command)) is not None
+        has_turns = policy.rate_limit is not None or policy.throttle is not None
+        is_bound = cancelled is not None or is_begun or has_turns or policy.flow in self.paused()
+        if is_bound and self.is_known(command):
             # First, as it runs in any case: also where nothing of its flow may begin.
             self._ready.add(work, first=True)
             if cancelled is not None:
                 self._cancelled.append(command)
         elif cancelled is not None:
             self._end_first(work, cancelled)
-        elif self._state.get(_started_row(command)) is not None:
+        elif is_begun:
             # It was begun, at most once, and nobody knows what came of it.
             why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
             self._outlet.outcome(command, policy, UNKNOWN, why)
             self._next(work, Fate.UNKNOWN)
-        elif policy.rate_limit is None and policy.throttle is None:
-            self._ready.add(work)
-        else:
+        elif has_turns:
             self._take_turn(work, policy)
+        else:
+            self._ready.add(work)
 
     def _take_turn(self, work: Work, policy: FlowPolicy) -> None:
         """Let it run, if the limits of its key do; a retry has had its turn."""
