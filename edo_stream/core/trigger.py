@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from edo_stream.core.act.command import CANCEL
+from edo_stream.core.act.reply import DEAD_LETTER, Replies
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT
 from edo_stream.core.correlation.joined import Joined
@@ -79,6 +80,8 @@ class FlowTrigger:
     """Its events are no commands: they cancel those of their key that lie before them."""
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
+    replies: Replies | None = None
+    """Where an event may ask to be told of its end."""
 
 
 def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
@@ -134,7 +137,9 @@ class Trigger:
         """
         split = self._trigger.split
         if split is None:
-            return (self.command(record, event, now_ms, facts),)
+            command = self.command(record, event, now_ms, facts)
+            is_letter = command.topic == self._trigger.dead_letters
+            return self.answered(command) if is_letter else (command,)
         facts = facts or Facts(event)
         try:
             pieces = pieces_of(split, event, facts)
@@ -156,6 +161,11 @@ class Trigger:
         if not pieces:
             commands.append(self._nothing(record, event, now_ms, split.outcomes))
         return commands + self._told(record, event, now_ms, split, len(pieces))
+
+    def answered(self, end: Publish, kind: str = DEAD_LETTER) -> Sequence[Publish]:
+        """The end of an event without a command, with its reply if it has asked for one."""
+        replies = self._trigger.replies
+        return (end,) if replies is None else replies.answered(end, kind)
 
     def command(
         self,

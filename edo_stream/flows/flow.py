@@ -14,6 +14,7 @@ from edo_stream.core.act.policy import (
     Order,
     Singleton,
 )
+from edo_stream.core.act.reply import Replies
 from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
@@ -169,6 +170,9 @@ class Flows:
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
             split=None if flow.split is None else replace(flow.split, ends=ends),
+            replies=None
+            if policy.replies is None
+            else Replies(policy.flow, policy.replies, policy.reply_partitions),
         )
 
 

@@ -38,6 +38,10 @@ _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _CORRELATION: Final = "edo_stream/core/correlation"
+_LOOKUP: Final = "edo_stream/core/lookup"
+_LOOKUPS: Final = "tests/lookup/test_properties.py"
+_LOOKED_UP: Final = "tests/simulation/test_lookups.py"
+_PIECES: Final = "tests/core/test_pieces.py"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
@@ -745,7 +749,7 @@ MUTANTS: Final = (
         9,
         "a request has a worker write where it likes",
         f"{_CORE}/act/reply.py",
-        (("    if topic != policy.replies:\n", "    if topic == policy.flow:\n"),),
+        (("        if topic != self.topic:\n", "        if topic == self.flow:\n"),),
         (_REPLIES,),
     ),
     Mutant(
@@ -764,11 +768,23 @@ MUTANTS: Final = (
         ("tests/requests/test_requester.py",),
     ),
     Mutant(
+        3,
+        "a worker that the group has given up shows states",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "        if silent_s >= task.spec.session_timeout_s:\n",
+                "        if silent_s >= 10_000:\n",
+            ),
+        ),
+        ("tests/engine/test_read_model.py",),
+    ),
+    Mutant(
         1,
         "who reads a state is shown what is not committed",
         f"{_ENGINE}/read_model.py",
         (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
-        (_READS,),
+        ("tests/engine/test_read_model.py", _READS),
     ),
     Mutant(
         1,
@@ -1110,5 +1126,69 @@ MUTANTS: Final = (
         f"{_ACT}/pipeline.py",
         (("        if self._is_going_on:\n", "        if False:\n"),),
         (_CONTROL,),
+    ),
+    Mutant(
+        4,
+        "an index of an element that was split is another one's",
+        f"{_CORE}/pieces.py",
+        (("Piece(event.id, index, count,", "Piece(event.id, count - 1 - index, count,"),),
+        (_PIECES,),
+    ),
+    Mutant(
+        6,
+        "the number of elements that a command carries is one too many",
+        f"{_CORE}/pieces.py",
+        (("    count = len(elements)\n", "    count = len(elements) + 1\n"),),
+        (_PIECES,),
+    ),
+    Mutant(
+        6,
+        "a row that comes lets nothing go on",
+        f"{_LOOKUP}/pipeline.py",
+        (("                queue.release(key, row)\n", "                pass\n"),),
+        (_LOOKUPS, _LOOKED_UP),
+    ),
+    Mutant(
+        6,
+        "a tombstone leaves the row",
+        f"{_LOOKUP}/pipeline.py",
+        (
+            (
+                "        self._state.write(row_of(table, key), row)\n",
+                (
+                    "        if row is not None:\n"
+                    "            self._state.write(row_of(table, key), row)\n"
+                ),
+            ),
+        ),
+        (_LOOKUPS,),
+    ),
+    Mutant(
+        5,
+        "a row is missing before all that was written has been read",
+        f"{_LOOKUP}/pipeline.py",
+        (("self._expire(min(now_ms, caught_up_ms))", "self._expire(now_ms)"),),
+        (_LOOKUPS, _LOOKED_UP),
+    ),
+    Mutant(
+        5,
+        "an event is looked at before its tables are read",
+        f"{_ENGINE}/lookups.py",
+        (("is_early = self._is_loading and", "is_early = False and"),),
+        (_LOOKED_UP,),
+    ),
+    Mutant(
+        7,
+        "the commands of all elements have one id",
+        f"{_CORE}/trigger.py",
+        (("more = () if piece is None else (str(piece.index),)", "more = ()"),),
+        (_PIECES,),
+    ),
+    Mutant(
+        9,
+        "as many events wait for rows as like to",
+        f"{_LOOKUP}/queue.py",
+        (("if self._flow.row.held >= most:", "if False:"),),
+        (_LOOKUPS,),
     ),
 )
