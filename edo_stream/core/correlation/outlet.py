@@ -167,6 +167,10 @@ class JoinOutlet:
             headers.append((JOINED, rest))
         self._publish(correlation.dead_letters, correlation.partitions, key, joined.data, headers)
 
+    def of(self, offsets: Collection[int]) -> bytes:
+        """Name records of the topic of joins."""
+        return utf8(f"{self._place}/{ranges(offsets)}")
+
     def _headers(  # noqa: PLR0913 - what an event says of itself
         self, word: str, key: bytes, row: WaitRow, kind: str, end: End, inputs: Inputs
     ) -> list[Header]:
@@ -184,7 +188,7 @@ class JoinOutlet:
             ("ce_time", time_text(self._step.now_ms)),
             ("ce_subject", utf8(key_text(key))),
             self._flow,
-            (OF, utf8(f"{self._place}/{ranges(offsets)}")),
+            (OF, self.of(offsets)),
             JSON_CONTENT,
         ]
         if first is not None and cause is not None:
