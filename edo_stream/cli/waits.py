@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -33,6 +33,7 @@ from edo_stream.observe.lookups import read_lookups
 from edo_stream.observe.waits import (
     STATES,
     Wait,
+    as_document,
     change_told,
     explained,
     read_wait_history,
@@ -175,38 +176,6 @@ async def find(environment: Environment, flow: str, key: bytes) -> Wait | None:
     """One key of a flow; ``None`` where it is not known."""
     found = await read_all(environment, flow)
     return next((wait for wait in found if wait.key == key), None)
-
-
-def as_document(wait: Wait) -> dict[str, Any]:
-    """A wait as JSON has it."""
-    return {
-        "flow": wait.flow,
-        "key": key_json(wait.key),
-        "state": wait.state,
-        "sinceMs": wait.since_ms,
-        "untilMs": wait.until_ms,
-        "missing": list(wait.missing),
-        "count": wait.count,
-        "expected": wait.expected,
-        "inputs": [
-            {
-                "input": one.input,
-                "id": one.id,
-                "position": one.position,
-                "atMs": one.at_ms,
-                "member": one.member,
-            }
-            for one in wait.held
-        ],
-        "events": wait.events,
-        "bytes": wait.size_bytes,
-        "firings": wait.firings,
-        "ended": wait.ended or None,
-        "endedMs": wait.ended_ms or None,
-        "completedBy": wait.completed_by or None,
-        "group": wait.group,
-        "partition": wait.partition,
-    }
 
 
 def _show(found: Sequence[Wait], count: int) -> None:

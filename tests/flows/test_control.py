@@ -10,6 +10,7 @@ import pytest
 from edo_stream.core.act.policy import Singleton
 from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.flows import load_flows
+from edo_stream.flows.graph import CANCELS, graph_of
 from edo_stream.flows.lint import lint
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.testing import FlowWorld
@@ -170,3 +171,14 @@ def test_the_flows_of_the_guide_are_well_formed(tmp_path: Path, registry: Regist
     for name, text in wanted:
         (tmp_path / name).write_text(text)
     assert [] == list(lint(tmp_path, registry).findings)
+
+
+def test_the_graph_shows_what_cancels_and_takes_it_for_no_cycle(
+    tmp_path: Path, registry: Registry
+) -> None:
+    action = f"action: {{kind: record, topic: {PAYMENT}, idempotency_key: command, replay: safe}}\n"
+    (tmp_path / "f.yaml").write_text(HEAD + f"cancel_on: {PAYMENT}\n" + action)
+    graph = graph_of(registry, load_flows(tmp_path, registry))
+    ways = [(way.start.name, way.end.name) for way in graph.ways if way.label == CANCELS]
+    assert [(PAYMENT, "f")] == ways
+    assert [] == graph.cycles()

@@ -12,7 +12,7 @@ the wait's own row (*heads*), so that a wait of two events is one row; kinds tha
 each in a row of its own.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -173,6 +173,13 @@ def parse_event_key(row: bytes) -> tuple[bytes, bytes]:
     start = 1 + _LENGTH.size
     end = start + int(_LENGTH.unpack_from(row, 1)[0])
     return row[start:end], row[end:]
+
+
+def scan_events(state: Table, name: bytes, after: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Rows of a wait's events behind a place, in order: what orders each, and the row."""
+    start = events_of(name)
+    first = start + after + b"\0" if after else start
+    return ((row[len(start) :], value) for row, value in state.scan(first, _after(start)))
 
 
 #: By place: the event that was there before, and the one that is there now.
