@@ -34,7 +34,7 @@ class Ledger:
         """Note what has become of a record."""
         offsets = self._offsets
         if offset < self._read_from:
-            # One that is held in another place is held still.
+            # What is taken up and held again has settled nothing.
             if fate is not Fate.HELD:
                 self._settled.append((offset, fate))
         elif not offsets or offset > offsets[-1]:
