@@ -153,7 +153,7 @@ class Router:
                     else:
                         found += written
                 else:
-                    found.append(
+                    found += trigger.answered(
                         trigger.letter(record, event, now_ms, "undecided", choice.undecided)
                     )
         return found

@@ -14,6 +14,7 @@ from edo_stream.core.act.policy import (
     Order,
     Singleton,
 )
+from edo_stream.core.act.reply import Replies
 from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
@@ -26,6 +27,7 @@ from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.lookup import LookupGroup, Lookups, lookup_groups
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
+from edo_stream.registry.plan import control_topic
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
@@ -125,7 +127,7 @@ class Flows:
         joins = self.joins.values()
         groups = self.join_groups.values()
         cancels = [
-            Route(_cancelling(self._trigger(flow)), tuple(flow.cancels[topic]))
+            Route(_cancelling(self._trigger(flow), flow), tuple(flow.cancels[topic]))
             for flow in self.flows.values()
             if topic in flow.cancels
         ]
@@ -169,12 +171,16 @@ class Flows:
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
             split=None if flow.split is None else replace(flow.split, ends=ends),
+            replies=None
+            if policy.replies is None
+            else Replies(policy.flow, policy.replies, policy.reply_partitions),
         )
 
 
-def _cancelling(trigger: FlowTrigger) -> FlowTrigger:
+def _cancelling(trigger: FlowTrigger, flow: Flow) -> FlowTrigger:
     """What cancels the commands of a trigger: by the same key, and made of nothing else."""
-    return replace(trigger, cancels=True, make=None, split=None)
+    control = control_topic(flow.declaration.group)
+    return replace(trigger, cancels=True, control=control, make=None, split=None, replies=None)
 
 
 NO_FLOWS: Final = Flows({}, {})

@@ -372,6 +372,68 @@ def test_a_cancel_ends_what_rests_for_its_throttle() -> None:
     assert {} == world.pipeline.held()
 
 
+def test_a_cancel_is_announced_to_a_task_that_is_far_behind() -> None:
+    world = World(spec(policy(), window_max=3))
+    sent(world, "a1", "b1", "c1", "a2", "a3")
+    world.take()
+    world.send_cancel("e-1", "a")
+    sent(world, "a4")
+    assert ["a1"] == [command.id for command in world.pipeline.cancelled()]
+    assert 3 == world.reading[COMMANDS], "its mark is far from being read"
+    world.begin()
+    world.settle()
+    assert ["a1 cancelled", "a2 cancelled"] == ends(world), "and nothing has begun"
+    assert {"b1", "c1", "a4"} == {world.run(DONE) for _ in range(3)}
+    assert {"a1 cancelled", "a2 cancelled", "a3 cancelled", "b1 done", "c1 done", "a4 done"} == {
+        *ends(world)
+    }
+    assert [b"o"] == list(world.memory.rows)
+
+
+def test_what_is_announced_after_its_mark_was_read_cancels_nothing_more() -> None:
+    world = world_of()
+    sent(world, "a1")
+    world.send_cancel("e-1", "a")
+    announcement = world.logs[CONTROL].pop()
+    sent(world, "a2")
+    world.begin()
+    world.settle()
+    world.logs[CONTROL].append(announcement)
+    world.settle()
+    assert ["a1 cancelled"] == ends(world)
+    assert "a2" == world.run(DONE)
+    assert [b"o"] == list(world.memory.rows)
+
+
+def test_an_announcement_whose_mark_is_lost_does_not_cancel_for_ever() -> None:
+    world = world_of()
+    world.send_cancel("e-1", "a")
+    world.logs[COMMANDS].clear()
+    sent(world, "a1")
+    assert ["a1 cancelled"] == ends(world)
+    world.now_ms += 3_600_001
+    sent(world, "a2")
+    assert "a2" == world.run(DONE)
+    assert [b"o"] == list(world.memory.rows)
+
+
+def test_announced_a_run_that_comes_again_is_not_ended_beside_itself() -> None:
+    world = World(spec(policy(), window_max=1))
+    sent(world, "a1")
+    first = world.take()
+    world.send_cancel("e-1", "a")
+    sent(world, "a2")
+    world.pipeline.is_known = lambda command: command.id == "a1"
+    world.abort()
+    world.settle()
+    assert [] == ends(world), "its run has not ended"
+    assert "a1" == world.take().command.id
+    world.pipeline.finish(first, STOPPED)
+    world.settle()
+    assert ["a1 cancelled"] == ends(world)
+    assert "a2" == world.run(DONE)
+
+
 def test_at_most_once_a_run_that_has_begun_is_let_to_its_end() -> None:
     world = world_of(delivery=Delivery.AT_MOST_ONCE)
     sent(world, "a1", "a2")
@@ -411,6 +473,17 @@ def test_a_pause_holds_over_a_restart_and_takes_commands_in() -> None:
     world.settle()
     assert {} == world.pipeline.paused()
     assert [b"o"] == [row for row in world.memory.rows if row[:1] in b"oh"]
+
+
+def test_paused_a_run_that_goes_on_is_found_before_what_may_not_begin() -> None:
+    world = world_of()
+    sent(world, "a1", "b1")
+    world.ask("flow.pause", "")
+    world.settle()
+    world.pipeline.is_known = lambda command: command.id == "b1"
+    world.abort()
+    world.settle()
+    assert "b1" == world.pipeline.peek("ship").id  # type: ignore[union-attr]
 
 
 def test_a_pause_says_who_wants_it_and_why() -> None:

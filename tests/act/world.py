@@ -128,15 +128,20 @@ class World:
         ]
         self.append(self.spec.flows[flow].commands, key.encode(), b"{}", headers)
 
-    def send_cancel(self, event: str, key: str, flow: str = "ship") -> None:
+    def send_cancel(
+        self, event: str, key: str, flow: str = "ship", is_announced: bool = True
+    ) -> None:
         """Write what the decide plane does for an event that cancels."""
         headers: list[tuple[str, bytes | None]] = [
             ("ce_id", f"cancel-{event}".encode()),
             ("ce_type", b"shop.order.cancelled"),
             ("ce_causationid", event.encode()),
             ("edo-position", b"shop.order.cancelled/0/7"),
-            ("edo-cancel", b"true"),
+            ("edo-flow", flow.encode()),
+            ("edo-cancel", b"announced" if is_announced else b"alone"),
         ]
+        if is_announced:
+            self.append(CONTROL, key.encode(), None, headers)
         self.append(self.spec.flows[flow].commands, key.encode(), None, headers)
 
     def ask(self, op: str, key: str, flow: str = "ship") -> None:
@@ -311,7 +316,9 @@ class History:
 
     def send_cancel(self) -> None:
         self.cancels += 1
-        self.world.send_cancel(f"e-{self.cancels}", self.chance.choice("abc"))
+        is_announced = self.chance.random() < 0.8
+        key = self.chance.choice("abc")
+        self.world.send_cancel(f"e-{self.cancels}", key, is_announced=is_announced)
 
     def pause(self) -> None:
         self.world.ask("flow.pause", "", self.chance.choice(["ship", "bill"]))

@@ -749,7 +749,7 @@ MUTANTS: Final = (
         9,
         "a request has a worker write where it likes",
         f"{_CORE}/act/reply.py",
-        (("    if topic != policy.replies:\n", "    if topic == policy.flow:\n"),),
+        (("        if topic != self.topic:\n", "        if topic == self.flow:\n"),),
         (_REPLIES,),
     ),
     Mutant(
@@ -768,11 +768,23 @@ MUTANTS: Final = (
         ("tests/requests/test_requester.py",),
     ),
     Mutant(
+        3,
+        "a worker that the group has given up shows states",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "        if silent_s >= task.spec.session_timeout_s:\n",
+                "        if silent_s >= 10_000:\n",
+            ),
+        ),
+        ("tests/engine/test_read_model.py",),
+    ),
+    Mutant(
         1,
         "who reads a state is shown what is not committed",
         f"{_ENGINE}/read_model.py",
         (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
-        (_READS,),
+        ("tests/engine/test_read_model.py", _READS),
     ),
     Mutant(
         1,

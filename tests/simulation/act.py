@@ -149,10 +149,18 @@ def _control(random: Random, group: ActGroup) -> list[Arrival]:
         if group.spec.flows[flow].order is Order.RELAXED:
             continue
         name = f"{flow}/{key}/cancel-{number}".encode()
-        headers = (("ce_id", name), ("ce_causationid", name), ("edo-cancel", b"true"))
+        headers = (
+            ("ce_id", name),
+            ("ce_causationid", name),
+            ("edo-flow", flow.encode()),
+            ("edo-cancel", b"announced"),
+        )
         record = NewRecord(START_MS + int(at_s * 1000), key.encode(), None, headers)
-        place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
-        arrivals.append(Arrival(at_s, place, [record]))
+        partition = crc32(key.encode()) % group.partitions
+        # One transaction in life: here they may be read far apart.
+        for topic in (group.control, f"edo.commands.{flow}"):
+            late_s = random.choice((0.0, 0.0, random.uniform(0, 2.0)))
+            arrivals.append(Arrival(at_s + late_s, TopicPartition(topic, partition), [record]))
     for flow in FLOWS if random.random() < 0.3 else ():
         since_s = random.uniform(0, 8.0)
         until_s = since_s + random.uniform(0, 6.0)
@@ -394,7 +402,7 @@ def judge_act(world: ActWorld) -> None:
         for place, log in world.broker.logs.items()
         if place.topic.startswith("edo.commands.")
         for entry in log.committed()
-        if ("edo-cancel", b"true") not in entry.headers
+        if "edo-cancel" not in dict(entry.headers)
     ]
     ends: dict[str, list[Entry]] = defaultdict(list)
     announced: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -416,6 +424,7 @@ def judge_act(world: ActWorld) -> None:
     _judge_order(world, sent, ran)
     _judge_unrun(world, ends)
     _judge_throttles(world)
+    _judge_cancels(world)
     _judge_replies(world, ends)
     _judge_runs(world, ends, announced)
     _judge_fates(world)
@@ -450,6 +459,52 @@ def _judge_unrun(world: ActWorld, ends: Mapping[str, list[Entry]]) -> None:
             before = ends[other][0].appended_at if other in ends else end.appended_at
             if places[other][:2] != places[command_id][:2] or before < end.appended_at:
                 world.fail(f"{command_id} is skipped for {other}, which had ended")
+
+
+def _judge_cancels(world: ActWorld) -> None:
+    """Once it is committed that a cancel was read, nothing of its key before its mark begins."""
+    logs = [log for place, log in world.broker.logs.items() if ".commands." in place.topic]
+    entries = {
+        (dict(entry.headers)["ce_id"] or b"").decode(): entry
+        for log in logs
+        for entry in log.committed()
+    }
+    known_ms = _cancels_read(world)
+    for run in world.runs:
+        flow = world.group.spec.flows[run.command_id.split("/")[0]]
+        entry = entries[run.command_id]
+        for name, at_ms in known_ms.items():
+            mark = entries[name]
+            is_before = (mark.topic, mark.key) == (entry.topic, entry.key)
+            is_before = is_before and entry.offset < mark.offset
+            # What was begun, at most once, is let to its end.
+            is_judged = is_before and flow.delivery is Delivery.AT_LEAST_ONCE
+            if is_judged and run.at_ms > at_ms:
+                world.fail(f"{run} began after {name} was read, at {at_ms}")
+
+
+def _cancels_read(world: ActWorld) -> dict[str, float]:
+    """When it was committed that a mark, or its announcement, was read: by the id, epoch ms."""
+    applied: dict[tuple[str, int, int], float] = {}
+    for place, log in world.broker.logs.items():
+        for entry in log.committed() if place.topic == ACCOUNTS else ():
+            account = msgspec.json.decode(entry.value or b"", type=Account)
+            for run in account.runs:
+                offsets = range(run.offset, run.offset + run.length)
+                read = ((account.topic, account.partition, offset) for offset in offsets)
+                applied.update(dict.fromkeys(read, START_MS + 1_000 * entry.appended_at + 1))
+    cancels = [
+        entry
+        for log in world.broker.logs.values()
+        for entry in log.committed()
+        if "edo-cancel" in dict(entry.headers)
+    ]
+    known: dict[str, float] = {}
+    for entry in cancels:
+        name = (dict(entry.headers)["ce_id"] or b"").decode()
+        at_ms = applied[entry.topic, entry.partition, entry.offset]
+        known[name] = min(at_ms, known.get(name, at_ms))
+    return known
 
 
 def _judge_throttles(world: ActWorld) -> None:

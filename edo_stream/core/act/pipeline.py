@@ -358,6 +358,7 @@ class ActPipeline:
             elif flow is None:
                 self._wait(Work(command, record))
             elif command.cancels:
+                self._cancels.mark(command)
                 self._cancel(command, by_event(command))
                 window.end(record.offset, Fate.APPLIED)
             else:
@@ -368,6 +369,10 @@ class ActPipeline:
         command, policy = work.command, self._policy(work)
         if policy.rate_limit is not None:
             self._limits.read(policy.flow, command.timestamp_ms)
+        cancelled = self._cancels.announced(command)
+        if cancelled is not None and not self._has_begun(command):
+            self._end_unrun(work, cancelled)
+            return
         # Who has sent a command again wants it to be run.
         if policy.singleton is None or command.redrive or not self._is_busy(command.queue):
             self._place(work)
@@ -384,6 +389,12 @@ class ActPipeline:
             case Singleton.REPLACE:
                 self._cancel(command, by_command(command))
         self._place(work)
+
+    def _has_begun(self, command: Command) -> bool:
+        """Whether a command that comes again has a run, or had one, that decides on its end."""
+        if self.is_known(command) or self._cancels.why(command) is not None:
+            return True
+        return self._state.get(_started_row(command)) is not None
 
     def _is_busy(self, name: bytes) -> bool:
         """Whether a command of a key is in hand, or waits."""
@@ -730,6 +741,11 @@ class ActPipeline:
             if record.offset < source.next_offset:
                 continue
             source.next_offset = record.offset + 1
+            self._control.mark(record.offset, Fate.APPLIED)
+            cause = parse_command(record, None) if record.value is None else None
+            if isinstance(cause, Command) and cause.cancels:
+                self._announce(cause)
+                continue
             operation, request = parse_act_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):
@@ -739,7 +755,12 @@ class ActPipeline:
             self._step.publish.append(
                 self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
             )
-            self._control.mark(record.offset, Fate.APPLIED)
+
+    def _announce(self, cause: Command) -> None:
+        """Cancel what was read of a key, if it lies before the mark: that is, if that was not."""
+        why = by_event(cause)
+        if cause.flow in self._spec.flows and self._cancels.announce(cause, why):
+            self._cancel(cause, why)
 
     def _operate(self, operation: ActOperation) -> str | None:
         policy = self._spec.flows.get(operation.flow)

@@ -77,7 +77,8 @@ class Waits:
         """Ends are noted here while somebody looks."""
         self._is_flow_changed = False
         self._touch_ms = correlation.remember_ms // 16
-        self._idle_ms = correlation.remember_ms + self._touch_ms
+        self.idle_ms = correlation.remember_ms + self._touch_ms
+        """For so long nothing is heard of a key before it is forgotten."""
 
     def restore(self) -> None:
         """Read anew what is kept in memory."""
@@ -94,6 +95,10 @@ class Waits:
             self.flow.is_owed = isinstance(self.correlation.kind, Debounced | Batched)
             self._table.write(FLOW + self.correlation.flow.encode(), encode_flow(self.flow))
             self._is_flow_changed = False
+
+    def note_changed(self) -> None:
+        """Write the flow's own row with the step: its counts have changed."""
+        self._is_flow_changed = True
 
     def name(self, key: bytes) -> bytes:
         """Name of a key's row."""
@@ -134,7 +139,7 @@ class Waits:
     def is_idle(self, row: WaitRow | Stamp) -> bool:
         """Whether nothing waits, and nothing was heard for so long that the key is forgotten."""
         is_waiting = row.phase in _WAITING
-        return not is_waiting and self._step.row.stream_ms - row.touched_ms > self._idle_ms
+        return not is_waiting and self._step.row.stream_ms - row.touched_ms > self.idle_ms
 
     def put(self, key: bytes, row: WaitRow) -> None:
         """Keep a row that was changed."""
