@@ -225,8 +225,9 @@ class ActPipeline:
         ``None`` when its start must be committed before: :meth:`begun` gives it after the next
         step's commit.
         """
-        work = self._ready.pop(flow)
-        if self._is_counted(work):
+        work, policy = self._ready.pop(flow), self._spec.flows[flow]
+        is_plain = policy.delivery is Delivery.AT_LEAST_ONCE and policy.throttle is None
+        if not is_plain and self._is_counted(work):
             self._starting.append(work)
             return None
         return work
@@ -720,12 +721,10 @@ class ActPipeline:
             self._settle(record, fate)
         else:
             self._windows[record.topic].end(record.offset, fate)
-        started = _started_row(work.command)
-        if (
-            self._policy(work).delivery is Delivery.AT_MOST_ONCE
-            and self._state.get(started) is not None
-        ):
-            self._state.write(started, None)
+        if self._policy(work).delivery is Delivery.AT_MOST_ONCE:
+            started = _started_row(work.command)
+            if self._state.get(started) is not None:
+                self._state.write(started, None)
 
     def _settle(self, record: Record, fate: Fate) -> None:
         window = self._windows.get(record.topic)
