@@ -44,6 +44,7 @@ from edo_stream.schedules.folder import load_schedules
 from edo_stream.schema_ids import schema_ids
 from edo_stream.schemas.enforcement import Tally
 from edo_stream.settings import Settings, SettingsError, read_settings
+from edo_stream.states import serve_states, state_places
 from edo_stream.views import Page, WorkerView
 
 
@@ -80,6 +81,7 @@ def build(settings: Settings) -> EdoApp:
         transaction_protocol=settings.transaction_protocol,
         web_bind=settings.web_bind,
         web_port=settings.web_port,
+        web_url=settings.advertised_url,
         logging_config=logging_config(settings.log_format),
     )
     tally = Tally()
@@ -120,6 +122,7 @@ def build(settings: Settings) -> EdoApp:
     app = make_app(worker, plans, wanted, hooks, targets)
     waiting = _watch_letters(app, owners_of(registry, flows))
     _show(app, metrics, waiting, lateness)
+    serve_states(app, state_places(flows, registry, settings.state_data))
 
     @app.on_before_shutdown.connect
     async def close_connections(*_: Any, **__: Any) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -126,6 +127,19 @@ class Settings(BaseModel):
         6066, description="Port of the web server; one for each worker of a machine"
     )
 
+    web_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+$",
+        description="Address under which others reach this worker's web server, http://host:port, "
+        "as a redirect to it says; without one, EDO_WEB_BIND and EDO_WEB_PORT, and the host's name "
+        "where it listens on all addresses",
+    )
+    state_data: bool = Field(
+        False,
+        description="Whether the pages of state show the data of sagas' events and results as "
+        "well, to whoever reaches the web server",
+    )
+
     schema_registry: str | None = Field(
         None,
         pattern=r"^https?://[^/?#\s]+",
@@ -174,6 +188,16 @@ class Settings(BaseModel):
     def flows_folder(self) -> Path:
         """Where flows are declared, if any are."""
         return self.topics.parent / "flows" if self.flows is None else self.flows
+
+    @property
+    def advertised_url(self) -> str:
+        """Where others reach this worker's web server."""
+        if self.web_url is not None:
+            return self.web_url
+        host = gethostname() if self.web_bind in ("0.0.0.0", "::") else self.web_bind  # noqa: S104 - compared
+        return (
+            f"http://[{host}]:{self.web_port}" if ":" in host else f"http://{host}:{self.web_port}"
+        )
 
     @property
     def accepted_losses(self) -> frozenset[tuple[str, int, int, int]]:

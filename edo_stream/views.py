@@ -53,6 +53,8 @@ class SourceView(msgspec.Struct, frozen=True, rename="camel"):
     """Newest version of that contract's schema; 0 without one."""
     contract_from: int | None = None
     """First offset judged by it; ``None``: it is the one of the worker's own files."""
+    is_paused: bool = False
+    """Commands of a flow that an operator has paused."""
 
 
 class WaitsView(msgspec.Struct, frozen=True, rename="camel"):

@@ -53,7 +53,7 @@ def _executors(
 
 def _protection(declaration: FlowDeclaration) -> Protection:
     fallback = declaration.fallback or declaration.action
-    is_begun_first = declaration.delivery == "at-most-once"
+    is_begun_first = declaration.delivery == "at-most-once" or declaration.throttle is not None
     return Protection(
         concurrency=declaration.concurrency.max,
         is_adaptive=declaration.concurrency.adaptive,

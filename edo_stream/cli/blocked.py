@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -34,7 +34,11 @@ key = typer.Typer(no_args_is_help=True, help="Keys of flows that are blocked.")
 
 FlowName = Annotated[str, typer.Argument(help="Name of the flow.")]
 OnlyFlow = Annotated[str | None, typer.Option("--flow", help="Only of this flow.")]
-Class = Annotated[str | None, typer.Option("--state", help="Only waiting, draining or stopped.")]
+Class = Annotated[
+    str | None, typer.Option("--state", help="Only waiting, draining, resting or stopped.")
+]
+
+_STATES: Final = ("waiting", "draining", "resting", "stopped")
 
 
 @retry.callback()
@@ -56,8 +60,8 @@ def list_retries(flow: OnlyFlow = None, as_json: AsJson = False) -> None:
 @key.command("list")
 def list_keys(flow: OnlyFlow = None, state: Class = None, as_json: AsJson = False) -> None:
     """Show the keys that are blocked, by what, and how many commands are parked behind."""
-    if state not in (None, "waiting", "draining", "stopped"):
-        raise CommandError(f"--state {state}: write waiting, draining or stopped", USAGE)
+    if state not in (None, *_STATES):
+        raise CommandError(f"--state {state}: write one of {', '.join(_STATES)}", USAGE)
     _list(flow, state, as_json)
 
 

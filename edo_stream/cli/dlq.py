@@ -15,6 +15,7 @@ from aiokafka.errors import ProducerFenced
 from rich.table import Table
 from rich.text import Text
 
+from edo_stream.cli.dlq_combined import joined_again
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson, key_bytes, readable, shown_time
 from edo_stream.cli.screen import screen
@@ -217,12 +218,18 @@ def redrive(  # noqa: PLR0913 - the command line
     of_key = _key(key, key_base64)
     choice = _Choice(tuple(ids or ()), topic, flow, failure, reason, owner, of_key)
     letters = _chosen(environment, choice)
+    sent: dict[str, list[Message]] = {}
     for letter in letters:
-        _place_of(letter)
-        if new_key and letter.flow is None:
+        event = joined_again(letter, environment.flows)
+        if new_key and (letter.flow is None or event is not None):
             raise CommandError(f"{letter.id} is no command: --new-key means nothing", USAGE)
+        if event is not None:
+            topic_again, partition, value = event
+            sent[letter.id] = [(topic_again, value, letter.key, partition, [])]
+        else:
+            sent[letter.id] = _again_by_new_key(letter) if new_key else _again(letter)
     entry = Ack(by or getpass.getuser(), now_ms(), "redriven", note)
-    _write(environment, letters, entry, _again_by_new_key if new_key else _again)
+    _write(environment, letters, entry, lambda letter: sent[letter.id])
     print(f"{len(letters)} sent again")
 
 

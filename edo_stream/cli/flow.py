@@ -1,22 +1,27 @@
 """`edo flow`: what is declared under flows/, and what it would do."""
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
+import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from edo_stream.cli.contracts_read import AsJson, load_topics, print_json
+from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.flow_explain import explain
 from edo_stream.cli.flow_graph import graph
 from edo_stream.cli.flow_inbox import inbox_table
 from edo_stream.cli.flow_lint import lint
 from edo_stream.cli.flow_new import new
+from edo_stream.cli.flow_pause import pause, pause_text, paused_flows, resume
 from edo_stream.cli.flow_read import FlowName, read_flows, require_flow
 from edo_stream.cli.flow_trial import try_out
 from edo_stream.cli.screen import screen
 from edo_stream.flows import Flows
 from edo_stream.flows.trial import topics_of, wanted_by
+from edo_stream.observe.paused import PausedFlow
 
 app = typer.Typer(no_args_is_help=True, help="Flows: what events trigger.")
 app.command("lint")(lint)
@@ -25,6 +30,10 @@ app.command("test")(try_out)
 app.command("new")(new)
 app.command("explain")(explain)
 app.command("inbox-table")(inbox_table)
+app.command("pause")(pause)
+app.command("resume")(resume)
+
+_LOOK_S: Final = 10.0
 
 
 @app.callback()
@@ -34,25 +43,49 @@ def flow() -> None:
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the declared flows.
+    """List the declared flows, and which of them are paused, if the broker answers.
 
     Exit codes: 0 listed, 2 the files have mistakes.
     """
     flows = read_flows(load_topics())
     told = [summary(name, flows) for name in sorted({*flows.flows, *flows.joins})]
+    paused, why_unknown = _paused() if flows.flows else ({}, "")
+    for one in told:
+        pause = paused.get(one["name"])
+        one["paused"] = "unknown" if why_unknown else msgspec.to_builtins(pause)
     if as_json:
         print_json(told)
         return
     if not told:
         screen().print("there are no flows", markup=False)
         return
-    table = Table("flow", "on", "wants", "action", "group", "owner")
+    columns = ("flow", "on", "wants", "action", "group", "owner")
+    table = Table(*columns, *(("paused",) if paused else ()))
     for one in told:
         topics = "\n".join(on["topic"] for on in one["on"])
         conditions = "\n".join(_condition(on) for on in one["on"])
         texts = [one["name"], topics, conditions, one["action"], one["group"], one["owner"]]
+        if paused:
+            texts.append(pause_text(paused[one["name"]]) if one["name"] in paused else "")
         table.add_row(*(Text(text) for text in texts))
     screen().print(table)
+    if why_unknown:
+        screen().print(f"which flows are paused is not known: {why_unknown}", markup=False)
+
+
+def _paused() -> tuple[dict[str, PausedFlow], str]:
+    """Flows that are paused, or why nobody tells."""
+
+    async def read(environment: Environment) -> dict[str, PausedFlow]:
+        async with asyncio.timeout(_LOOK_S):
+            return await paused_flows(environment)
+
+    try:
+        environment = Environment.read()
+        with unreachable(environment.settings.broker):
+            return asyncio.run(read(environment)), ""
+    except CommandError as error:
+        return {}, str(error)
 
 
 @app.command()

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Annotated, Any, Final
 
 import typer
+from aiokafka import TopicPartition
 from rich.table import Table
 
 from edo_stream.cli.environment import Environment, unreachable
+from edo_stream.cli.flow_pause import paused_flows
 from edo_stream.cli.screen import screen
 from edo_stream.engine.clock import now_ms
 from edo_stream.observe.group import GroupReader, GroupState
@@ -27,7 +29,8 @@ def lag(
 ) -> None:
     """Show how far each partition is behind: records, and the age of the first unread one.
 
-    Commands of flows are behind until they have ended, or wait for a retry.
+    Commands of flows are behind until they have ended, or wait for a retry; those of a flow that
+    is paused stand still on purpose (PAUSED).
 
     Exit codes: 0 all is read or being read, 1 something stands still (STOP, STALL, REWIND),
     3 the broker does not answer.
@@ -52,15 +55,29 @@ async def _run(
             if is_watch or any(reading.lag for reading in before.readings.values()):
                 await asyncio.sleep(_EVERY_S if is_watch else window_s)
             now = await group.read()
-            found = await _lags(group, before, now)
+            paused = await paused_partitions(environment)
+            found = await _lags(group, before, now, paused)
             show(found)
             if not is_watch:
                 return found
             before = now
 
 
-async def _lags(group: GroupReader, before: GroupState, now: GroupState) -> list[PartitionLag]:
-    return lags(before, now, await group.first_unread_ms(now.readings), now_ms())
+async def _lags(
+    group: GroupReader, before: GroupState, now: GroupState, paused: Container[TopicPartition]
+) -> list[PartitionLag]:
+    return lags(before, now, await group.first_unread_ms(now.readings), now_ms(), paused)
+
+
+async def paused_partitions(environment: Environment) -> set[TopicPartition]:
+    """Partitions of commands of the flows that are paused."""
+    flows = environment.flows.flows
+    return {
+        TopicPartition(flows[name].policy.commands, partition)
+        for name, paused in (await paused_flows(environment)).items()
+        if name in flows
+        for partition in paused.partitions
+    }
 
 
 def reader(environment: Environment) -> GroupReader:

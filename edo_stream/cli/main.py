@@ -24,6 +24,7 @@ from edo_stream.cli import (
     local,
     pattern,
     publish,
+    query,
     register,
     replay,
     request,
@@ -69,6 +70,7 @@ app.command("blueprint")(blueprint.blueprint)
 app.command("doctor")(doctor.doctor)
 app.command("gateway")(gateway.gateway)
 app.command("lag")(lag.lag)
+app.command("query")(query.query)
 app.command("replay")(replay.replay)
 app.command("status")(status.status)
 app.command("watch")(watch.watch)

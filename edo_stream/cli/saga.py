@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -24,13 +23,17 @@ from edo_stream.cli.operate import (
     shown_time,
 )
 from edo_stream.cli.screen import screen
-from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.saga.instance import InstanceRow, SagaStatus, StepRow
+from edo_stream.core.saga.instance import InstanceRow, SagaStatus
 from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows import SagaGroup
 from edo_stream.flows.saga import sagas_of
-from edo_stream.observe.sagas import read_history, read_instances
+from edo_stream.observe.sagas import (
+    as_document,
+    read_history,
+    read_instances,
+    whole_document,
+)
 from edo_stream.registry.mistakes import nearest
 
 app = typer.Typer(no_args_is_help=True, help="Sagas: steps that are undone when one fails.")
@@ -72,7 +75,7 @@ def list_(
         and (row.stuck or not is_stuck)
     ]
     if as_json:
-        print(json.dumps([_as_json(row) for row in rows]))
+        print(json.dumps([as_document(row) for row in rows]))
         return
     if not rows:
         print("no instances")
@@ -119,7 +122,7 @@ def show(
     with unreachable(environment.settings.broker):
         history = asyncio.run(read_history(topic, row.id, row.key, environment.access.client()))
     if as_json:
-        print(json.dumps({**_as_json(row), **_whole(row), "history": history}))
+        print(json.dumps({**as_document(row), **whole_document(row), "history": history}))
         return
     _show(row, history)
 
@@ -236,45 +239,6 @@ def _at(row: InstanceRow) -> list[str]:
         for name, state in row.steps.items()
         if state.status.value not in quiet
     ]
-
-
-def _as_json(row: InstanceRow) -> dict[str, Any]:
-    return {
-        "saga": row.saga,
-        "key": key_json(row.key),
-        "instance": row.id,
-        "version": row.version,
-        "status": row.status.value,
-        "stuck": row.stuck or None,
-        "reason": row.reason or None,
-        "startedMs": row.started_ms,
-        "endedMs": row.ended_ms,
-        "dueMs": None if row.status.is_over else row.due_ms,
-        "correlationId": row.correlation_id,
-        "steps": {name: state.status.value for name, state in row.steps.items()},
-    }
-
-
-def _whole(row: InstanceRow) -> dict[str, Any]:
-    return {
-        "event": msgspec.json.decode(row.event),
-        "steps": {name: _step(state) for name, state in row.steps.items()},
-    }
-
-
-def _step(state: StepRow) -> dict[str, Any]:
-    return {
-        "status": state.status.value,
-        "attempt": state.attempt,
-        "command": state.command_id or None,
-        "undo": state.undo_id or None,
-        "undoAttempt": state.undo_attempt,
-        "dueMs": state.due_ms,
-        "isOverdue": state.is_overdue,
-        "sinceMs": state.since_ms,
-        "result": msgspec.json.decode(state.result),
-        "error": state.error or None,
-    }
 
 
 def _show(row: InstanceRow, history: list[dict[str, Any]]) -> None:

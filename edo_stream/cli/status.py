@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 import typer
 from aiokafka import TopicPartition
 from rich.table import Table
 
 from edo_stream.cli.environment import CommandError, Environment, unreachable
+from edo_stream.cli.flow_pause import pause_text, paused_flows
 from edo_stream.cli.lag import reader
 from edo_stream.cli.screen import screen
 from edo_stream.observe.group import GroupState
+from edo_stream.observe.paused import PausedFlow
 
 _TIMEOUT_S: Final = 5.0
 _USAGE: Final = 2
@@ -40,24 +43,38 @@ def status(
     Without --worker the one of EDO_WEB_BIND and EDO_WEB_PORT is asked, if it runs.
 
     Exit codes: 0 all is well; 1 nobody works, a task has stopped or is stuck, a standby has
-    failed, dead letters are overdue, or there is more to read than --lag-max; 3 the broker, or a
+    failed, dead letters are overdue, or there is more to read than --lag-max, commands of paused
+    flows not counted; 3 the broker, or a
     worker that was named, does not answer.
     """
     environment = Environment.read()
     with unreachable(environment.settings.broker):
-        group = asyncio.run(_read(environment))
+        group, paused = asyncio.run(_read(environment))
     workers = _workers(environment, worker)
-    findings = [*_of_group(group, lag_max), *_of_workers(workers)]
+    findings = [*_of_group(_without(group, environment, paused), lag_max), *_of_workers(workers)]
     if as_json:
-        print(json.dumps(_as_json(environment, group, workers, findings)))
+        told = _as_json(environment, group, workers, findings)
+        print(json.dumps({**told, "paused": msgspec.to_builtins(paused)}))
     else:
+        for name, pause in paused.items():
+            screen().print(f"flow {name} is PAUSED {pause_text(pause)}", markup=False)
         _show(environment, group, workers, findings)
     raise typer.Exit(1 if findings else 0)
 
 
-async def _read(environment: Environment) -> GroupState:
+async def _read(environment: Environment) -> tuple[GroupState, dict[str, PausedFlow]]:
     async with reader(environment) as group:
-        return await group.read()
+        return await group.read(), await paused_flows(environment)
+
+
+def _without(
+    group: GroupState, environment: Environment, paused: Mapping[str, PausedFlow]
+) -> GroupState:
+    """The group without the commands that are to wait."""
+    flows = environment.flows.flows
+    waiting = {flows[name].policy.commands for name in paused if name in flows}
+    readings = {place: one for place, one in group.readings.items() if place.topic not in waiting}
+    return GroupState(group.state, group.members, readings)
 
 
 def _workers(environment: Environment, named: Sequence[str] | None) -> Workers:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -23,13 +23,22 @@ from edo_stream.cli.operate import (
     shown_time,
 )
 from edo_stream.cli.screen import screen
+from edo_stream.core.correlation.changes import encode_change
 from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
 from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows.correlation import JoinGroup
 from edo_stream.flows.lookup import LookupGroup
 from edo_stream.observe.lookups import read_lookups
-from edo_stream.observe.waits import STATES, Wait, explained, read_waits
+from edo_stream.observe.waits import (
+    STATES,
+    Wait,
+    as_document,
+    change_told,
+    explained,
+    read_wait_history,
+    read_waits,
+)
 from edo_stream.registry.mistakes import nearest
 
 app = typer.Typer(no_args_is_help=True, help="What flows wait for.")
@@ -74,21 +83,47 @@ def list_waits(
 
 @app.command("show")
 def show_wait(
-    flow: FlowName, key: Key = None, key_base64: KeyBase64 = None, as_json: AsJson = False
+    flow: FlowName,
+    key: Key = None,
+    key_base64: KeyBase64 = None,
+    with_history: Annotated[
+        bool, typer.Option("--history", help="With all that has happened to it.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show one key: which inputs are there, which are missing, and how its last wait ended."""
+    """Show one key: which inputs are there, which are missing, and how its last wait ended.
+
+    With --history also what is known no longer, as far as the flow has told it (history: true).
+    """
     name = key_bytes(key, key_base64)
     environment = Environment.read()
+    topic = _history_of(environment, flow) if with_history else ""
     with unreachable(environment.settings.broker):
         wait = asyncio.run(find(environment, flow, name))
-    if wait is None:
+        access = environment.access.client()
+        history = asyncio.run(read_wait_history(topic, name, access)) if topic else []
+    if wait is None and not history:
         raise CommandError(f"{flow} knows nothing of key {readable(name)}", NOT_DONE)
     if as_json:
-        print(json.dumps(as_document(wait)))
+        document = {"flow": flow, "key": key_json(name)} if wait is None else as_document(wait)
+        more = {"history": [json.loads(encode_change(one)) for one in history]} if topic else {}
+        print(json.dumps({**document, **more}))
         return
-    print(f"{flow}, key {readable(name)}: {wait.state}")
-    for line in explained(wait):
+    print(f"{flow}, key {readable(name)}: {'forgotten' if wait is None else wait.state}")
+    lines = [] if wait is None else explained(wait)
+    for line in [*lines, *map(change_told, history)]:
         print(f"  {line}")
+
+
+def _history_of(environment: Environment, flow: str) -> str:
+    topic = ""
+    for group in _groups_of(environment, flow):
+        if isinstance(group, JoinGroup) and flow in group.spec.correlations:
+            topic = group.spec.correlations[flow].history
+    if not topic:
+        message = f"{flow} keeps no history: write history: true into its when, and restart workers"
+        raise CommandError(message, USAGE)
+    return topic
 
 
 @app.command("force")
@@ -141,38 +176,6 @@ async def find(environment: Environment, flow: str, key: bytes) -> Wait | None:
     """One key of a flow; ``None`` where it is not known."""
     found = await read_all(environment, flow)
     return next((wait for wait in found if wait.key == key), None)
-
-
-def as_document(wait: Wait) -> dict[str, Any]:
-    """A wait as JSON has it."""
-    return {
-        "flow": wait.flow,
-        "key": key_json(wait.key),
-        "state": wait.state,
-        "sinceMs": wait.since_ms,
-        "untilMs": wait.until_ms,
-        "missing": list(wait.missing),
-        "count": wait.count,
-        "expected": wait.expected,
-        "inputs": [
-            {
-                "input": one.input,
-                "id": one.id,
-                "position": one.position,
-                "atMs": one.at_ms,
-                "member": one.member,
-            }
-            for one in wait.held
-        ],
-        "events": wait.events,
-        "bytes": wait.size_bytes,
-        "firings": wait.firings,
-        "ended": wait.ended or None,
-        "endedMs": wait.ended_ms or None,
-        "completedBy": wait.completed_by or None,
-        "group": wait.group,
-        "partition": wait.partition,
-    }
 
 
 def _show(found: Sequence[Wait], count: int) -> None:

@@ -5,6 +5,8 @@ from typing import Any, Final, overload
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.feed import Feed
+from edo_stream.core.correlation.rows import Head, WaitRow
+from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.facts import Facts
@@ -38,6 +40,7 @@ class FetchedRecord:
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Headers: ...
+    def mentions(self, text: bytes) -> bool: ...
 
 def read_records(
     topic: str,
@@ -50,6 +53,12 @@ def read_records(
     from_offset: int,
 ) -> list[FetchedRecord]: ...
 def is_plain_object(data: bytes) -> bool: ...
+def size_of(records: Iterable[Record], each: int) -> int: ...
+def by_place(publish: Iterable[Publish]) -> dict[tuple[str, int], list[Publish]]: ...
+
+HAS_CRC32C: Final[bool]
+
+def crc32c(data: bytes | bytearray | memoryview) -> int: ...
 
 class PlainDecoder:
     def __init__(
@@ -183,6 +192,51 @@ class PlainWay:
         offsets: list[int],
         fates: list[Fate],
         times_ms: list[int],
+        last_offset: int,
+        publish: list[Publish],
+    ) -> int: ...
+
+def time_text_of(time_ms: int) -> bytes: ...
+
+class PlainWait:
+    def __init__(
+        self,
+        waits: Waits,
+        timers: tuple[bytes, bytes, set[bytes], set[bytes]],
+        names: Sequence[str],
+        needed: int,
+        times_ms: tuple[int, int, int],
+        bounds: tuple[int, int, int],
+        is_event_time: bool,
+        is_once: bool,
+        says: tuple[bytes, bytes | None, bytes, bytes, bytes, str, int],
+    ) -> None: ...
+
+class PlainWaits:
+    def __init__(
+        self,
+        flows: dict[bytes, PlainWait],
+        rows: tuple[dict[bytes, WaitRow | None], dict[bytes, None]],
+        row_of: Callable[[bytes], WaitRow | None],
+        shapes: tuple[type[WaitRow], type[Head]],
+        mark: Callable[[int, Fate], None],
+        held: Fate,
+        emitted: Fate,
+        last: bytes,
+    ) -> None: ...
+    @property
+    def stream_ms(self) -> int: ...
+    @property
+    def written_bytes(self) -> int: ...
+    def take(
+        self,
+        records: Sequence[Record],
+        start: int,
+        now_ms: int,
+        stream_ms: int,
+        ahead_ms: int,
+        offsets: list[int],
+        fates: list[Fate],
         last_offset: int,
         publish: list[Publish],
     ) -> int: ...

@@ -26,6 +26,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
+from edo_stream.core.sequence import SequenceRow
 
 cdef extern from *:
     """
@@ -34,18 +35,108 @@ cdef extern from *:
         if (text != NULL) memcpy(PyUnicode_1BYTE_DATA(text), at, (size_t)size);
         return text;
     }
+
+    #include <structmember.h>
+    /* Where instances have a field that is an object; -1 where that is not so. */
+    static Py_ssize_t edo_offset(PyObject *type, const char *name) {
+        Py_ssize_t offset = -1;
+        PyObject *found = PyObject_GetAttrString(type, name);
+        if (found == NULL) { PyErr_Clear(); return -1; }
+        if (Py_TYPE(found) == &PyMemberDescr_Type) {
+            PyMemberDef *member = ((PyMemberDescrObject *)found)->d_member;
+            if (member->type == T_OBJECT_EX) offset = member->offset;
+        }
+        Py_DECREF(found);
+        return offset;
+    }
     """
     object edo_ascii(const char *at, Py_ssize_t size)
+    Py_ssize_t edo_offset(object type, const char *name)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 3
+BUILD = 5
 
 ctypedef const uint8_t *Bytes
 
 ctypedef struct Span:
     Bytes at
     int64_t size
+
+# -- fields of structs, without a question to their type
+
+
+cdef inline object _field(object of, Py_ssize_t offset, str name):
+    """A field of an instance of exactly the type that the offset is of."""
+    cdef PyObject *found
+    if offset > 0:
+        found = (<PyObject **>(<char *><PyObject *>of + offset))[0]
+        if found is not NULL:
+            return <object>found
+    return getattr(of, name)
+
+
+cdef Py_ssize_t _AT_ID = edo_offset(Event, b"id")
+cdef Py_ssize_t _AT_SOURCE = edo_offset(Event, b"source")
+cdef Py_ssize_t _AT_TYPE = edo_offset(Event, b"type")
+cdef Py_ssize_t _AT_KEY = edo_offset(Event, b"key")
+cdef Py_ssize_t _AT_DATA = edo_offset(Event, b"data")
+cdef Py_ssize_t _AT_CONTENT_TYPE = edo_offset(Event, b"content_type")
+cdef Py_ssize_t _AT_SUBJECT = edo_offset(Event, b"subject")
+cdef Py_ssize_t _AT_TIME_MS = edo_offset(Event, b"time_ms")
+cdef Py_ssize_t _AT_POSITION = edo_offset(Event, b"position")
+cdef Py_ssize_t _AT_CORRELATION_ID = edo_offset(Event, b"correlation_id")
+cdef Py_ssize_t _AT_EXTENSIONS = edo_offset(Event, b"extensions")
+cdef Py_ssize_t _AT_TIME_TEXT = edo_offset(Event, b"time_text")
+cdef Py_ssize_t _ROW_NEXT = edo_offset(SequenceRow, b"next")
+cdef Py_ssize_t _ROW_TOUCHED_MS = edo_offset(SequenceRow, b"touched_ms")
+cdef Py_ssize_t _ROW_HELD = edo_offset(SequenceRow, b"held")
+cdef Py_ssize_t _ROW_FILLED = edo_offset(SequenceRow, b"filled")
+cdef Py_ssize_t _ITEM_TOPIC = edo_offset(Publish, b"topic")
+cdef Py_ssize_t _ITEM_PARTITION = edo_offset(Publish, b"partition")
+cdef Py_ssize_t _ITEM_KEY = edo_offset(Publish, b"key")
+cdef Py_ssize_t _ITEM_VALUE = edo_offset(Publish, b"value")
+cdef Py_ssize_t _ITEM_HEADERS = edo_offset(Publish, b"headers")
+cdef Py_ssize_t _ITEM_TIMESTAMP_MS = edo_offset(Publish, b"timestamp_ms")
+
+
+# -- checksums
+
+cdef extern from *:
+    """
+    /* CRC-32C (RFC 3720) with the processor's own instruction, which is four times as fast. */
+    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+    #define EDO_HAS_CRC __builtin_cpu_supports("sse4.2")
+    __attribute__((target("sse4.2")))
+    static uint32_t edo_crc32c(const uint8_t *at, Py_ssize_t size) {
+        uint64_t crc = 0xFFFFFFFFu, word;
+        for (; size >= 8; size -= 8, at += 8) {
+            memcpy(&word, at, 8);
+            crc = __builtin_ia32_crc32di(crc, word);
+        }
+        for (; size > 0; size--, at++) crc = __builtin_ia32_crc32qi((uint32_t)crc, *at);
+        return (uint32_t)crc ^ 0xFFFFFFFFu;
+    }
+    #else
+    #define EDO_HAS_CRC 0
+    static uint32_t edo_crc32c(const uint8_t *at, Py_ssize_t size) { return 0; }
+    #endif
+    """
+    bint EDO_HAS_CRC
+    uint32_t edo_crc32c(const uint8_t *at, Py_ssize_t size) noexcept nogil
+
+HAS_CRC32C = bool(EDO_HAS_CRC)
+
+
+def crc32c(const uint8_t[::1] data not None):
+    """CRC-32C of data; only where :data:`HAS_CRC32C` says that there is a way to it."""
+    cdef uint32_t crc
+    cdef Py_ssize_t size = data.shape[0]
+    assert HAS_CRC32C, "this processor has no instruction for it"
+    with nogil:
+        crc = edo_crc32c(&data[0] if size else NULL, size)
+    return crc
+
 
 # -- bytes
 
@@ -167,6 +258,10 @@ cdef class FetchedRecord:
         cdef Bytes end = at + PyBytes_GET_SIZE(self._wire)
         return _headers_of(at, end, self._count)
 
+    def mentions(self, bytes text not None):
+        """Whether a text occurs in the bytes of the headers: without it no header has it."""
+        return text in self._wire
+
     def __repr__(self):
         return f"FetchedRecord({self.topic}-{self.partition}@{self.offset})"
 
@@ -250,6 +345,21 @@ def read_records(
     if at != end:
         raise Corrupt("a batch is longer than its records")
     return records
+
+
+def size_of(records not None, Py_ssize_t each):
+    """Bytes of the keys and values of records, and so many more for each of them."""
+    cdef Py_ssize_t size = 0
+    cdef FetchedRecord fetched
+    for record in records:
+        size += each
+        if type(record) is FetchedRecord:
+            fetched = <FetchedRecord>record
+            size += 0 if fetched.key is None else PyBytes_GET_SIZE(fetched.key)
+            size += 0 if fetched.value is None else PyBytes_GET_SIZE(fetched.value)
+        else:
+            size += len(record.key or b"") + len(record.value or b"")
+    return size
 
 
 # -- JSON
@@ -794,7 +904,7 @@ cdef class PlainJudge:
         cdef int64_t expiry_ms
         cdef int verdict
         cdef bytes value
-        for pair in <tuple?>event.extensions:
+        for pair in <tuple?>_field(event, _AT_EXTENSIONS, "extensions"):
             known = PyDict_GetItem(self._verdicts, (<tuple?>pair)[0])
             if known is NULL:
                 continue
@@ -813,11 +923,14 @@ cdef class PlainJudge:
                 is_said = True
         if not is_said or (self._until_ms >= 0 and not self._is_before(self._until_ms)):
             return False
-        if self._sources is not None and event.source not in self._sources:
+        if (
+            self._sources is not None
+            and _field(event, _AT_SOURCE, "source") not in self._sources
+        ):
             return False
         if self._is_valid is None:
             return True
-        data = event.data
+        data = _field(event, _AT_DATA, "data")
         if data is None:
             return False
         try:
@@ -1054,9 +1167,9 @@ cdef class SourceIdDigest:
                 digests.append(b"")
                 continue
             try:
-                at = _put_counted(message + start_size, outcome.source)
+                at = _put_counted(message + start_size, _field(outcome, _AT_SOURCE, "source"))
                 if at is not NULL:
-                    at = _put_counted(at, outcome.id)
+                    at = _put_counted(at, _field(outcome, _AT_ID, "id"))
             except UnicodeEncodeError:
                 at = NULL
             if at is NULL:
@@ -1184,23 +1297,17 @@ cdef class ResultHeaders:
         cdef uint32_t state[5]
         cdef uint8_t *at = message
         cdef Py_ssize_t rest = PyBytes_GET_SIZE(self._id_rest)
-        cdef int i
         memcpy(at, PyBytes_AS_STRING(self._id_rest), <size_t>rest)
         at = _put_decimal(at + rest, <uint64_t>offset)
         memcpy(state, self._hash, sizeof(state))
         edo_sha1_rest(state, self._hashed, message, <size_t>(at - message), hashed)
-        hashed[6] = hashed[6] & 0x0F | 0x50
-        hashed[8] = hashed[8] & 0x3F | 0x80
-        for i in range(16):
-            if i == 4 or i == 6 or i == 8 or i == 10:
-                out[0] = 0x2D
-                out += 1
-            out[0] = <uint8_t>_HEX[hashed[i] >> 4]
-            out[1] = <uint8_t>_HEX[hashed[i] & 15]
-            out += 2
+        _put_uuid(out, hashed)
 
     def of(self, int64_t offset, event, bint is_late):
         """Headers of the result of an event at an offset; ``None`` for what is not plain."""
+        return self._of(offset, event, is_late) if type(event) is Event else None
+
+    cdef WireHeaders _of(self, int64_t offset, event, bint is_late):
         cdef uint8_t wire[_WIRE_BYTES]
         cdef uint8_t text[_PLACE_BYTES + 20]
         cdef Pairs pairs
@@ -1208,20 +1315,23 @@ cdef class ResultHeaders:
         cdef Py_ssize_t name_size
         cdef bytes value
         _begin(&pairs, wire)
-        time_text = event.time_text
-        if time_text is None and event.time_ms is not None:
+        time_text = _field(event, _AT_TIME_TEXT, "time_text")
+        if time_text is None and _field(event, _AT_TIME_MS, "time_ms") is not None:
             return None
-        correlation_id = event.correlation_id
+        event_id = _field(event, _AT_ID, "id")
+        correlation_id = _field(event, _AT_CORRELATION_ID, "correlation_id")
+        subject = _field(event, _AT_SUBJECT, "subject")
+        content_type = _field(event, _AT_CONTENT_TYPE, "content_type")
         try:
             _add(&pairs, b"ce_specversion", b"1.0", 3)
             self._put_id(text, offset)
             _add(&pairs, b"ce_id", <const char *>text, 36)
             _add_bytes(&pairs, b"ce_source", self._source)
-            _add_text(&pairs, b"ce_type", event.type)
+            _add_text(&pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
             _add_text(
-                &pairs, b"ce_correlationid", event.id if correlation_id is None else correlation_id
+                &pairs, b"ce_correlationid", event_id if correlation_id is None else correlation_id
             )
-            _add_text(&pairs, b"ce_causationid", event.id)
+            _add_text(&pairs, b"ce_causationid", event_id)
             memcpy(text, PyBytes_AS_STRING(self._place), <size_t>place_size)
             _add(
                 &pairs,
@@ -1229,13 +1339,13 @@ cdef class ResultHeaders:
                 <const char *>text,
                 _put_decimal(text + place_size, <uint64_t>offset) - text,
             )
-            if event.subject is not None:
-                _add_text(&pairs, b"ce_subject", event.subject)
+            if subject is not None:
+                _add_text(&pairs, b"ce_subject", subject)
             if time_text is not None:
                 _add_bytes(&pairs, b"ce_time", time_text)
-            if event.content_type is not None:
-                _add_text(&pairs, b"content-type", event.content_type)
-            for name, content in event.extensions:
+            if content_type is not None:
+                _add_text(&pairs, b"content-type", content_type)
+            for name, content in _field(event, _AT_EXTENSIONS, "extensions"):
                 if name not in self._reserved:
                     # Python counts the characters of a name, and takes a null.
                     if content is None or not name.isascii():
@@ -1897,7 +2007,12 @@ cdef class PlainWay:
         for index in range(start, end):
             event = judged[index]
             record = records[index]
-            timestamp = record.timestamp
+            if type(record) is FetchedRecord:
+                timestamp = (<FetchedRecord>record).timestamp
+                offset = (<FetchedRecord>record).offset
+            else:
+                timestamp = record.timestamp
+                offset = record.offset
             if timestamp > self.stream_ms and self.stream_ms < ahead_ms:
                 self.stream_ms = min(timestamp, ahead_ms)
             if type(event) is not Event or timestamp < 0 or timestamp > now_ms:
@@ -1910,9 +2025,9 @@ cdef class PlainWay:
                     return index
             elif digest:
                 return index
-            key = event.key
+            key = _field(event, _AT_KEY, "key")
             if self._rows is not None:
-                position = event.position
+                position = _field(event, _AT_POSITION, "position")
                 if type(position) is not int or not 0 <= position < 0x7FFFFFFFFFFFFFFF:
                     return index
                 number = position
@@ -1921,17 +2036,21 @@ cdef class PlainWay:
                 if found is NULL:
                     return index
                 row = <object>found
-                if row is None or row.next != position or row.held or row.filled:
+                if type(row) is not SequenceRow:
                     return index
-                if self.stream_ms - <int64_t>row.touched_ms > self._idle_ms:
+                if _field(row, _ROW_NEXT, "next") != position or _field(row, _ROW_HELD, "held"):
                     return index
-            offset = record.offset
+                if _field(row, _ROW_FILLED, "filled"):
+                    return index
+                touched_ms = _field(row, _ROW_TOUCHED_MS, "touched_ms")
+                if self.stream_ms - <int64_t>touched_ms > self._idle_ms:
+                    return index
             if offset <= last_offset:
                 return index
-            headers = self._headers.of(offset, event, False)
+            headers = self._headers._of(offset, event, False)
             if headers is None:
                 return index
-            data = event.data
+            data = _field(event, _AT_DATA, "data")
             if (
                 PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
                 > self._bytes_max
@@ -1942,7 +2061,7 @@ cdef class PlainWay:
             if fresh is not None:
                 fresh[digest] = expiry_s
                 of_expiry.append(digest)
-            time_ms = event.time_ms
+            time_ms = _field(event, _AT_TIME_MS, "time_ms")
             publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
             if type(self._router) is PlainRouter:
                 (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
@@ -1958,7 +2077,670 @@ cdef class PlainWay:
         return end
 
 
+# -- waits for named inputs
+
+
+ctypedef struct JoinedSpans:
+    # What is read of a :class:`~edo_stream.core.correlation.joined.Joined`; none: ``at`` is NULL.
+    Span flow
+    Span input
+    Span id
+    Span source
+    Span type
+    Span position
+    Span data
+    Span subject
+    Span correlation
+    bint is_json
+    int64_t time_ms  # -1: none.
+
+
+cdef int64_t _big(Bytes at, int size) noexcept nogil:
+    cdef int64_t number = 0
+    cdef int i
+    for i in range(size):
+        number = number << 8 | at[i]
+    return number
+
+
+cdef bint _next_text(Bytes *at, Bytes end, Span *found, bint is_bytes) noexcept nogil:
+    """A text, or bytes, or nothing; ``False`` for any other value."""
+    cdef uint8_t kind
+    cdef int width = 0
+    found.at = NULL
+    found.size = 0
+    if at[0] >= end:
+        return False
+    kind = at[0][0]
+    at[0] += 1
+    if kind == 0xC0:
+        return True
+    if kind & 0xE0 == 0xA0 and not is_bytes:
+        found.size = kind & 0x1F
+    else:
+        if kind == (0xC4 if is_bytes else 0xD9):
+            width = 1
+        elif kind == (0xC5 if is_bytes else 0xDA):
+            width = 2
+        elif kind == (0xC6 if is_bytes else 0xDB):
+            width = 4
+        if width == 0 or end - at[0] < width:
+            return False
+        found.size = _big(at[0], width)
+        at[0] += width
+    if found.size > end - at[0]:
+        return False
+    found.at = at[0]
+    at[0] += found.size
+    return True
+
+
+cdef bint _next_whole(Bytes *at, Bytes end, int64_t *number) noexcept nogil:
+    """A number of at least 0, or nothing: -1; ``False`` for any other value."""
+    cdef uint8_t kind
+    cdef int width
+    if at[0] >= end:
+        return False
+    kind = at[0][0]
+    at[0] += 1
+    number[0] = -1
+    if kind == 0xC0:
+        return True
+    if kind < 0x80:
+        number[0] = kind
+        return True
+    if kind < 0xCC or kind > 0xCF:
+        return False
+    width = 1 << (kind - 0xCC)
+    if end - at[0] < width:
+        return False
+    number[0] = _big(at[0], width)
+    at[0] += width
+    return number[0] >= 0
+
+
+cdef bint _is_quotable(Span text) noexcept nogil:
+    """Whether JSON has a text as it is, between quotes."""
+    cdef int64_t i
+    for i in range(text.size):
+        if text.at[i] < 0x20 or text.at[i] > 0x7E or text.at[i] == 0x22 or text.at[i] == 0x5C:
+            return False
+    return True
+
+
+cdef bint _read_joined(bytes value, bytes last, JoinedSpans *found) noexcept:
+    """Whether an event is one that its result may have as it is; ``last`` is what others lack."""
+    cdef Bytes at = <Bytes>PyBytes_AS_STRING(value)
+    cdef Bytes end = at + PyBytes_GET_SIZE(value)
+    cdef Span rest
+    cdef int count
+    if at == end:
+        return False
+    if at[0] & 0xF0 == 0x90:
+        count = at[0] & 0x0F
+        at += 1
+    elif at[0] == 0xDC and end - at >= 3:
+        count = <int>_big(at + 1, 2)
+        at += 3
+    else:
+        return False
+    if count < 12 or count - 12 > PyBytes_GET_SIZE(last):
+        return False
+    if not (
+        _next_text(&at, end, &found.flow, False) and _next_text(&at, end, &found.input, False)
+        and _next_text(&at, end, &found.id, False) and _next_text(&at, end, &found.source, False)
+        and _next_text(&at, end, &found.type, False) and _next_text(&at, end, &found.position, False)
+        and _next_text(&at, end, &found.data, True)
+    ):
+        return False
+    if at >= end or at[0] & 0xFE != 0xC2:
+        return False
+    found.is_json = at[0] == 0xC3
+    at += 1
+    if not (
+        _next_whole(&at, end, &found.time_ms) and _next_text(&at, end, &found.subject, False)
+        and _next_text(&at, end, &found.correlation, False) and _next_text(&at, end, &rest, False)
+    ):
+        return False
+    return (
+        # Nothing that only some kinds of waits have.
+        _is_same(at, end - at, PyBytes_AS_STRING(last), count - 12)
+        and found.flow.at is not NULL and found.input.at is not NULL
+        and found.id.at is not NULL and found.source.at is not NULL
+        and found.type.at is not NULL and found.position.at is not NULL
+        and found.is_json == (found.data.at is not NULL)
+        and found.time_ms < _TIMES_END_MS
+        and _is_quotable(found.id) and _is_quotable(found.source) and _is_quotable(found.type)
+        and _is_quotable(found.position) and _is_quotable(found.subject)
+        and _is_quotable(found.correlation) and _is_quotable(rest)
+    )
+
+
+cdef int64_t _TIMES_END_MS = 253402300800000
+cdef enum:
+    _EVENT_BYTES = 160  # As ``joined.size_of`` counts what an event has besides its texts.
+    _NO_JSON_BYTES = 4
+    _NAME_BYTES = 200
+    _HEADS_MAX = 16
+
+
+cdef int64_t _size_of(JoinedSpans *joined) noexcept nogil:
+    """See :func:`edo_stream.core.correlation.joined.size_of`."""
+    cdef int64_t size = _EVENT_BYTES + joined.id.size + joined.source.size + joined.type.size
+    size += joined.position.size + joined.subject.size + joined.data.size
+    return size if joined.is_json else size + _NO_JSON_BYTES
+
+
+cdef inline uint8_t *_put_padded(uint8_t *at, int64_t number, int digits) noexcept nogil:
+    cdef int i
+    for i in range(digits - 1, -1, -1):
+        at[i] = <uint8_t>(0x30 + number % 10)
+        number //= 10
+    return at + digits
+
+
+cdef uint8_t *_put_time(uint8_t *at, int64_t time_ms) noexcept nogil:
+    """RFC 3339 text of a time from 1970 to 9999, of 24 bytes."""
+    cdef int64_t days = time_ms // 86400000, rest = time_ms % 86400000
+    cdef int64_t shifted = days + 719468
+    cdef int64_t era = shifted // 146097
+    cdef int64_t in_era = shifted - era * 146097
+    cdef int64_t year = (in_era - in_era // 1460 + in_era // 36524 - in_era // 146096) // 365
+    cdef int64_t in_year = in_era - (365 * year + year // 4 - year // 100)
+    cdef int64_t shifted_month = (5 * in_year + 2) // 153
+    cdef int64_t month = shifted_month + (3 if shifted_month < 10 else -9)
+    at = _put_padded(at, year + era * 400 + (1 if month <= 2 else 0), 4)
+    at[0] = 0x2D
+    at = _put_padded(at + 1, month, 2)
+    at[0] = 0x2D
+    at = _put_padded(at + 1, in_year - (153 * shifted_month + 2) // 5 + 1, 2)
+    at[0] = 0x54
+    at = _put_padded(at + 1, rest // 3600000, 2)
+    at[0] = 0x3A
+    at = _put_padded(at + 1, rest // 60000 % 60, 2)
+    at[0] = 0x3A
+    at = _put_padded(at + 1, rest // 1000 % 60, 2)
+    at[0] = 0x2E
+    at = _put_padded(at + 1, rest % 1000, 3)
+    at[0] = 0x5A
+    return at + 1
+
+
+def time_text_of(int64_t time_ms):
+    """As :func:`edo_stream.core.headers.time_text`, of a time from 1970 to 9999."""
+    cdef uint8_t text[_TIME_BYTES]
+    assert 0 <= time_ms < _TIMES_END_MS
+    _put_time(text, time_ms)
+    return PyBytes_FromStringAndSize(<const char *>text, _TIME_BYTES)
+
+
+cdef inline uint8_t *_put_raw(uint8_t *at, const char *text) noexcept nogil:
+    cdef size_t size = strlen(text)
+    memcpy(at, text, size)
+    return at + size
+
+
+cdef inline uint8_t *_put_span(uint8_t *at, Span span) noexcept nogil:
+    memcpy(at, span.at, <size_t>span.size)
+    return at + span.size
+
+
+cdef inline uint8_t *_put_of(uint8_t *at, bytes text) noexcept:
+    memcpy(at, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
+    return at + PyBytes_GET_SIZE(text)
+
+
+cdef uint8_t *_put_shown(uint8_t *at, JoinedSpans *joined) noexcept nogil:
+    """See :func:`edo_stream.core.correlation.joined.shown`."""
+    at = _put_span(_put_raw(at, b'{"id":"'), joined.id)
+    at = _put_span(_put_raw(at, b'","source":"'), joined.source)
+    at = _put_span(_put_raw(at, b'","type":"'), joined.type)
+    at = _put_span(_put_raw(at, b'","position":"'), joined.position)
+    if joined.subject.at is not NULL:
+        at = _put_span(_put_raw(at, b'","subject":"'), joined.subject)
+    if joined.time_ms >= 0:
+        at = _put_time(_put_raw(at, b'","time":"'), joined.time_ms)
+    at = _put_raw(at, b'","data":')
+    at = _put_raw(at, b"null") if joined.data.at is NULL else _put_span(at, joined.data)
+    at[0] = 0x7D
+    return at + 1
+
+
+cdef enum:
+    _OPEN = 2
+    _OVER = 3
+
+
+@cython.final
+cdef class PlainWait:
+    """One flow that waits for named inputs, each of which opens a wait.
+
+    See :class:`edo_stream.core.correlation.collecting.Collecting`.
+    """
+
+    cdef object _waits, _flow
+    cdef bytes _prefix, _timer
+    cdef set _set, _cleared
+    cdef list _names
+    cdef Py_ssize_t _needed
+    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max
+    cdef bint _is_event_time, _is_once
+    cdef bytes _id_start, _birth, _name, _source, _type
+    cdef str _topic
+    cdef int64_t _partitions
+
+    def __init__(self, waits, timers, names, needed, times_ms, bounds, is_event_time, is_once, says):
+        """``times_ms``: within, grace and idle; ``bounds``: open waits, events, bytes.
+
+        ``says`` is what its results say of themselves: what their ids derive from, where a row
+        was born or nothing, the flow, source, type, topic and partitions.
+        """
+        self._waits = waits
+        self._prefix, self._timer, self._set, self._cleared = timers
+        self._names = [name.encode() for name in names]
+        self._needed = needed
+        self._within_ms, self._grace_ms, self._idle_ms = times_ms
+        self._open_max, self._events_max, self._held_bytes_max = bounds
+        self._is_event_time = is_event_time
+        self._is_once = is_once
+        (
+            self._id_start, self._birth, self._name, self._source, self._type,
+            self._topic, self._partitions,
+        ) = says  # fmt: skip
+
+    cdef bytes _timer_row(self, int64_t due_ms, bytes key):
+        cdef Py_ssize_t start = PyBytes_GET_SIZE(self._timer), size = PyBytes_GET_SIZE(key)
+        cdef bytes row = PyBytes_FromStringAndSize(NULL, start + 8 + size)
+        cdef uint8_t *at = _put_of(<uint8_t *>PyBytes_AS_STRING(row), self._timer)
+        _put_of(_put_big(at, <uint64_t>due_ms, 8), key)
+        return row
+
+    cdef int _set_timer(self, int64_t due_ms, bytes key) except -1:
+        cdef bytes row = self._timer_row(due_ms, key)
+        if row in self._cleared:
+            self._cleared.remove(row)
+        else:
+            self._set.add(row)
+        return 0
+
+    cdef int _clear_timer(self, int64_t due_ms, bytes key) except -1:
+        cdef bytes row = self._timer_row(due_ms, key)
+        if row in self._set:
+            self._set.remove(row)
+        else:
+            self._cleared.add(row)
+        return 0
+
+    cdef int _number_of(self, Span name) except -2:
+        """Which input it is; -1: none."""
+        cdef Py_ssize_t i
+        cdef bytes known
+        for i in range(len(self._names)):
+            known = self._names[i]
+            if _is_same(name.at, name.size, PyBytes_AS_STRING(known), PyBytes_GET_SIZE(known)):
+                return <int>i
+        return -1
+
+    cdef void _put_id(self, uint8_t *out, bytes key, int64_t run, int64_t born) noexcept:
+        cdef uint8_t message[2 * _PLACE_BYTES + 2 * _NAME_BYTES + 64]
+        cdef uint8_t hashed[20]
+        cdef uint32_t state[5]
+        cdef Bytes of = <Bytes>PyBytes_AS_STRING(key)
+        cdef uint8_t *at = _put_of(message, self._id_start)
+        cdef Py_ssize_t i
+        for i in range(PyBytes_GET_SIZE(key)):
+            at[0] = <uint8_t>_HEX[of[i] >> 4]
+            at[1] = <uint8_t>_HEX[of[i] & 15]
+            at += 2
+        at[0] = 0x1F
+        at = _put_decimal(at + 1, <uint64_t>run)
+        if self._birth is not None:
+            at[0] = 0x1F
+            at = _put_decimal(_put_of(at + 1, self._birth), <uint64_t>born)
+        state[0], state[1], state[2] = 0x67452301, 0xEFCDAB89, 0x98BADCFE
+        state[3], state[4] = 0x10325476, 0xC3D2E1F0
+        edo_sha1_rest(state, 0, message, <size_t>(at - message), hashed)
+        _put_uuid(out, hashed)
+
+    cdef object _result(
+        self, bytes key, row, int64_t run, int64_t now_ms, int by, JoinedSpans *cause,
+        JoinedSpans *events, int *inputs, int count, Py_ssize_t room,
+    ):  # fmt: skip
+        """What a wait that is complete leads to; the events are in the order of the inputs."""
+        cdef WireHeaders headers = self._headers(key, row, run, now_ms, cause, &events[0])
+        cdef bytes value, name
+        cdef uint8_t *buffer
+        cdef uint8_t *at
+        cdef Py_ssize_t i
+        cdef int j
+        cdef bint is_missing, has_any = False
+        if headers is None:
+            return None
+        room += 600 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(self._name)
+        for name in self._names:
+            room += 3 * PyBytes_GET_SIZE(name) + 20
+        buffer = <uint8_t *>malloc(<size_t>(room + 300 * count))
+        if buffer is NULL:
+            raise MemoryError
+        at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
+        at = _put_of(_put_raw(at, b'","key":"'), key)
+        at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
+        at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
+        at = _put_of(at, <bytes>self._names[by])
+        at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
+        at = _put_time(_put_raw(at, b'","opened":"'), row.opened_ms)
+        at = _put_time(_put_raw(at, b'","deadline":"'), row.until_ms)
+        at = _put_raw(at, b'","missing":[')
+        for i in range(len(self._names)):
+            is_missing = True
+            for j in range(count):
+                if inputs[j] == i:
+                    is_missing = False
+            if is_missing:
+                at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
+                at = _put_raw(at, b'"')
+                has_any = True
+        at = _put_raw(at, b'],"inputs":{')
+        for j in range(count):
+            at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
+            at = _put_shown(_put_raw(at, b'":'), &events[j])
+        at = _put_raw(at, b"}}")
+        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+        free(buffer)
+        partition = _partition_of(key, self._partitions)
+        return Publish(self._topic, partition, key, value, headers, now_ms)
+
+    cdef WireHeaders _headers(
+        self, bytes key, row, int64_t run, int64_t now_ms, JoinedSpans *cause, JoinedSpans *first
+    ):
+        cdef uint8_t wire[_WIRE_BYTES]
+        cdef uint8_t text[40]
+        cdef Pairs pairs
+        cdef Span correlation = first.correlation if first.correlation.size else first.id
+        _begin(&pairs, wire)
+        try:
+            _add(&pairs, b"ce_specversion", b"1.0", 3)
+            self._put_id(text, key, run, row.born)
+            _add(&pairs, b"ce_id", <const char *>text, 36)
+            _add_bytes(&pairs, b"ce_source", self._source)
+            _add_bytes(&pairs, b"ce_type", self._type)
+            _put_time(text, now_ms)
+            _add(&pairs, b"ce_time", <const char *>text, _TIME_BYTES)
+            _add_bytes(&pairs, b"ce_subject", key)
+            _add_bytes(&pairs, b"edo-flow", self._name)
+            _add(&pairs, b"content-type", b"application/json", 16)
+            _add(&pairs, b"ce_correlationid", <const char *>correlation.at, correlation.size)
+            _add(&pairs, b"ce_causationid", <const char *>cause.id.at, cause.id.size)
+        except _TooLong:
+            return None
+        return _ended(&pairs, wire)
+
+
+cdef void _put_uuid(uint8_t *out, uint8_t *hashed) noexcept:
+    """The 36 characters of a UUID of version 5."""
+    cdef int i
+    hashed[6] = hashed[6] & 0x0F | 0x50
+    hashed[8] = hashed[8] & 0x3F | 0x80
+    for i in range(16):
+        if i == 4 or i == 6 or i == 8 or i == 10:
+            out[0] = 0x2D
+            out += 1
+        out[0] = <uint8_t>_HEX[hashed[i] >> 4]
+        out[1] = <uint8_t>_HEX[hashed[i] & 15]
+        out += 2
+
+
+@cython.final
+cdef class PlainWaits:
+    """Takes events that open a wait, are one more in it, or complete it.
+
+    It does what :meth:`edo_stream.core.correlation.pipeline.JoinPipeline._read` does for them; at
+    the first event that is not such a one it stops, before it has changed anything for it.
+    """
+
+    cdef dict _flows, _rows, _dirty
+    cdef object _row_of, _new_row, _new_head, _mark, _held, _emitted
+    cdef bytes _last
+    cdef readonly int64_t stream_ms, written_bytes
+
+    def __init__(self, dict flows not None, rows, row_of, shapes, mark, held, emitted, last):
+        """``flows`` are :class:`PlainWait` by the flow's name; ``rows`` those decoded, and which
+        have changed; ``row_of`` reads one, and ``shapes`` make one, and a head. ``last`` is how the
+        fields that plain events lack are packed, a byte each.
+        """
+        self._flows = flows
+        self._rows, self._dirty = rows
+        self._row_of = row_of
+        self._new_row, self._new_head = shapes
+        self._mark = mark
+        self._held = held
+        self._emitted = emitted
+        self._last = last
+
+    def take(
+        self,
+        records,
+        Py_ssize_t start,
+        int64_t now_ms,
+        int64_t stream_ms,
+        int64_t ahead_ms,
+        list offsets not None,
+        list fates not None,
+        int64_t last_offset,
+        list publish not None,
+    ):
+        """Take events from ``start`` on; the index of the first that was not taken.
+
+        Stream time as it is then is in ``stream_ms``, and how much was written in ``written_bytes``.
+        """
+        cdef Py_ssize_t index = start, end = len(records)
+        self.stream_ms = stream_ms
+        self.written_bytes = 0
+        while index < end:
+            if not self._take(
+                records[index], now_ms, ahead_ms, offsets, fates, last_offset, publish
+            ):
+                break
+            last_offset = <int64_t>offsets[len(offsets) - 1]
+            index += 1
+        return index
+
+    cdef bint _take(
+        self, record, int64_t now_ms, int64_t ahead_ms, list offsets, list fates,
+        int64_t last_offset, list publish,
+    ) except -1:  # fmt: skip
+        cdef JoinedSpans joined
+        cdef PlainWait wait
+        cdef PyObject *found
+        cdef int64_t timestamp = record.timestamp, offset = record.offset, stream_ms = self.stream_ms
+        cdef int64_t at_ms, size_bytes, phase
+        cdef int number
+        cdef bytes key, name
+        cdef list heads
+        key, value = record.key, record.value
+        if key is None or value is None or not 0 < PyBytes_GET_SIZE(key) <= _NAME_BYTES:
+            return False
+        if offset <= last_offset or not _read_joined(value, self._last, &joined):
+            return False
+        if not _is_quotable(_span_of(key)):
+            return False
+        found = PyDict_GetItem(self._flows, _bytes_of(joined.flow))
+        if found is NULL:
+            return False
+        wait = <PlainWait>found
+        wait._flow = wait._waits.flow
+        number = wait._number_of(joined.input)
+        if number < 0:
+            return False
+        if timestamp > stream_ms:
+            stream_ms = max(stream_ms, min(timestamp, ahead_ms))
+        at_ms = joined.time_ms if wait._is_event_time and joined.time_ms >= 0 else timestamp
+        at_ms = min(at_ms, now_ms)
+        if at_ms <= 0 or at_ms + wait._within_ms + wait._grace_ms >= _TIMES_END_MS:
+            return False
+        name = wait._prefix + key
+        found = PyDict_GetItem(self._rows, name)
+        row = self._row_of(name) if found is NULL else <object>found
+        phase = 0
+        if row is not None:
+            phase = row.phase
+            if (phase == 0 or phase == _OVER) and stream_ms - <int64_t>row.touched_ms > wait._idle_ms:
+                row = None
+        size_bytes = _size_of(&joined)
+        if row is None:
+            row = self._new_row(offset)
+            phase = 0
+        heads = row.heads
+        if (
+            (phase != 0 and phase != _OPEN)
+            or row.held != len(heads) or row.postponed or row.bursts
+            or row.held >= wait._events_max
+            or row.size_bytes + size_bytes > wait._held_bytes_max
+        ):
+            return False
+        if phase == 0:
+            if heads or row.due_ms is not None or wait._flow.open >= wait._open_max:
+                return False
+            self._open(wait, row, key, at_ms)
+        else:
+            if row.until_ms is None or row.due_ms is None or row.opened_ms <= 0:
+                return False
+            if at_ms > <int64_t>row.until_ms or at_ms < <int64_t>row.opened_ms:
+                return False
+            if <int64_t>row.until_ms >= _TIMES_END_MS:
+                return False
+            if len(heads) + 1 >= wait._needed:
+                if not self._complete(wait, row, key, &joined, number, value, now_ms, publish):
+                    return False
+                self._end(wait, row, key, number, now_ms)
+                self._keep(wait, name, row, stream_ms, offset, self._emitted, offsets, fates)
+                # After its own: what came with it is marked in the same ledger.
+                for head in heads:
+                    self._mark(head.offset, self._emitted)
+                return True
+            for head in heads:
+                if (<str?>head.input).encode() == wait._names[number]:
+                    return False
+        heads.append(
+            self._new_head((<bytes>wait._names[number]).decode(), at_ms, offset, size_bytes, value)
+        )
+        row.held = row.held + 1
+        row.size_bytes = row.size_bytes + size_bytes
+        wait._flow.held = wait._flow.held + 1
+        self._keep(wait, name, row, stream_ms, offset, self._held, offsets, fates)
+        return True
+
+    cdef int _open(self, PlainWait wait, row, bytes key, int64_t at_ms) except -1:
+        row.phase = _OPEN
+        wait._flow.open = wait._flow.open + 1
+        row.opened_ms = at_ms
+        row.until_ms = at_ms + wait._within_ms
+        row.due_ms = at_ms + wait._within_ms + wait._grace_ms
+        wait._set_timer(at_ms + wait._within_ms + wait._grace_ms, key)
+        return 0
+
+    cdef bint _complete(
+        self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, value,
+        int64_t now_ms, list publish,
+    ) except -1:  # fmt: skip
+        """Publish the result, unless something of it is not plain."""
+        cdef JoinedSpans events[_HEADS_MAX]
+        cdef int inputs[_HEADS_MAX]
+        cdef JoinedSpans moved
+        cdef Py_ssize_t room = PyBytes_GET_SIZE(value)
+        cdef int count = 1, i, j
+        cdef list heads = row.heads
+        events[0] = cause[0]
+        inputs[0] = number
+        if len(heads) + 1 > _HEADS_MAX or len(heads) + 1 != wait._needed:
+            return False
+        for head in heads:
+            payload = head.payload
+            if not _read_joined(payload, self._last, &events[count]):
+                return False
+            inputs[count] = wait._number_of(events[count].input)
+            room += PyBytes_GET_SIZE(payload)
+            if inputs[count] < 0:
+                return False
+            for i in range(count):
+                if inputs[i] == inputs[count]:
+                    return False
+            i = count
+            count += 1
+            while i and inputs[i - 1] > inputs[i]:  # In the order of the inputs.
+                moved = events[i]
+                events[i] = events[i - 1]
+                events[i - 1] = moved
+                j = inputs[i]
+                inputs[i] = inputs[i - 1]
+                inputs[i - 1] = j
+                i -= 1
+        result = wait._result(
+            key, row, row.run + 1, now_ms, number, cause, events, inputs, count, room
+        )
+        if result is None:
+            return False
+        publish.append(result)
+        self.written_bytes += len(result.value)
+        return True
+
+    cdef int _end(self, PlainWait wait, row, bytes key, int number, int64_t now_ms) except -1:
+        """Note that a wait has fired: nothing of it waits any more."""
+        cdef bint is_over = wait._is_once or wait._names[number] == b"deadline"
+        flow = wait._flow
+        flow.held = flow.held - row.held
+        flow.open = flow.open - 1
+        flow.fired = flow.fired + 1
+        wait._clear_timer(row.due_ms, key)
+        row.run = row.run + 1
+        row.ended = "complete"
+        row.ended_ms = now_ms
+        row.completed_by = (<bytes>wait._names[number]).decode()
+        row.phase = _OVER if is_over else 0
+        row.held = row.size_bytes = row.opened_ms = 0
+        row.until_ms = row.due_ms = None
+        row.heads = []
+        return 0
+
+    cdef int _keep(
+        self, PlainWait wait, bytes name, row, int64_t stream_ms, int64_t offset, fate,
+        list offsets, list fates,
+    ) except -1:  # fmt: skip
+        row.touched_ms = stream_ms
+        self._rows[name] = row
+        self._dirty[name] = None
+        self.stream_ms = stream_ms
+        wait._waits.note_changed()
+        offsets.append(offset)
+        fates.append(fate)
+        return 0
+
+
+cdef inline Span _span_of(bytes text) noexcept:
+    cdef Span span
+    span.at = <Bytes>PyBytes_AS_STRING(text)
+    span.size = PyBytes_GET_SIZE(text)
+    return span
+
+
 # -- writing
+
+
+def by_place(publish not None):
+    """Records by the topic and partition that they are for; the first of each in their order."""
+    cdef dict found = {}
+    cdef list items = None
+    topic = partition = None
+    for item in publish:
+        if type(item) is not Publish:
+            raise TypeError("no record to publish")
+        next_topic = _field(item, _ITEM_TOPIC, "topic")
+        next_partition = _field(item, _ITEM_PARTITION, "partition")
+        if next_topic is not topic or next_partition is not partition:
+            topic, partition = next_topic, next_partition
+            items = found.setdefault((topic, partition), [])
+        items.append(item)
+    return found
 
 
 @cython.final
@@ -2057,7 +2839,15 @@ cdef class RecordsWriter:
         cdef Py_ssize_t index, end = len(items)
         for index in range(start, end):
             item = items[index]
-            if not self._add(item.key, item.value, item.headers, item.timestamp_ms, bytes_max):
+            if type(item) is not Publish:
+                raise TypeError("no record to publish")
+            if not self._add(
+                _field(item, _ITEM_KEY, "key"),
+                _field(item, _ITEM_VALUE, "value"),
+                _field(item, _ITEM_HEADERS, "headers"),
+                _field(item, _ITEM_TIMESTAMP_MS, "timestamp_ms"),
+                bytes_max,
+            ):
                 return index
         return end
 

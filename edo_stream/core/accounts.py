@@ -20,7 +20,7 @@ class Fate(Enum):
     IGNORED = "i"
     """Carries no fact (CDC tombstone, heartbeat)."""
     APPLIED = "a"
-    """An operator's request, done or refused."""
+    """An operator's request, done or refused; or an event that cancels commands."""
     RETRIED = "r"
     """A command that failed and is on a tier of the ladder now."""
     FAILED = "f"
@@ -29,6 +29,12 @@ class Fate(Enum):
     """A command that runs at most once, and was running when its worker ended."""
     DROPPED = "o"
     """A command that an operator told to forget."""
+    PASSED_OVER = "p"
+    """A command that was not run, as its flow's singleton wants: a skipped event tells it."""
+    LIMITED = "q"
+    """A command beyond the rate limit of its key: a limited event tells it."""
+    CANCELLED = "c"
+    """A command that an event has cancelled: a cancelled event tells it."""
 
 
 SKIPPED = frozenset({Fate.LATE, Fate.STALE, Fate.IGNORED})

@@ -34,7 +34,9 @@ class Ledger:
         """Note what has become of a record."""
         offsets = self._offsets
         if offset < self._read_from:
-            self._settled.append((offset, fate))
+            # What is taken up and held again has settled nothing.
+            if fate is not Fate.HELD:
+                self._settled.append((offset, fate))
         elif not offsets or offset > offsets[-1]:
             offsets.append(offset)
             self._fates.append(fate)

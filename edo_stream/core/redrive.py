@@ -13,12 +13,19 @@ turned away else, and results and commands do not bear it.
 
 from typing import Final
 
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.record import Record
 
+if IS_COMPILED:
+    from edo_stream.core._native import FetchedRecord
+
 REDRIVE: Final = "edo-redrive"
+_NAME: Final = REDRIVE.encode()
 
 
 def redrive_of(record: Record) -> bytes | None:
     """How often a record was sent again, as its header says; ``None``: never."""
+    if IS_COMPILED and type(record) is FetchedRecord and not record.mentions(_NAME):
+        return None  # As nearly all: for most doubles nobody reads their headers.
     headers = record.headers
     return headers[-1][1] if headers and headers[-1][0] == REDRIVE else None

@@ -106,7 +106,12 @@ class Replayer:
                 continue
             trigger = self._triggers_of(record.partition)[number]
             commands = trigger.commands(record, event, now_ms, facts)
-            judged += [self._again(command, route.trigger) for command in commands]
+            replies = route.trigger.replies
+            judged += [
+                self._again(command, route.trigger)
+                for command in commands
+                if replies is None or command.topic != replies.topic
+            ]
         return judged
 
     def _event(self, record: Record, fate: Fate | None) -> tuple[Event | None, str | None]:

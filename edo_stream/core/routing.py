@@ -124,7 +124,8 @@ class Router:
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
         self.fastest: Router | PlainRouter = self
         """What is asked for commands: this one, or the compiled one that does the same."""
-        if IS_COMPILED and routes.is_by_type:
+        cancels = any(route.trigger.cancels for route in routes.routes)
+        if IS_COMPILED and routes.is_by_type and not cancels:
             writers = [one.compiled() for one in self._triggers]
             choose = self._chosen if routes.is_conditional else None
             self.fastest = PlainRouter(self._triggers, writers, routes.always, choose, Facts)
@@ -134,7 +135,10 @@ class Router:
         return [choice.route for choice in self._routes.choose(facts)]
 
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
-        """The commands that an event leads to, and letters where that cannot be told."""
+        """The commands that an event leads to, and letters where that cannot be told.
+
+        What cancels commands comes first: an event cancels none of its own.
+        """
         facts = Facts(event) if self._looks else None
         found: list[Publish] = []
         for trigger in self._always:
@@ -143,9 +147,13 @@ class Router:
             for choice in self._routes.choose(facts):
                 trigger = self._triggers[choice.route]
                 if choice.undecided is None:
-                    found += trigger.commands(record, event, now_ms, facts)
+                    written = trigger.commands(record, event, now_ms, facts)
+                    if self._routes.routes[choice.route].trigger.cancels:
+                        found[:0] = written
+                    else:
+                        found += written
                 else:
-                    found.append(
+                    found += trigger.answered(
                         trigger.letter(record, event, now_ms, "undecided", choice.undecided)
                     )
         return found

@@ -37,6 +37,10 @@ class Timers:
         self._cleared.clear()
         self._find_next(0)
 
+    def pages(self) -> tuple[bytes, set[bytes], set[bytes]]:
+        """What the compiled half writes to: what rows begin with, those set, those cleared."""
+        return self._prefix, self._set, self._cleared
+
     def set(self, due_ms: int, name: bytes) -> None:
         """Wake ``name`` at ``due_ms``."""
         row = self._prefix + _DUE.pack(due_ms) + name

@@ -11,6 +11,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from edo_stream.core.act.command import ALONE, ANNOUNCED, CANCEL
+from edo_stream.core.act.reply import DEAD_LETTER, Replies
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT
 from edo_stream.core.correlation.joined import Joined
@@ -49,6 +51,11 @@ if IS_COMPILED:
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
 _DETAIL_CHARS_MAX: Final = 1_000
+#: Headers of what cancels commands.
+_TOLD: Final = frozenset(
+    {"ce_specversion", "ce_id", "ce_type", "ce_causationid", "edo-flow", "edo-position"}
+)
+_ANNOUNCED_BYTES_MAX: Final = 8_192
 _KEY_BYTES_MAX: Final = 1024
 _HEADERS_BYTES_MAX: Final = 32 * 1024
 #: Of what a topic of commands takes: a record's frame, and its place in a batch.
@@ -74,8 +81,14 @@ class FlowTrigger:
     """Of the dead letters."""
     bytes_max: int = 1_048_576
     """What the topic of commands takes."""
+    cancels: bool = False
+    """Its events are no commands: they cancel those of their key that lie before them."""
+    control: str = ""
+    """Topic on which that is announced, with as many partitions."""
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
+    replies: Replies | None = None
+    """Where an event may ask to be told of its end."""
 
 
 def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
@@ -99,13 +112,15 @@ class Trigger:
         self._flow = ("edo-flow", utf8(trigger.flow))
         key = trigger.key
         self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
+        self._kind = "cancel" if trigger.cancels else "command"
         self.looks = any((self._pointer, trigger.make, trigger.split))
         """Whether it asks for more of an event than its attributes."""
 
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes commands of plain events, if there is such a thing."""
         trigger = self._trigger
-        if not IS_COMPILED or trigger.make is not None or trigger.split is not None:
+        is_plain = trigger.make is None and trigger.split is None and not trigger.cancels
+        if not (IS_COMPILED and is_plain):
             return None
         cause = ("command", self._identity.app, trigger.flow, *self._place)
         place = f"{'/'.join(self._place)}/".encode()
@@ -129,7 +144,7 @@ class Trigger:
         """
         split = self._trigger.split
         if split is None:
-            return (self.command(record, event, now_ms, facts),)
+            return self._unsplit(record, event, now_ms, facts)
         facts = facts or Facts(event)
         try:
             pieces = pieces_of(split, event, facts)
@@ -151,6 +166,11 @@ class Trigger:
         if not pieces:
             commands.append(self._nothing(record, event, now_ms, split.outcomes))
         return commands + self._told(record, event, now_ms, split, len(pieces))
+
+    def answered(self, end: Publish, kind: str = DEAD_LETTER) -> Sequence[Publish]:
+        """The end of an event without a command, with its reply if it has asked for one."""
+        replies = self._trigger.replies
+        return (end,) if replies is None else replies.answered(end, kind)
 
     def command(
         self,
@@ -190,6 +210,34 @@ class Trigger:
         partition = partition_of(key, trigger.partitions)
         return Publish(trigger.commands, partition, key, data, headers, now_ms)
 
+    def _unsplit(
+        self, record: Record, event: Event, now_ms: int, facts: Facts | None
+    ) -> Sequence[Publish]:
+        if self._trigger.cancels:
+            return self._cancelling(record, event, now_ms, facts)
+        command = self.command(record, event, now_ms, facts)
+        is_letter = command.topic == self._trigger.dead_letters
+        return self.answered(command) if is_letter else (command,)
+
+    def _cancelling(
+        self, record: Record, event: Event, now_ms: int, facts: Facts | None
+    ) -> Sequence[Publish]:
+        """What cancels: a mark among the commands, and before it the announcement of it."""
+        trigger, key = self._trigger, self._key_of(record, event, facts)
+        if key is None:
+            detail = f"key: expected {trigger.key} in the event, found none"
+            return (self.letter(record, event, now_ms, "no-key", detail),)
+        told = [header for header in self._headers(record, event) if header[0] in _TOLD]
+        size_bytes = len(key) + size_of(told)
+        if size_bytes > trigger.bytes_max - _FRAME_BYTES:
+            detail = f"key: expected at most {trigger.bytes_max} bytes, found {size_bytes}"
+            return (self.letter(record, event, now_ms, "too-large", detail),)
+        is_announced = bool(trigger.control) and size_bytes <= _ANNOUNCED_BYTES_MAX
+        told.append((CANCEL, (ANNOUNCED if is_announced else ALONE).encode()))
+        partition = partition_of(key, trigger.partitions)
+        mark = Publish(trigger.commands, partition, key, None, told, now_ms)
+        return (replace(mark, topic=trigger.control), mark) if is_announced else (mark,)
+
     def _headers(self, record: Record, event: Event) -> list[Header]:
         headers: list[Header] = [
             SPECVERSION,
@@ -217,7 +265,7 @@ class Trigger:
     def _id_of(self, record: Record, piece: Piece | None = None) -> str:
         place = (*self._place, str(record.offset))
         more = () if piece is None else (str(piece.index),)
-        return derive_id("command", self._identity.app, self._trigger.flow, *place, *more)
+        return derive_id(self._kind, self._identity.app, self._trigger.flow, *place, *more)
 
     def _told(
         self, record: Record, event: Event, now_ms: int, split: Split, count: int

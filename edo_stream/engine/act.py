@@ -132,6 +132,8 @@ class ActTask(Task):
         self._begun += self._act.begun()
         # Also when the task is to stop: not run, they would be nobody knows what.
         self._start_begun()
+        for command in self._act.cancelled():
+            self._runs.cancel(command)
 
     def _begin_runs(self) -> None:
         """Begin what may begin, and note when to ask again for the rest."""
@@ -180,6 +182,8 @@ class ActTask(Task):
             if self._act.expire(flow, self._ports.now_ms()):
                 self._wake.set()
                 continue
+            if flow in self._act.paused():
+                return
             key_wait_ms = target.key_wait_ms(command.key)
             if key_wait_ms:
                 self._act.defer(flow, self._note_wait(key_wait_ms))

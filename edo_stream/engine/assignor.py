@@ -30,6 +30,7 @@ for name in (
     "_protocol_assignments",
     "_get_changelog_distribution",
     "_get_external_topic_distribution",
+    "_url",
 ):
     assert hasattr(PartitionAssignor, name), f"{name} is gone: pin the versions we know"
 
@@ -43,6 +44,11 @@ class TaskAssignor(PartitionAssignor):
     def assigned_standby_partitions(self) -> list[TopicPartition]:
         """Source partitions, of other members, that this one stands by for."""
         return [TopicPartition(*partition) for partition in sorted(self.assigned_standbys())]
+
+    def owner_of(self, partition: TopicPartition) -> str | None:
+        """Address of the other member that a source partition was given to, if that is known."""
+        url = self._external_tps_url.get(partition)
+        return None if url is None or url == str(self._url) else str(url)
 
     @property
     def _metadata(self) -> ClientMetadata:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.util import calc_crc32c
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.native import IS_COMPILED
@@ -23,6 +22,7 @@ from edo_stream.engine.record_batch import (
     MAGIC,
     NO_LEADER_EPOCH,
     TRANSACTIONAL,
+    checksum,
 )
 
 if IS_COMPILED:
@@ -174,5 +174,5 @@ class WrittenBatch:
             *self._producer, writer.count,
         )  # fmt: skip
         batch += records
-        batch[CRC_AT:AFTER_CRC] = calc_crc32c(memoryview(batch)[AFTER_CRC:]).to_bytes(4)
+        batch[CRC_AT:AFTER_CRC] = checksum(memoryview(batch)[AFTER_CRC:]).to_bytes(4)
         return batch

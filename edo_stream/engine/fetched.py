@@ -7,7 +7,7 @@ is left of aiokafka's is which batches there are, and which of them count.
 
 from collections.abc import Iterator, Sequence
 from inspect import GEN_CREATED, getgeneratorstate
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher as fetching
@@ -19,18 +19,21 @@ from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.record import PlainRecord, Record
 from edo_stream.engine.ports import ChangelogRecord
 from edo_stream.engine.record_batch import (
+    AFTER_CRC,
     AFTER_LENGTH,
     APPENDED,
     CODEC_MASK,
+    CRC_AT,
     DECODERS,
     HEADER,
     LENGTH_AT,
     MAGIC,
     MAGIC_AT,
+    checksum,
 )
 
 if IS_COMPILED:
-    from edo_stream.core._native import Corrupt, read_records
+    from edo_stream.core._native import Corrupt, read_records, size_of
 
 for owner, name in (
     (Fetcher, "_proc_fetch_request"),
@@ -39,6 +42,16 @@ for owner, name in (
     (fetching, "MemoryRecords"),
 ):
     assert hasattr(owner, name), f"{owner.__name__}.{name} is gone: pin the versions we know"
+
+
+_RECORD_OVERHEAD_BYTES: Final = 64
+
+
+def bytes_in_hand(records: Sequence[Record]) -> int:
+    """What records take of a task's bounds: keys, values and something for each."""
+    if IS_COMPILED:
+        return size_of(records, _RECORD_OVERHEAD_BYTES)
+    return sum([len(r.value or b"") + len(r.key or b"") + _RECORD_OVERHEAD_BYTES for r in records])
 
 
 class FetchedBytes:
@@ -63,6 +76,14 @@ class FetchedBytes:
         length = self._data[self._at + LENGTH_AT : self._at + AFTER_LENGTH]
         self._next += AFTER_LENGTH + int.from_bytes(length)
         return self._records.next_batch()
+
+    def is_intact(self, batch: Any) -> bool:
+        """Whether the checksum of the batch that :meth:`next_batch` gave is right."""
+        if self._data[self._at + MAGIC_AT] != MAGIC:
+            return bool(batch.validate_crc())
+        wanted = self._data[self._at + CRC_AT : self._at + AFTER_CRC]
+        content = memoryview(self._data)[self._at + AFTER_CRC : self._next]
+        return checksum(content) == int.from_bytes(wanted)
 
     def read(self, partition: TopicPartition, from_offset: int) -> Sequence[Record] | None:
         """Records of the batch that :meth:`next_batch` gave; ``None`` for one of an old format.
@@ -121,7 +142,7 @@ class PlainRecords(PartitionRecords):  # type: ignore[misc]
         """The next batch with records that count, as the client sees it; ``None`` at the end."""
         while fetched.has_next():
             batch = fetched.next_batch()
-            if self._check_crcs and not batch.validate_crc():
+            if self._check_crcs and not fetched.is_intact(batch):
                 place = f"{self._tp.topic}-{self._tp.partition}"
                 raise CorruptRecordException(f"{place} at {batch.base_offset}: wrong checksum")
             is_aborted = False

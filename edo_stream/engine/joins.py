@@ -19,6 +19,7 @@ from aiokafka import TopicPartition
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.correlation.rows import stranded
 from edo_stream.core.state import Table
 from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
@@ -32,7 +33,7 @@ from edo_stream.engine.group_topics import (
     state_table,
     wanted_internal,
 )
-from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.restore import Refusal, TaskTable
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.correlation import JoinGroup
@@ -40,6 +41,7 @@ from edo_stream.registry import control_topic
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 
 _RETENTION_MS: Final = 7 * DAY_MS
+_HISTORY_RETENTION_MS: Final = 90 * DAY_MS
 #: A row of a wait has several events in it.
 _ROW_BYTES: Final = 4 << 20
 _UPSTREAM_POLL_S: Final = 0.05
@@ -162,8 +164,26 @@ def _plan(group: JoinGroup, shared: TaskSpec) -> GroupPlan:
     spec = shared.of_group(
         group.name, dict.fromkeys((group.spec.topic, internal.control), EARLIEST)
     )
-    tables = [state_table(shared.app, group.name, refusal)]
+    tables = [state_table(shared.app, group.name, _refusal_of(group))]
     return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
+
+
+def _refusal_of(group: JoinGroup) -> Refusal:
+    """Why a task must not go on: it would leave events behind that are to be in commands."""
+
+    def refuse(state: Table) -> str | None:
+        if (why := refusal(state)) is not None:
+            return why
+        if not (flows := stranded(state, group.spec.correlations)):
+            return None
+        told = ", ".join(f"{count:,} of {flow}" for flow, count in sorted(flows.items()))
+        return (
+            f"events wait in the state of group {group.name} for commands of flows that neither "
+            f"debounce nor batch in it any more: {told}. Declare it again as it was, with "
+            "draining: true, until edo waits list shows none"
+        )
+
+    return refuse
 
 
 def join_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
@@ -179,6 +199,9 @@ def _topics(group: JoinGroup, app: str, replication: int) -> list[Wanted]:
         group.spec.topic: deleted_by_age(_RETENTION_MS, group.bytes_max),
         control_topic(group.name): control_config(),
         **dict.fromkeys((group.dead_letters, *group.own_topics), letters),
+        **dict.fromkeys(
+            group.histories, deleted_by_age(_HISTORY_RETENTION_MS, group.history_bytes_max)
+        ),
         state_changelog(app, group.name): compacted_hourly(max(_ROW_BYTES, letters_bytes)),
     }
     why = f"flows that wait, of group {group.name}"

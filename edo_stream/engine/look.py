@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from aiokafka import TopicPartition
 
+from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.pipeline import Pipeline
@@ -93,6 +94,7 @@ def _waits(task: Task, now_ms: int) -> Iterable[WaitsView]:
 
 def _sources(task: Task, standing: OfPartition, now_ms: int) -> Iterable[SourceView]:
     held = task.pipeline.held()
+    paused = task.pipeline.paused_topics() if isinstance(task.pipeline, ActPipeline) else ()
     contracts = task.pipeline.contracts() if isinstance(task.pipeline, Pipeline) else {}
     for partition in task.partitions:
         topic = partition.topic
@@ -105,7 +107,9 @@ def _sources(task: Task, standing: OfPartition, now_ms: int) -> Iterable[SourceV
         count, since_ms = held.get(topic, (0, None))
         age_ms = _age_ms(task, topic, lag, now_ms)
         contract = contracts.get(topic, ("", 0, None))
-        yield SourceView(topic, next_offset, end, lag, age_ms, count, since_ms, *contract)
+        yield SourceView(
+            topic, next_offset, end, lag, age_ms, count, since_ms, *contract, topic in paused
+        )
 
 
 def _is_done(at: Standing | None, next_offset: int) -> bool:

@@ -77,10 +77,9 @@ class LookupTask(Task):
         else:
             super().offer(handed)
 
-    def watch(self) -> None:
-        """Notice a batch that never arrived, once none is set aside any more."""
-        if not self._aside:
-            super().watch()
+    def _is_set_aside(self, partition: TopicPartition) -> bool:
+        """Whether batches of a partition are here, and are not to be processed yet."""
+        return bool(self._aside) and partition.topic == self._events
 
     async def _position(self) -> None:
         self._is_loading = True

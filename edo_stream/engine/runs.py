@@ -17,6 +17,8 @@ from edo_stream.engine.target import Slot
 _ENDED_MAX = 10_000
 """Ends whose command never comes again: their commit was unknown, and had succeeded."""
 
+_CANCELLED = Failed(FailureClass.CANCELLED, "cancelled")
+
 _Name = tuple[str, str, str, int, int, int]
 
 
@@ -40,8 +42,11 @@ class Runs:
         self._running: dict[_Name, asyncio.Task[None]] = {}
         self._ended: dict[_Name, Outcome] = {}
         self._in_hand: dict[_Name, Work] = {}
+        self._is_stopping = False
         self._starting: dict[_Name, Slot] = {}
         """Slots of runs whose first instruction is still to come."""
+        self._cancelled: set[_Name] = set()
+        """Runs that are to be ended, also those that are still to begin."""
 
     @property
     def running(self) -> int:
@@ -76,13 +81,28 @@ class Runs:
             self._run(name, work.command, slot), name=f"command {work.command.id}"
         )
 
+    def cancel(self, command: Command) -> None:
+        """End the run of a command that is cancelled, if it has begun, or as soon as it does."""
+        name = _name_of(command)
+        if name in self._cancelled or name in self._ended:
+            return
+        self._cancelled.add(name)
+        if name in self._running and name not in self._starting:
+            self._running[name].cancel()
+
     async def _run(self, name: _Name, command: Command, slot: Slot) -> None:
         del self._starting[name]
         try:
-            outcome = await slot.run(command)
+            outcome = await self._outcome(name, command, slot)
         finally:
             del self._running[name]
+            self._cancelled.discard(name)
         if isinstance(outcome, Failed) and outcome.failure is FailureClass.FENCED:
+            return
+        if isinstance(outcome, Failed) and outcome.failure is FailureClass.CANCELLED:
+            # Its command, which comes again after an abort, is known to be cancelled.
+            if (work := self._in_hand.get(name)) is not None:
+                self._on_end(work, outcome)
             return
         self._ended[name] = outcome
         if len(self._ended) > _ENDED_MAX:
@@ -90,6 +110,17 @@ class Runs:
         work = self._in_hand.get(name)
         if work is not None:
             self._on_end(work, outcome)
+
+    async def _outcome(self, name: _Name, command: Command, slot: Slot) -> Outcome:
+        if name in self._cancelled:
+            slot.leave()
+            return _CANCELLED
+        try:
+            return await slot.run(command)
+        except asyncio.CancelledError:
+            if name not in self._cancelled or self._is_stopping:
+                raise
+            return _CANCELLED
 
     def recorded(self, work: Work) -> None:
         """What its end led to is committed."""
@@ -100,9 +131,11 @@ class Runs:
     def let_go(self) -> None:
         """The core has forgotten what it had in hand."""
         self._in_hand.clear()
+        self._cancelled.intersection_update(self._running)
 
     async def stop(self) -> None:
         """Cancel what runs, for good: its commands are another worker's now."""
+        self._is_stopping = True
         self._on_end = _nobody
         running = list(self._running.values())
         for run in running:

@@ -331,6 +331,8 @@ class Task:
             self._suspect.clear()
             return
         for partition, expected in self._expected.items():
+            if self._is_set_aside(partition):
+                continue
             last = self._ports.intake.last_handed(partition)
             if last is None or last < expected:
                 self._suspect.pop(partition, None)
@@ -345,6 +347,10 @@ class Task:
                 self._expire_epoch(partition)
             else:
                 self._suspect[partition] = last
+
+    def _is_set_aside(self, partition: TopicPartition) -> bool:
+        """Whether batches of a partition are here, and are not to be processed yet."""
+        return False
 
     def _expire_epoch(self, partition: TopicPartition) -> None:
         # The runner seeks: it is the only one that awaits on behalf of the task.

@@ -21,7 +21,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from edo_stream.core.effects import Publish
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.engine.ports import BatchBuilder, Delivered, Producer
+
+if IS_COMPILED:
+    from edo_stream.core._native import by_place
 
 #: A batch larger than its topic's ``max.message.bytes`` is refused as a whole.
 BATCH_BYTES_MAX = 900_000
@@ -163,6 +167,8 @@ class Transaction:
 
 
 def _grouped(publish: Sequence[Publish]) -> dict[TopicPartition, list[Publish]]:
+    if IS_COMPILED:
+        return {TopicPartition(*place): items for place, items in by_place(publish).items()}
     grouped: dict[TopicPartition, list[Publish]] = {}
     by_name: dict[tuple[str, int], list[Publish]] = {}
     items: list[Publish] = []

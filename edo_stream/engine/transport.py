@@ -35,7 +35,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 from mode.threads import ServiceThread
 
-from edo_stream.engine.fetched import PlainRecords, read_as
+from edo_stream.engine.fetched import PlainRecords, bytes_in_hand, read_as
 from edo_stream.engine.guard import ConsumerGuard, Patience, pace_metadata
 from edo_stream.engine.ports import Handed, Standing
 
@@ -243,7 +243,7 @@ class TaskConsumer(driver.Consumer):
             epoch = self._epochs.get(partition)
             if epoch is None:
                 continue
-            size_bytes = sum([len(r.value or b"") + len(r.key or b"") + 64 for r in records])
+            size_bytes = bytes_in_hand(records)
             batches.append(Handed(partition, records, epoch, self._chain[partition], size_bytes))
             self._chain[partition] = records[-1].offset
         return batches

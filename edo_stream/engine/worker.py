@@ -76,6 +76,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Or ``auto``: the newest that the brokers have agreed upon."""
     web_bind: str = "127.0.0.1"
     web_port: int = 6066
+    web_url: str | None = None
+    """Where others reach it; ``None``: at the address that it listens on."""
     logging_config: Mapping[str, Any] | None = None
     """As of ``logging.config.dictConfig``, merged into Faust's own."""
 
@@ -187,6 +189,7 @@ def make_app(
         web_bind=settings.web_bind,
         web_port=settings.web_port,
         web_host=settings.web_bind,
+        canonical_url=settings.web_url,
         logging_config=settings.logging_config,
     )
     app.worker_settings = settings

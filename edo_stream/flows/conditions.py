@@ -1,7 +1,7 @@
 """From what a flow declares that it wants to conditions of the core; each mistake at its line."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edo_stream.core.facts import Make
 from edo_stream.core.patterns import PatternError, parse_pattern
@@ -11,37 +11,45 @@ from edo_stream.flows.expression import ExpressionError, WhereExpression
 from edo_stream.flows.inputs import maker_of
 from edo_stream.registry.document import Document, Place
 
-_ON = "on"
+ON: Final = "on"
+CANCEL_ON: Final = "cancel_on"
 
 
 def listed(document: Document) -> None:
-    """Write ``on`` as the list that it stands for, each line where it was."""
+    """Write ``on`` and ``cancel_on`` as the lists that they stand for, each line where it was."""
+    for name in (ON, CANCEL_ON):
+        _list(document, name)
+
+
+def _list(document: Document, name: str) -> None:
     value: dict[str, Any] = document.value
-    given = value.get(_ON)
+    given = value.get(name)
     if isinstance(given, list):
-        value[_ON] = [{"topic": one} if isinstance(one, str) else one for one in given]
+        value[name] = [{"topic": one} if isinstance(one, str) else one for one in given]
         return
     if isinstance(given, dict):
         moved = {
-            (_ON, 0, *place[1:]): line
+            (name, 0, *place[1:]): line
             for place, line in document.lines.items()
-            if place[:1] == (_ON,)
+            if place[:1] == (name,)
         }
         document.lines.update(moved)
     if isinstance(given, str | dict):
-        value[_ON] = [{"topic": given} if isinstance(given, str) else given]
+        value[name] = [{"topic": given} if isinstance(given, str) else given]
 
 
-def conditions_of(document: Document, flow: FlowDeclaration) -> Mapping[str, list[Condition]]:
+def conditions_of(
+    document: Document, flow: FlowDeclaration, name: str = ON
+) -> Mapping[str, list[Condition]]:
     """Compile what a flow wants, by topic; no condition: every event of the topic.
 
-    Mistakes are found in the document.
+    ``name`` is the key that says it. Mistakes are found in the document.
     """
     found: dict[str, list[Condition]] = {}
     everything: set[str] = set()
-    for number, on in enumerate(flow.on):
+    for number, on in enumerate(flow.on if name == ON else flow.cancel_on):
         conditions = found.setdefault(on.topic, [])
-        condition = condition_of(document, (_ON, number), on)
+        condition = condition_of(document, (name, number), on)
         if condition is None:
             everything.add(on.topic)
         else:

@@ -72,6 +72,8 @@ _OF_KINDS: Final = {
 #: Of what a topic takes: what a record of ours has besides the events.
 _ENVELOPE_BYTES: Final = 16 * 1024
 _HEADROOM_BYTES: Final = 64 * 1024
+#: An event in a history may be in Base64, and repeats what a manifest lists.
+_HISTORY_FACTOR: Final = 4
 COMMAND_BYTES: Final = 1_048_576
 COMBINED: Final = "event"
 """The only input of a flow that debounces or batches."""
@@ -153,6 +155,9 @@ class JoinGroup:
     """What the internal topic takes."""
     own_topics: tuple[str, ...]
     """Outcomes and dead letters of flows that have no commands."""
+    histories: tuple[str, ...] = ()
+    """Topics of the changes of waits."""
+    history_bytes_max: int = 0
 
 
 def joins_topic(group: str) -> str:
@@ -395,18 +400,24 @@ def _group(name: str, joins: list[Join], command_partitions: Mapping[str, int]) 
         if flow not in command_partitions
         for topic in (correlation.outcomes, correlation.dead_letters)
     ]
+    bytes_max = _HEADROOM_BYTES + max(
+        [s.bytes_max for join in joins for s in join.sources]
+        + [COMMAND_BYTES for join in joins if join.gathers is not None],
+        default=COMMAND_BYTES,
+    )
+    correlations = {
+        flow: replace(one, history_bytes_max=_HISTORY_FACTOR * bytes_max)
+        for flow, one in correlations.items()
+    }
     return JoinGroup(
         name=name,
         partitions=partitions,
         spec=JoinSpec(joins_topic(name), partitions, correlations, tuple(upstream.items())),
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
-        bytes_max=max(
-            [s.bytes_max for join in joins for s in join.sources]
-            + [COMMAND_BYTES for join in joins if join.gathers is not None],
-            default=COMMAND_BYTES,
-        )
-        + _HEADROOM_BYTES,
+        bytes_max=bytes_max,
         own_topics=tuple(own),
+        histories=tuple(one.history for one in correlations.values() if one.history),
+        history_bytes_max=_HISTORY_FACTOR * bytes_max + _HEADROOM_BYTES,
     )
 
 
@@ -463,6 +474,7 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
         look_back_ms=when.look_back,
         fallback="" if when.fallback is None else _FALLBACK,
         bounds=Bounds(when.max.waits, when.max.events, when.max.bytes),
+        history=f"{INTERNAL_PREFIX}waits.{flow}" if when.history else "",
     )
 
 

@@ -169,6 +169,42 @@ class Concurrency(Declared):
     )
 
 
+def _no_key(value: object) -> object:
+    raise ValueError(
+        f"{value}: what is bounded is the flow's own key: write it as the flow's key, or have "
+        "another flow with that key"
+    )
+
+
+NoKey = Annotated[None, BeforeValidator(_no_key)]
+_NO_KEY: Final = "Not to be written: it is the flow's own key."
+
+
+class ThrottleRules(Declared):
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        examples=[10], description="Commands of a key that may begin within the time, on average."
+    )
+    per: Duration = Field(examples=["1m"], description="The time.")
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1, description="Commands that may begin at once."
+    )
+    key: NoKey = Field(default=None, description=_NO_KEY)
+
+
+class KeyLimitRules(Declared):
+    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        examples=[1], description="Commands of a key that run, of those made within the time."
+    )
+    per: Duration = Field(examples=["1h"], description="The time.")
+    key: NoKey = Field(default=None, description=_NO_KEY)
+
+
+class CancelOn(On):
+    """Events that cancel commands of their key."""
+
+    key: NoKey = Field(default=None, description=_NO_KEY)
+
+
 class BreakerRules(Declared):
     failure_ratio: Annotated[float, Field(gt=0, le=1, strict=False)] = Field(
         default=0.5, description="Share of failures among the last calls at which it opens."
@@ -285,6 +321,28 @@ class FlowDeclaration(Declared):
     )
     rate_per_key: Rate | None = Field(
         default=None, description="How fast commands of one key may run; other keys go on."
+    )
+    singleton: Literal["skip", "queue", "replace"] | None = Field(
+        default=None,
+        description="What becomes of a command while another one of its key runs, or waits to: "
+        "skip: it is not run; queue: it waits, and whoever waited is not run; replace: the other "
+        "one is cancelled.",
+    )
+    throttle: ThrottleRules | None = Field(
+        default=None,
+        examples=["{limit: 10, per: 1m}"],
+        description="How many commands of a key may begin within a time; others wait.",
+    )
+    rate_limit: KeyLimitRules | None = Field(
+        default=None,
+        examples=["{limit: 1, per: 1h}"],
+        description="How many commands of a key run, of those made within a time; others do not.",
+    )
+    cancel_on: Annotated[list[CancelOn], BeforeValidator(_list_of_topics)] = Field(
+        default=[],
+        examples=["shop.order.cancelled"],
+        description="Events, as in on, that cancel what has not ended of the commands of their "
+        "key that came before.",
     )
     breaker: BreakerRules = Field(
         default=BreakerRules(), description="When to leave a broken target alone."

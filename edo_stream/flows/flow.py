@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Final
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
-from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.act.policy import (
+    ActSpec,
+    AfterDeadLetter,
+    Delivery,
+    FlowPolicy,
+    Order,
+    Singleton,
+)
+from edo_stream.core.act.reply import Replies
+from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
 from edo_stream.core.pieces import Split
@@ -18,6 +27,7 @@ from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.lookup import LookupGroup, Lookups, lookup_groups
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
+from edo_stream.registry.plan import control_topic
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
@@ -36,6 +46,8 @@ class Flow:
     """By topic, of which one must hold; none: it wants every event of the topic."""
     make: Make | None = None
     """What makes a command's data."""
+    cancels: Mapping[str, Sequence[Condition]] = field(default_factory=dict)
+    """Events that cancel its commands, as in ``wants``."""
     split: Split | None = None
     """What of an event is a command each."""
     lookups: Lookups | None = None
@@ -108,12 +120,19 @@ class Flows:
         )
 
     def task_routes(self, topic: str) -> Routes | None:
-        """All that the task of a topic writes for its events: commands, and what flows wait for."""
+        """All that the task of a topic writes for its events.
+
+        That is commands, what cancels commands, and what flows wait for.
+        """
         joins = self.joins.values()
         groups = self.join_groups.values()
-        found = self._routes(topic) + [
-            route for group in groups for route in feeds(group, joins, topic)
+        cancels = [
+            Route(_cancelling(self._trigger(flow), flow), tuple(flow.cancels[topic]))
+            for flow in self.flows.values()
+            if topic in flow.cancels
         ]
+        fed = [route for group in groups for route in feeds(group, joins, topic)]
+        found = [*cancels, *self._routes(topic), *fed]
         return Routes(found) if found else None
 
     def triggers(self, topic: str) -> tuple[FlowTrigger, ...]:
@@ -152,7 +171,16 @@ class Flows:
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
             split=None if flow.split is None else replace(flow.split, ends=ends),
+            replies=None
+            if policy.replies is None
+            else Replies(policy.flow, policy.replies, policy.reply_partitions),
         )
+
+
+def _cancelling(trigger: FlowTrigger, flow: Flow) -> FlowTrigger:
+    """What cancels the commands of a trigger: by the same key, and made of nothing else."""
+    control = control_topic(flow.declaration.group)
+    return replace(trigger, cancels=True, control=control, make=None, split=None, replies=None)
 
 
 NO_FLOWS: Final = Flows({}, {})
@@ -176,6 +204,7 @@ def tier_topic(group: str, delay_ms: int) -> str:
 def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
     """A declaration in the words of the core."""
     name, letters = declaration.name, declaration.dead_letters
+    throttle, limit = declaration.throttle, declaration.rate_limit
     return FlowPolicy(
         flow=name,
         owner=letters.owner or declaration.owner,
@@ -187,6 +216,11 @@ def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
         retry=_retry(declaration.retry),
         after_dead_letter=AfterDeadLetter(letters.after),
         parked_per_key_max=declaration.parked_per_key,
+        singleton=None if declaration.singleton is None else Singleton(declaration.singleton),
+        throttle=None
+        if throttle is None
+        else Throttle(throttle.limit, throttle.per, throttle.burst),
+        rate_limit=None if limit is None else KeyLimit(limit.limit, limit.per),
         replies=None if declaration.replies is None else replies_topic(declaration.replies),
         reply_partitions=REPLY_PARTITIONS,
     )

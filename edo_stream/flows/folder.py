@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edo_stream.flows.conditions import conditions_of, found_maker, listed
+from edo_stream.flows.conditions import CANCEL_ON, conditions_of, found_maker, listed
+from edo_stream.flows.control import check_control
 from edo_stream.flows.correlation import Join
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
@@ -79,6 +80,7 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             _check(document, declaration, registry)
             wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
+            cancels = conditions_of(document, declaration, CANCEL_ON)
             combining = combining_flow(document, declaration, (wants, maker), registry)
             if combining is not None:
                 # Its events come to its commands by way of a correlation.
@@ -87,7 +89,7 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             policy = policy_of(declaration)
             split = found_split(document, declaration, policy.outcomes)
             lookups = found_lookups(document, declaration, policy.outcomes, registry)
-            flows.append(Flow(policy, declaration, file, wants, maker, split, lookups))
+            flows.append(Flow(policy, declaration, file, wants, maker, cancels, split, lookups))
             documents[declaration.name] = document
         findings += document.findings
     findings += _clashes(flows, registry)
@@ -115,6 +117,7 @@ def _declaration(document: Document) -> FlowDeclaration | None:
 def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> None:
     """Find what is well formed and cannot be."""
     _check_topics(document, flow, registry)
+    check_control(document, flow)
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
     if flow.replies is not None and flow.split is not None:
@@ -136,12 +139,14 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
 
 
 def _check_topics(document: Document, flow: FlowDeclaration, registry: Registry) -> None:
-    for number, on in enumerate(flow.on):
+    wanted = [("on", number, on) for number, on in enumerate(flow.on)]
+    wanted += [(CANCEL_ON, number, on) for number, on in enumerate(flow.cancel_on)]
+    for name, number, on in wanted:
         if on.topic not in registry.topics:
-            message = f"on: no contract of {on.topic}: {nearest(on.topic, registry.topics)}"
+            message = f"{name}: no contract of {on.topic}: {nearest(on.topic, registry.topics)}"
             if on.topic in registry.entries:
-                message = f"on: no worker reads {on.topic}: its contract has no emit"
-            document.find(("on", number, "topic"), message)
+                message = f"{name}: no worker reads {on.topic}: its contract has no emit"
+            document.find((name, number, "topic"), message)
 
 
 def _clashes(flows: list[Flow], registry: Registry) -> list[Finding]:

@@ -17,6 +17,8 @@ from edo_stream.registry import Registry
 TOPIC: Final = "topic"
 FLOW: Final = "flow"
 TARGET: Final = "target"
+CANCELS: Final = "cancels"
+"""Label of a way to a flow whose commands the events cancel."""
 
 
 class Node(NamedTuple):
@@ -35,8 +37,8 @@ class Way:
     label: str = ""
     is_conditional: bool = False
     """Not every event goes this way."""
-    is_row: bool = False
-    """What comes this way is looked up, and triggers nothing."""
+    is_aside: bool = False
+    """What comes this way triggers nothing: a row that is looked up, or what cancels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Graph:
     def _onward(self) -> dict[Node, list[Node]]:
         onward: dict[Node, list[Node]] = {}
         for way in self.ways:
-            if way.is_row:
+            if way.is_aside:
                 continue
             onward.setdefault(way.start, []).append(way.end)
             onward.setdefault(way.end, [])
@@ -90,7 +92,9 @@ def _ways_of(flow: Flow, targets: Mapping[str, str]) -> Iterator[Way]:
         label = "" if flow.split is None else "each element"
         yield Way(Node(TOPIC, topic), node, label, bool(conditions))
     for lookup in () if flow.lookups is None else flow.lookups.lookups:
-        yield Way(Node(TOPIC, lookup.table), node, f"row: {lookup.name}", True, is_row=True)
+        yield Way(Node(TOPIC, lookup.table), node, f"row: {lookup.name}", True, is_aside=True)
+    for topic, conditions in flow.cancels.items():
+        yield Way(Node(TOPIC, topic), node, CANCELS, bool(conditions), is_aside=True)
     for action in (flow.declaration.action, flow.declaration.fallback):
         if action is None:
             continue

@@ -96,7 +96,7 @@ def trial_of(  # noqa: PLR0913 - all that an answer depends on
     answers = [_answer(label, on, facts) for label, on in wanted.items()]
     routes = flows.task_routes(contract.topic)
     assert routes is not None, f"{name} wants events of {contract.topic}"
-    own = [one for one in routes.routes if one.trigger.flow == name]
+    own = [one for one in routes.routes if one.trigger.flow == name and not one.trigger.cancels]
     trigger = Trigger(identity, contract, own[0].trigger)
     met = [label for label, one in zip(wanted, answers, strict=True) if one.is_met]
     written: Publish

@@ -28,6 +28,12 @@ from edo_stream.registry.quantity import duration_text, size_text
 
 _OTHER_KEYS = ("on", "action")
 _COMBINES: Final = ("debounce", "batch")
+#: What a flow does with one event, and why not with many.
+_ONE_EVENT: Final = {
+    "split": "split what its action writes",
+    "lookup": "look up by a flow whose action writes the events of this one",
+    "replies": "its command ends for none of the events alone",
+}
 #: Of a command, what is neither its events nor the rest of its data.
 _ENVELOPE_BYTES: Final = 32 * 1024
 _BATCH_BYTES_MIN: Final = 1024
@@ -93,9 +99,10 @@ def combining_flow(
         return None
     if flow.debounce is not None and flow.batch is not None:
         document.find(("batch",), "both of debounce and batch: leave one out")
-    if flow.split is not None:
-        word = _COMBINES[isinstance(declared, Batch)]
-        document.find((word,), f"{word} is not of a flow with split: split what it writes")
+    word = _COMBINES[isinstance(declared, Batch)]
+    for name, why in _ONE_EVENT.items():
+        if getattr(flow, name) is not None:
+            document.find((name,), f"{name} is not of a flow with {word}: {why}")
     _check_combine(document, declared)
     wants, make = wanted
     sources = []
@@ -105,7 +112,7 @@ def combining_flow(
             continue  # It is found where all topics are.
         if flow.key is None and isinstance(contract.ordering, NoOrder):
             message = f"key is missing: events of {topic} have none: write for instance key: /id"
-            document.find((_COMBINES[isinstance(declared, Batch)],), message)
+            document.find((word,), message)
         sources.append(
             JoinSource(
                 name=COMBINED,

@@ -245,6 +245,11 @@ class When(Declared):
     remember: Duration = Field(
         default=7 * DAY_MS, description="How long a key that is over is known."
     )
+    history: bool = Field(
+        default=False,
+        description="Each change of a wait is an event on edo.waits.<flow>; edo waits show "
+        "--history reads them.",
+    )
     max: WaitBounds = Field(
         default=WaitBounds(), description="How much may wait; what is more is a dead letter."
     )

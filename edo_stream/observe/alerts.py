@@ -79,8 +79,9 @@ ALERTS = (
     ),
     Alert(
         "EdoBehind",
-        # What is on a tier waits on purpose.
-        'max by (group, topic) (edo_lag_seconds{topic!~"edo[.]retry[.].*"}) > 900',
+        # What is on a tier waits on purpose, and so does what an operator has paused.
+        'max by (group, topic) (edo_lag_seconds{topic!~"edo[.]retry[.].*"} '
+        "unless on (group, topic, partition) edo_source_paused == 1) > 900",
         "5m",
         "page",
         "{{ $labels.topic }} is {{ $value | humanizeDuration }} behind",

@@ -17,13 +17,13 @@ class BlockedKey(msgspec.Struct, frozen=True, order=True):
     key: bytes
     group: str
     state: str
-    """``waiting``, ``draining`` or ``stopped``."""
+    """``waiting``, ``draining``, ``resting`` for its throttle, or ``stopped``."""
     head: str
     """Id of the command that the others wait for."""
     attempt: int
     """The head's next attempt, or when it is stopped its last."""
     due_ms: int | None
-    """When the head is run again; ``None`` unless it waits."""
+    """When the head is run again, or may begin; ``None`` unless it waits, or rests."""
     parked: int
     since_ms: int
     error: str
@@ -56,10 +56,10 @@ class BlockedRows:
                     partition=partition,
                     key=key,
                     group=group,
-                    state=row.blocked.name.lower(),
+                    state="resting" if row.is_resting else row.blocked.name.lower(),
                     head=row.head,
                     attempt=row.attempt,
-                    due_ms=row.due_ms if row.blocked is Blocked.WAITING else None,
+                    due_ms=row.due_ms if row.blocked is Blocked.WAITING or row.is_resting else None,
                     parked=row.parked,
                     since_ms=row.since_ms,
                     error=row.error,

@@ -1,5 +1,6 @@
 """How far the group is behind, and whether it gets on: two looks at it, compared."""
 
+from collections.abc import Container
 from enum import Enum
 
 import msgspec
@@ -19,13 +20,15 @@ class Pace(Enum):
     """There is something to read, its worker is there, and nothing is read."""
     STOP = "STOP"
     """There is something to read, and no worker has the partition."""
+    PAUSED = "PAUSED"
+    """There is something to read, and an operator has paused its flow."""
     REWIND = "REWIND"
     """The group's offset has moved back."""
 
     @property
     def is_well(self) -> bool:
         """Whether nobody needs to act."""
-        return self in {Pace.OK, Pace.WARN}
+        return self in {Pace.OK, Pace.WARN, Pace.PAUSED}
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
@@ -46,8 +49,12 @@ def lags(
     now: GroupState,
     first_unread_ms: dict[TopicPartition, int | None],
     now_ms: int,
+    paused: Container[TopicPartition] = (),
 ) -> list[PartitionLag]:
-    """Judge each partition by two looks; the times are those of the first unread records."""
+    """Judge each partition by two looks; the times are those of the first unread records.
+
+    ``paused`` are those of flows that an operator has paused.
+    """
     found = []
     for partition, reading in now.readings.items():
         lag, lag_ms = reading.lag, None
@@ -58,6 +65,8 @@ def lags(
             lag_ms = max(0, now_ms - at_ms)
         was = before.readings.get(partition, reading)
         pace = pace_of(was, reading, lag, now.owner(partition) is not None)
+        if partition in paused and pace in {Pace.STALL, Pace.WARN}:
+            pace = Pace.PAUSED
         found.append(
             PartitionLag(
                 topic=partition.topic,

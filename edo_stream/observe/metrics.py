@@ -242,6 +242,11 @@ _GAUGES: Final = (
         lambda source: _seconds(source.lag_ms),
     ),
     _of_sources("edo_held_records", "Events in the gap buffer", lambda source: source.held),
+    _of_sources(
+        "edo_source_paused",
+        "1 while an operator has paused the flow whose commands these are",
+        lambda source: float(source.is_paused),
+    ),
     Measured(
         Declared(
             "edo_contract_info",

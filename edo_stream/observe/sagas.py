@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
-from edo_stream.core.saga.instance import InstanceRow, decode_instance
+from edo_stream.core.notices import key_json
+from edo_stream.core.saga.instance import InstanceRow, StepRow, decode_instance
 from edo_stream.core.saga.pipeline import INSTANCE
 from edo_stream.observe.rows import read_rows, read_topics
 
@@ -25,6 +26,47 @@ class InstanceRows:
             self.rows.pop(key, None)
         else:
             self.rows[key] = decode_instance(value)
+
+
+def as_document(row: InstanceRow) -> dict[str, Any]:
+    """An instance as JSON has it, without its data."""
+    return {
+        "saga": row.saga,
+        "key": key_json(row.key),
+        "instance": row.id,
+        "version": row.version,
+        "status": row.status.value,
+        "stuck": row.stuck or None,
+        "reason": row.reason or None,
+        "startedMs": row.started_ms,
+        "endedMs": row.ended_ms,
+        "dueMs": None if row.status.is_over else row.due_ms,
+        "correlationId": row.correlation_id,
+        "steps": {name: state.status.value for name, state in row.steps.items()},
+    }
+
+
+def whole_document(row: InstanceRow) -> dict[str, Any]:
+    """What else there is of it: the event that started it, and its steps."""
+    return {
+        "event": msgspec.json.decode(row.event),
+        "steps": {name: _step(state) for name, state in row.steps.items()},
+    }
+
+
+def _step(state: StepRow) -> dict[str, Any]:
+    return {
+        "status": state.status.value,
+        "attempt": state.attempt,
+        "command": state.command_id or None,
+        "undo": state.undo_id or None,
+        "undoAttempt": state.undo_attempt,
+        "dueMs": state.due_ms,
+        "isOverdue": state.is_overdue,
+        "sinceMs": state.since_ms,
+        "result": msgspec.json.decode(state.result),
+        "error": state.error or None,
+    }
 
 
 async def read_instances(

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from aiokafka.structs import ConsumerRecord
 
+from edo_stream.core.correlation.changes import WaitChange, decode_change
 from edo_stream.core.correlation.rows import (
     EVENT,
     WAIT,
-    Head,
     Phase,
     WaitRow,
     decode_event,
@@ -26,7 +27,8 @@ from edo_stream.core.correlation.spec import (
 )
 from edo_stream.core.correlation.waits import joined_of
 from edo_stream.core.headers import time_text
-from edo_stream.observe.rows import read_rows
+from edo_stream.core.notices import key_json
+from edo_stream.observe.rows import read_rows, read_topics
 
 STATES: Final = ("open", "early", "over", "resting")
 _SHOWN_MAX: Final = 20
@@ -94,7 +96,7 @@ class WaitRows:
                 events.pop(place, None)
             else:
                 event = decode_event(value)
-                events[place] = _held(event.at_ms, event.payload)
+                events[place] = held_of(event.at_ms, event.payload)
             if not events:
                 del self._events[name]
 
@@ -105,24 +107,27 @@ class WaitRows:
             flow, _, key = name.partition(b"\0")
             correlation = spec.correlations.get(flow.decode())
             if correlation is not None:
-                heads = [*row.heads, *(burst.last for burst in row.bursts)]
-                events = [*self._events.get(name, {}).values(), *map(_of_head, heads)]
-                found.append(_wait((group, partition, key), correlation, row, events))
+                events = [*self._events.get(name, {}).values(), *heads_of(row)]
+                found.append(wait_of((group, partition, key), correlation, row, events))
         return found
 
 
-def _held(at_ms: int, payload: bytes) -> HeldInput:
+def held_of(at_ms: int, payload: bytes) -> HeldInput:
+    """An event that rests in the state."""
     joined = joined_of(payload)
     return HeldInput(joined.input, joined.id, joined.position, at_ms, joined.member)
 
 
-def _of_head(head: Head) -> HeldInput:
-    return _held(head.at_ms, head.payload)
+def heads_of(row: WaitRow) -> list[HeldInput]:
+    """Events in a wait's own row."""
+    heads = [*row.heads, *(burst.last for burst in row.bursts)]
+    return [held_of(head.at_ms, head.payload) for head in heads]
 
 
-def _wait(
+def wait_of(
     place: tuple[str, int, bytes], correlation: Correlation, row: WaitRow, held: list[HeldInput]
 ) -> Wait:
+    """A row in words; ``place`` is group, partition and key."""
     group, partition, key = place
     is_waiting = row.phase in (Phase.EARLY, Phase.OPEN)
     missing, expected = _missing(correlation, row, held) if is_waiting else ((), None)
@@ -182,6 +187,38 @@ def _missing(
             return tuple(one for one in correlation.inputs if one not in there), None
 
 
+def as_document(wait: Wait) -> dict[str, Any]:
+    """A wait as JSON has it."""
+    return {
+        "flow": wait.flow,
+        "key": key_json(wait.key),
+        "state": wait.state,
+        "sinceMs": wait.since_ms,
+        "untilMs": wait.until_ms,
+        "missing": list(wait.missing),
+        "count": wait.count,
+        "expected": wait.expected,
+        "inputs": [
+            {
+                "input": one.input,
+                "id": one.id,
+                "position": one.position,
+                "atMs": one.at_ms,
+                "member": one.member,
+            }
+            for one in wait.held
+        ],
+        "events": wait.events,
+        "bytes": wait.size_bytes,
+        "firings": wait.firings,
+        "ended": wait.ended or None,
+        "endedMs": wait.ended_ms or None,
+        "completedBy": wait.completed_by or None,
+        "group": wait.group,
+        "partition": wait.partition,
+    }
+
+
 async def read_waits(
     specs: Mapping[str, JoinSpec], changelogs: Mapping[str, str], broker: Mapping[str, Any]
 ) -> list[Wait]:
@@ -197,6 +234,39 @@ async def read_waits(
         for wait in of_partition.waits(group, partition, specs[group])
     ]
     return sorted(found, key=lambda wait: (wait.flow, wait.since_ms or wait.ended_ms, wait.key))
+
+
+async def read_wait_history(topic: str, key: bytes, broker: Mapping[str, Any]) -> list[WaitChange]:
+    """Read what has happened to a key, in order, as far as its topic still has it.
+
+    :func:`~edo_stream.core.correlation.changes.apply` adds them up, from a first one (number 1) or
+    a snapshot on.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    found: list[WaitChange] = []
+
+    def take(record: ConsumerRecord) -> None:
+        if record.key == key:
+            found.append(decode_change(record.value))
+
+    await read_topics([topic], broker, take)
+    return found
+
+
+def change_told(change: WaitChange) -> str:
+    """A change in a line: when, what, and what led to it."""
+    cause, at = change.cause, _time(change.at)
+    if cause.id:
+        why = f"{cause.input} {cause.id}, {cause.position}"
+    elif cause.due_ms is not None:
+        why = f"due {_time(cause.due_ms)}"
+    else:
+        why = f"edo {cause.operation.replace('wait.', 'waits ')}" if cause.operation else ""
+    ends = ", ".join(f"{end.reason} by {end.by}" if end.by else end.reason for end in change.ends)
+    told = (part for part in (ends, why) if part)
+    return f"{at}  {change.number:>4}  {change.change:<15} {'; '.join(told)}".rstrip()
 
 
 def explained(wait: Wait) -> list[str]:

@@ -21,7 +21,9 @@ from edo_stream.core.act.policy import (
     Delivery,
     FlowPolicy,
     Order,
+    Singleton,
 )
+from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.act.work import Work
 from edo_stream.core.effects import Effects, Publish
 from edo_stream.core.record import Batch, StoredRecord
@@ -64,6 +66,8 @@ class Run:
     attempt: int
     at_ms: int
     number: int
+    is_fresh: bool
+    """Not a retry."""
 
 
 @dataclass
@@ -124,6 +128,22 @@ class World:
         ]
         self.append(self.spec.flows[flow].commands, key.encode(), b"{}", headers)
 
+    def send_cancel(
+        self, event: str, key: str, flow: str = "ship", is_announced: bool = True
+    ) -> None:
+        """Write what the decide plane does for an event that cancels."""
+        headers: list[tuple[str, bytes | None]] = [
+            ("ce_id", f"cancel-{event}".encode()),
+            ("ce_type", b"shop.order.cancelled"),
+            ("ce_causationid", event.encode()),
+            ("edo-position", b"shop.order.cancelled/0/7"),
+            ("edo-flow", flow.encode()),
+            ("edo-cancel", b"announced" if is_announced else b"alone"),
+        ]
+        if is_announced:
+            self.append(CONTROL, key.encode(), None, headers)
+        self.append(self.spec.flows[flow].commands, key.encode(), None, headers)
+
     def ask(self, op: str, key: str, flow: str = "ship") -> None:
         """Write an operator's request."""
         request = {"op": op, "flow": flow, "key": key}
@@ -167,7 +187,8 @@ class World:
         """Write down that a command's executor was called."""
         command = work.command
         number = len(self.runs)
-        self.runs.append(Run(command.id, command.attempt, self.now_ms, number))
+        is_fresh = command.first_ms is None
+        self.runs.append(Run(command.id, command.attempt, self.now_ms, number, is_fresh))
 
     def run(self, outcome: Outcome, flow: str = "ship") -> str:
         """Run the next command to an end, and settle; returns its id."""
@@ -212,6 +233,9 @@ TRANSIENT = Failed(FailureClass.TRANSIENT, "http-503")
 POISON = Failed(FailureClass.POISON, "http-400")
 BUSINESS = Failed(FailureClass.BUSINESS, "no-stock")
 PATIENT = Failed(FailureClass.TRANSIENT, "http-503", retry_after_ms=9_500)
+STOPPED = Failed(FailureClass.CANCELLED, "cancelled")
+#: Ends without a run, or with one that was ended.
+UNRUN = ("skipped", "limited", "cancelled")
 THROTTLED = Failed(FailureClass.THROTTLED, "http-429", retry_after_ms=3_000)
 
 
@@ -221,8 +245,13 @@ class History:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         chance = self.chance
+        order = chance.choice([Order.STRICT, Order.STRICT, Order.RELAXED])
+        is_strict = order is Order.STRICT
         self.ship = policy(
-            order=chance.choice([Order.STRICT, Order.STRICT, Order.RELAXED]),
+            order=order,
+            singleton=chance.choice([None, None, None, *Singleton]) if is_strict else None,
+            throttle=chance.choice([None, None, Throttle(2, 1_000), Throttle(3, 9_000, 2)]),
+            rate_limit=chance.choice([None, None, KeyLimit(1, 2_000), KeyLimit(3, 10_000)]),
             delivery=chance.choice([Delivery.AT_LEAST_ONCE, Delivery.AT_MOST_ONCE]),
             retry=RetryPolicy(
                 1_000, 2, 4_000, chance.randrange(0, 4), jitter=chance.choice([0, 0.5])
@@ -240,22 +269,29 @@ class History:
         self.sent: dict[str, tuple[str, str]] = {}
         self.running: list[Work] = []
         self.ends: Counter[str] = Counter()
+        self.moves = [
+            (self.send, 4.0),
+            (self.turn, 8.0),
+            (self.start, 6.0),
+            (self.end, 6.0),
+            (self.pass_time, 2.0),
+            (self.crash, 0.3),
+            (self.abort, 0.5),
+            (self.pause, 0.2),
+            (self.resume, 0.4),
+        ]
+        if is_strict and chance.random() < 0.5:
+            self.moves.append((self.send_cancel, 0.8))
+        self.stopped: set[str] = set()
+        """Commands whose runs are to be ended."""
+        self.cancels = 0
 
     def play(self, moves: int = 120) -> None:
         """Let things happen, then let all come to rest."""
+        possible, weights = zip(*self.moves, strict=True)
         for _ in range(moves):
-            self.chance.choices(
-                [
-                    self.send,
-                    self.turn,
-                    self.start,
-                    self.end,
-                    self.pass_time,
-                    self.crash,
-                    self.abort,
-                ],
-                [4, 8, 6, 6, 2, 0.3, 0.5],
-            )[0]()
+            self.chance.choices(possible, weights)[0]()
+        self.resume()
         for _ in range(10_000):
             self.turn(is_sure=True)
             while self.start():
@@ -278,6 +314,19 @@ class History:
         self.sent[command_id] = (flow, key)
         self.world.send(command_id, key, flow)
 
+    def send_cancel(self) -> None:
+        self.cancels += 1
+        is_announced = self.chance.random() < 0.8
+        key = self.chance.choice("abc")
+        self.world.send_cancel(f"e-{self.cancels}", key, is_announced=is_announced)
+
+    def pause(self) -> None:
+        self.world.ask("flow.pause", "", self.chance.choice(["ship", "bill"]))
+
+    def resume(self) -> None:
+        for flow in ("ship", "bill"):
+            self.world.ask("flow.resume", "", flow)
+
     def turn(self, is_sure: bool = False) -> None:
         """One step that commits, or fails to."""
         world = self.world
@@ -291,9 +340,11 @@ class History:
         for work in begun:
             world.ran(work)
         self.running += begun
+        self.stopped |= {command.id for command in world.pipeline.cancelled()}
 
     def start(self) -> bool:
-        flows = self.world.pipeline.ready_flows()
+        paused = self.world.pipeline.paused()
+        flows = [flow for flow in self.world.pipeline.ready_flows() if flow not in paused]
         if not flows:
             return False
         work = self.world.pipeline.take(self.chance.choice(flows))
@@ -307,6 +358,8 @@ class History:
             work = self.running.pop(self.chance.randrange(len(self.running)))
             outcomes = [Done(b"{}"), TRANSIENT, THROTTLED, PATIENT, BUSINESS, POISON]
             outcome = self.chance.choices(outcomes, [6, 4, 0.5, 0.5, 0.5, 0.5])[0]
+            if work.command.id in self.stopped and self.chance.random() < 0.8:
+                outcome = STOPPED
             self.world.pipeline.finish(work, outcome)
 
     def pass_time(self) -> None:
@@ -331,6 +384,7 @@ class History:
         assert [cause for cause, found in ends.items() if len(found) > 1] == [], "it ends once"
         self._judge_order(ends)
         self._judge_retries()
+        self._judge_control(ends)
         fates = world.fates()
         for topic, log in world.logs.items():
             if topic.startswith(("edo.commands.", "edo.retry.")):
@@ -338,11 +392,16 @@ class History:
                     fate = fates.get((topic, record.offset))
                     assert fate not in (None, Fate.HELD.value), f"{topic} {record.offset}: {fate}"
                 assert world.pipeline.positions()[topic] > log[-1].offset if log else True
-        leftovers = [row for row in world.memory.rows if row != b"o"]
+        # Those of limits go when their time has passed.
+        leftovers = [row for row in world.memory.rows if row != b"o" and row[:1] not in b"tl"]
         assert leftovers == [], "no row outlives its command"
 
     def _judge_order(self, ends: dict[str, list[Publish]]) -> None:
-        place = {one: index for index, one in enumerate(ends)}
+        place = {
+            one: index
+            for index, (one, (end,)) in enumerate(ends.items())
+            if header(end, "ce_type").rpartition(".")[2] not in UNRUN
+        }
         if self.ship.order is Order.RELAXED:
             place = {one: index for one, index in place.items() if not one.startswith("ship")}
         by_key: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -371,3 +430,42 @@ class History:
             for (command_id, attempt), count in once.items():
                 announced = len(tiers[command_id, attempt]) + (attempt == 1)
                 assert not command_id.startswith("ship") or count <= announced
+
+    def _judge_control(self, ends: dict[str, list[Publish]]) -> None:
+        log = self.world.logs["edo.commands.ship"]
+        names = [(name_of(record), record) for record in log]
+        ended = {one: index for index, one in enumerate(ends)}
+        kinds = {one: header(end, "ce_type").rpartition(".")[2] for one, (end,) in ends.items()}
+        order = {name: index for index, (name, _) in enumerate(names)}
+        keys = {name: record.key for name, record in names}
+        for name, kind in kinds.items():
+            told = msgspec.json.decode(ends[name][0].value or b"null") if kind in UNRUN else {}
+            if kind == "cancelled" and told["reason"] == "event":
+                cancel = f"cancel-{told['event']}"
+                assert keys[cancel] == keys[name], f"{name}: not its key"
+                assert order[name] < order[cancel], f"{name}: was made behind {cancel}"
+            elif kind == "skipped":
+                other = told.get("running") or told["replaced-by"]
+                assert keys[other] == keys[name], f"{name}: not its key"
+                assert ended[other] > ended[name], f"{name}: skipped for {other}, which had ended"
+                assert (order[other] < order[name]) is ("running" in told), f"{name}: {told}"
+        if self.ship.throttle is not None:
+            self._judge_throttle(self.ship.throttle)
+
+    def _judge_throttle(self, throttle: Throttle) -> None:
+        starts: dict[str, list[int]] = defaultdict(list)
+        for run in self.world.runs:
+            flow, key, _ = run.command_id.split("-")
+            if flow == "ship" and run.is_fresh:
+                starts[key].append(run.at_ms)
+        interval_ms = throttle.per_ms / throttle.limit
+        for key, times in starts.items():
+            for index, first_ms in enumerate(times):
+                for count, last_ms in enumerate(times[index:], start=1):
+                    most = throttle.burst + (last_ms - first_ms) / interval_ms
+                    assert count <= most + 1e-6, f"{key}: {count} from {first_ms} to {last_ms}"
+
+
+def name_of(record: StoredRecord) -> str:
+    """Id of a command, or of what cancels some."""
+    return dict(record.headers)["ce_id"].decode()  # type: ignore[union-attr]

@@ -16,6 +16,7 @@ when:
     order: {{topic: {order}, key: /id}}
     payment: {{topic: {payment}, key: /id}}
   within: 1d
+  history: true
   group: {name}
   partitions: 2
 emit: {{topic: {ready}}}
@@ -58,6 +59,10 @@ def test_each_pair_fires_once_through_a_kill_and_what_waits_is_shown(
     shown = bench.edo("waits", "show", flow, keys[0])
     # Which of the two came last is for nobody to say: they are on topics of their own.
     assert re.search("complete, by (order|payment)", shown.stdout), shown.stderr
+    told = bench.edo("waits", "show", flow, keys[0], "--history", "--json")
+    assert 0 == told.returncode, told.stderr
+    history = json.loads(told.stdout)
+    assert ["opened", "completed"] == [one["change"] for one in history["history"]]
     forced = bench.edo("waits", "force", flow, keys[-1])
     assert 0 == forced.returncode, forced.stderr
     last = wait_for(lambda: [one for one in results() if one["key"] == keys[-1]], "the forced one")

@@ -107,7 +107,8 @@ def test_a_request_is_answered_refused_or_given_up(bench: Bench, tmp_path: Path)
     assert (0, '{"label":"by-hand"}\n') == (done.returncode, done.stdout), done.stderr
     order.write_text('{"id": "none", "key": "h"}')
     failed = bench.edo("events", "request", topic, str(order), "--key", "h", "--json")
-    assert (1, "failed") == (failed.returncode, json.loads(failed.stdout)["end"])
+    assert 1 == failed.returncode, failed.stderr
+    assert "failed" == json.loads(failed.stdout)["end"]
     assert "no-stock: sold out" in failed.stderr
     order.write_text('{"id": "late", "key": "h", "takes": 1}')
     late = bench.edo("events", "request", topic, str(order), "--timeout", "0.3", "--key", "h")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from aiokafka.record.util import calc_crc32c
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from edo_stream.core.headers import size_of, time_text
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.outlet import Outlet
 from edo_stream.core.record import StoredRecord
+from edo_stream.core.redrive import redrive_of
 from edo_stream.core.task import Step, TaskIdentity, TaskRow
 from edo_stream.sources.attributes import time_and_text
 from edo_stream.sources.cloudevents import decoder
@@ -423,3 +425,52 @@ def test_what_is_no_bytes_is_refused(wrong: dict[str, Any]) -> None:
     writer = native.RecordsWriter()
     with pytest.raises(TypeError):
         writer.fill([msgspec.structs.replace(item, **wrong)], 0, 1_000)
+
+
+@given(st.binary(max_size=200), st.integers(0, 20))
+def test_a_checksum_is_the_client_s(data: bytes, start: int) -> None:
+    if not native.HAS_CRC32C:
+        pytest.skip("this processor has no instruction for it")
+    assert native.crc32c(data) == calc_crc32c(data)
+    assert native.crc32c(memoryview(data)[start:]) == calc_crc32c(data[start:])
+
+
+@given(st.lists(st.tuples(st.none() | st.binary(max_size=9), st.none() | st.binary(max_size=9))))
+def test_records_have_the_same_size_fetched_or_not(rows: list[Any]) -> None:
+    found: list[Any] = read(batch([(0, *row, ()) for row in rows]), len(rows))
+    stored = [StoredRecord(TOPIC, 5, 0, 0, *row, ()) for row in rows]
+    assert native.size_of(found, 64) == native.size_of(stored, 64)
+    assert native.size_of(found, 64) == sum(
+        len(part or b"") for row in rows for part in row
+    ) + 64 * len(rows)
+
+
+def test_a_record_mentions_what_is_in_its_headers() -> None:
+    record = fetched(b"edo-key", b"edo-value", [("a", b"b"), ("edo-redrive", b"1")])
+    assert record.mentions(b"edo-redrive")
+    assert not record.mentions(b"edo-key")
+    assert redrive_of(record) == b"1"
+    assert redrive_of(fetched(b"k", None, [("edo-redrive", b"1"), ("a", b"b")])) is None
+    assert redrive_of(fetched(b"k", None, [("a", b"edo-redrive")])) is None
+    assert redrive_of(fetched(b"k", None, [])) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "ab"]), st.sampled_from([0, 1, 1_000]))))
+def test_records_are_grouped_in_the_order_of_their_places(places: list[tuple[str, int]]) -> None:
+    # Equal names that are other objects are the same place all the same.
+    publish = [
+        Publish("".join(topic), int(str(partition)), None, b"%d" % at, (), 0)
+        for at, (topic, partition) in enumerate(places)
+    ]
+    wanted: dict[tuple[str, int], list[Publish]] = {}
+    for place, item in zip(places, publish, strict=True):
+        wanted.setdefault(place, []).append(item)
+    found = native.by_place(publish)
+    assert found == wanted
+    assert list(found) == list(wanted)
+
+
+@pytest.mark.parametrize("call", [native.by_place, lambda a: native.RecordsWriter().fill(a, 0, 9)])
+def test_what_is_nothing_to_publish_is_refused(call: Any) -> None:
+    with pytest.raises(TypeError):
+        call([StoredRecord(TOPIC, 5, 0, 0, b"k", b"v", ())])

@@ -215,3 +215,31 @@ def test_what_no_pattern_asks_for_need_not_be_walked_through(
     compiled: list[tuple[int, Pattern]] = [(n, parse_pattern(p)) for n, p in enumerate(patterns)]
     more = {"zzz": [{"deep": [1, 2]}], **event}
     assert PatternIndex(compiled).matches(event) == PatternIndex(compiled).matches(more)
+
+
+@pytest.mark.parametrize("conditions", [(), (Condition(parse_pattern({"type": [TOPIC]})),)])
+def test_what_cancels_is_no_command_and_comes_before_the_event_s_own(
+    conditions: tuple[Condition, ...],
+) -> None:
+    cancel = Route(trigger("f", cancels=True), conditions)
+    router = Router(IDENTITY, contract(), Routes([cancel, Route(trigger("f"))]))
+    first, second = router.fastest.commands(RECORD, EVENT, NOW_MS)
+    assert (b"alone", None) == (dict(first.headers)["edo-cancel"], first.value)
+    assert "edo-cancel" not in dict(second.headers)
+    assert (first.topic, first.partition, first.key) == (second.topic, second.partition, b"key")
+    assert dict(first.headers)["ce_id"] != dict(second.headers)["ce_id"]
+
+
+def test_what_cancels_is_announced_with_no_more_than_it_needs() -> None:
+    cancel = Route(trigger("f", cancels=True, control="edo.control.act"))
+    announced, mark = commands(cancel)
+    assert ("edo.control.act", "edo.commands.f") == (announced.topic, mark.topic)
+    assert (announced.partition, announced.key, announced.headers) == (
+        (mark.partition, mark.key, mark.headers)
+    )
+    assert b"announced" == dict(mark.headers)["edo-cancel"]
+    assert "ce_tenant" not in dict(mark.headers)
+    (alone,) = commands(cancel, event=Event("e", "/s", TOPIC, b"k" * 9_000, None))
+    assert b"alone" == dict(alone.headers)["edo-cancel"]
+    (letter,) = commands(Route(trigger("f", cancels=True, control="c", key="/no")), event=EVENT)
+    assert "edo.dead-letters.f" == letter.topic

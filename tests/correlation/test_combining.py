@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edo_stream.core.correlation.joined import Joined, decode_joined, size_of
+from edo_stream.core.correlation.rows import stranded
 from edo_stream.core.correlation.spec import (
     Batched,
     Bounds,
@@ -396,6 +397,19 @@ def test_what_waits_when_a_flow_is_declared_otherwise_is_not_lost(
     assert [count] == [one[2] for one in said(bench)]
     assert "h" not in bench.fates().values()
     assert 0 == bench.pipeline.open_waits()["f"][0].held
+
+
+@pytest.mark.parametrize("kind", [Debounced(10, 100), Batched(5, 1 << 20, 100)])
+def test_events_that_are_to_be_in_commands_are_not_left_behind(kind: Debounced | Batched) -> None:
+    bench = Bench([combines(kind)])
+    bench.feed(came(0, 0), came(1, 50), came(2, 1, "q"))
+    assert {"f": 3} == stranded(bench.state, {"g": None})
+    assert {} == stranded(bench.state, {"f": None})
+    bench.tick(NOW_MS)
+    assert {} == stranded(bench.state, {})
+    waiting = Bench([correlation(Counted(9), ["event"])])
+    waiting.feed(came(0, 0))
+    assert {} == stranded(waiting.state, {})
 
 
 def test_the_next_command_of_a_key_has_another_id_also_after_the_key_was_forgotten() -> None:

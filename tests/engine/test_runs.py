@@ -300,3 +300,51 @@ def test_a_freed_slot_goes_to_the_one_that_has_waited_longest() -> None:
         await worker.close()
 
     run(go())
+
+
+def test_a_run_whose_command_is_cancelled_is_ended_and_says_so() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim, told = target(receiver), []
+        runs = worker.of("act", 3)
+        runs.attend(lambda work, outcome: told.append((work.command.id, outcome.failure)))  # type: ignore[union-attr]
+        await may_begin(aim)
+        for command in ("c1", "c2"):
+            slot = aim.begin(b"k")
+            assert slot is not None
+            runs.start(work(command), slot)
+        # One before its first instruction, the other while it runs; saying it twice is once.
+        runs.cancel(work("c2").command)
+        await settle()
+        assert [("c2", FailureClass.CANCELLED)] == told
+        runs.cancel(work("c1").command)
+        runs.cancel(work("c1").command)
+        await settle()
+        assert ("c1", FailureClass.CANCELLED) == told[1]
+        assert receiver.ends["c1"].cancelled()
+        assert (["c1"], 0, 0) == (receiver.calls, aim.running, runs.running)
+        assert not runs.knows(work("c1").command)
+        await worker.close()
+
+    run(go())
+
+
+def test_a_run_that_ended_before_it_could_be_cancelled_keeps_its_end() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim, told = target(receiver), []
+        runs = worker.of("act", 3)
+        runs.attend(lambda work, outcome: told.append(outcome))
+        await may_begin(aim)
+        slot = aim.begin(b"k")
+        assert slot is not None
+        runs.start(work("c1"), slot)
+        await settle()
+        receiver.ends["c1"].set_result(Done(b"x"))
+        await settle()
+        runs.cancel(work("c1").command)
+        await settle()
+        assert [Done(b"x")] == told
+        await worker.close()
+
+    run(go())

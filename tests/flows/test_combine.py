@@ -7,18 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
 from typer.testing import CliRunner
 
 from edo_stream.catalog.scaffold import project_files
+from edo_stream.cli.dlq_combined import joined_again
 from edo_stream.cli.main import app
+from edo_stream.core.correlation.rows import FlowRow, encode_flow
 from edo_stream.core.correlation.spec import Batched, Debounced, Fire, OnLate
-from edo_stream.engine.joins import join_topics
+from edo_stream.core.state import Table
+from edo_stream.engine.joins import join_plans, join_topics
+from edo_stream.engine.task import TaskSpec
 from edo_stream.flows import Flows, load_flows
 from edo_stream.flows.graph import graph_of
 from edo_stream.flows.lint import lint
+from edo_stream.observe.dead_letters import letter_of
+from edo_stream.observe.owners import owners_of
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.registry.plan import deleted_by_age
-from edo_stream.testing import FlowWorld
+from edo_stream.testing import FlowWorld, Seen
+from edo_stream.testing.broker import NewRecord
+from tests.core.memory import Memory
 
 Begin = Callable[..., FlowWorld]
 ROOT = Path(__file__).parents[2]
@@ -116,7 +126,12 @@ MISTAKES = [
     ("batch:\n  count: 3\n  bytes: 1MiB\n  after: 1s\n", "7: batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, bytes: 10B, after: 1s}\n", "batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, after: 1s, group: actions}\n", "batch.group actions is another group's"),
-    (f"split: /lines\n{BATCH}", "6: batch is not of a flow with split"),
+    (f"split: /lines\n{BATCH}", "5: split is not of a flow with batch"),
+    (f"{DEBOUNCE}replies: shop\n", "6: replies is not of a flow with debounce"),
+    (
+        f"{BATCH}lookup: {{c: {{topic: shop.order.placed, key: /id}}}}\ninput: {{cel: lookup.c}}\n",
+        "6: lookup is not of a flow with batch",
+    ),
     ("debounce: {quite: 30s, max: 1m}\n", "quite is not a key: did you mean quiet?"),
 ]
 
@@ -157,6 +172,18 @@ def test_a_flow_that_drains_takes_nothing_more_and_fires_what_it_has(
     flows = flows_in(tmp_path, registry, HEAD + BATCH + "draining: true\n" + ACTION)
     assert ["f"] == list(flows.join_groups["joins"].spec.correlations)
     assert flows.task_routes(TOPIC) is None
+
+
+def test_a_task_does_not_go_on_without_what_it_owes(tmp_path: Path, registry: Registry) -> None:
+    flows = flows_in(tmp_path, registry, HEAD + BATCH + ACTION)
+    (table,) = join_plans(flows, TaskSpec("app", "", {}, 1.0, 1.0))["joins"].tables
+    owed = Memory()
+    owed.write({b"f" + name: encode_flow(FlowRow(1, 7, is_owed=True)) for name in (b"f", b"gone")})
+    told = table.refusal(Table(owed))
+    assert told is not None
+    assert "7 of gone. Declare it again" in told
+    owed.write({b"fgone": None})
+    assert table.refusal(Table(owed)) is None
 
 
 def test_a_lint_looks_at_what_is_wanted_and_the_graph_says_how(project: Path) -> None:
@@ -266,6 +293,49 @@ def test_a_trial_shows_the_command_that_an_event_alone_leads_to(
     assert edo(project, "show", "f")[word]
     (listed,) = edo(project, "list")
     assert [{"topic": TOPIC}] == listed["on"]
+
+
+def test_letters_of_a_batch_wait_again_when_the_flow_is_mended(project: Path, begin: Begin) -> None:
+    broken = begin(project, BATCH, "input: {cel: 'data.events[9].id'}\n", ACTION)
+    for number in range(3):
+        broken.publish(TOPIC, order(1, f"{number}.00"))
+    owners = owners_of(broken.registry, broken.flows)
+    letters = [letter_of(_record(one), owners) for one in broken.dead_letters("f")]
+    assert ["input"] * 3 == [letter.reason for letter in letters]
+    world = begin(project, BATCH, "input: {cel: 'data.events.map(e, e.data.amount)'}\n", ACTION)
+    for letter in letters:
+        again = joined_again(letter, world.flows)
+        assert again is not None
+        topic, partition, value = again
+        (before,) = {(one.topic, one.partition) for one in broken.records("edo.joins.joins")}
+        assert before == (topic, partition)
+        record = NewRecord(world.now_ms(), letter.key, value)
+        world.broker.append(TopicPartition(topic, partition), [record])
+    world.settle()
+    (run,) = world.runs("f")
+    assert ("o-1", ["0.00", "1.00", "2.00"]) == (run.key, run.data)
+    (headers,) = [one.headers for one in world.records("edo.commands.f")]
+    (first, _, last) = [dict(letter.headers) for letter in letters]
+    assert (first["ce_correlationid"], last["ce_id"]) == (
+        headers["ce_correlationid"].encode(),
+        headers["ce_causationid"].encode(),
+    )
+
+
+def _record(seen: Seen) -> Any:
+    return ConsumerRecord(
+        topic=seen.topic,
+        partition=seen.partition,
+        offset=seen.offset,
+        timestamp=seen.at_ms,
+        timestamp_type=0,
+        key=seen.key.encode(),
+        value=json.dumps(seen.data).encode(),
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=0,
+        headers=[(name, value.encode()) for name, value in seen.headers.items()],
+    )
 
 
 def test_a_trial_tells_of_an_input_that_cannot_be_made(project: Path) -> None:

@@ -162,6 +162,13 @@ def test_topics_and_plans_are_those_of_all_flows(tmp_path: Path, registry: Regis
         "app-joins-state-changelog": 3,
     } == names
     assert [] == [one.name for one in act_topics(flows, "app", 1) if ".f" in one.name]
+    told = flows_in(tmp_path, registry, f"{BOTH}, within: 1h, partitions: 3, history: true", end)
+    (history,) = {topic.name: topic for topic in join_topics(told, "app", 1)}.keys() - names
+    assert "edo.waits.f" == history
+    (topic,) = (one for one in join_topics(told, "app", 1) if one.name == history)
+    largest = told.join_groups["joins"].spec.correlations["f"].history_bytes_max
+    assert (3, "delete") == (topic.partitions, topic.config["cleanup.policy"])
+    assert largest < int(topic.config["max.message.bytes"])
     plan = join_plans(flows, TaskSpec("app", "", {}, 1.0, 1.0))["joins"]
     assert ["edo.joins.joins", "edo.control.joins"] == list(plan.spec.sources)
 

@@ -31,7 +31,8 @@ WAIT_MS = 1_000
 def made(facts: Facts) -> bytes:
     """The data of a command: the event's number and its row."""
     whole = facts.whole
-    return msgspec.json.encode([whole["data"]["n"], whole["lookup"]["row"]])
+    row = whole["lookup"]["row"]
+    return msgspec.json.encode([whole["data"]["n"], None if row is None else row["data"]])
 
 
 def lookup(**rest: Any) -> Lookup:

@@ -38,10 +38,18 @@ _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _CORRELATION: Final = "edo_stream/core/correlation"
+_LOOKUP: Final = "edo_stream/core/lookup"
+_LOOKUPS: Final = "tests/lookup/test_properties.py"
+_LOOKED_UP: Final = "tests/simulation/test_lookups.py"
+_PIECES: Final = "tests/core/test_pieces.py"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
+_READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
+_ACT: Final = "edo_stream/core/act"
+_CONTROL: Final = "tests/act/test_control.py"
+_CONTROL_MODEL: Final = "tests/act/test_control_model.py"
 
 
 def _any_fault(name: str) -> str:
@@ -741,7 +749,7 @@ MUTANTS: Final = (
         9,
         "a request has a worker write where it likes",
         f"{_CORE}/act/reply.py",
-        (("    if topic != policy.replies:\n", "    if topic == policy.flow:\n"),),
+        (("        if topic != self.topic:\n", "        if topic == self.flow:\n"),),
         (_REPLIES,),
     ),
     Mutant(
@@ -758,6 +766,51 @@ MUTANTS: Final = (
             ),
         ),
         ("tests/requests/test_requester.py",),
+    ),
+    Mutant(
+        3,
+        "a worker that the group has given up shows states",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "        if silent_s >= task.spec.session_timeout_s:\n",
+                "        if silent_s >= 10_000:\n",
+            ),
+        ),
+        ("tests/engine/test_read_model.py",),
+    ),
+    Mutant(
+        1,
+        "who reads a state is shown what is not committed",
+        f"{_ENGINE}/read_model.py",
+        (("    return Table(task.tables[0].disk)\n", "    return task.tables[0].rows\n"),),
+        ("tests/engine/test_read_model.py", _READS),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the offset that it names",
+        f"{_ENGINE}/read_model.py",
+        (("            if following >= end:\n", "            if following <= end:\n"),),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "who reads a state does not wait for the task that reads the input first",
+        f"{_ENGINE}/read_model.py",
+        (
+            (
+                "if offset is not None and offset >= before[partition]:",
+                "if offset is not None:",
+            ),
+        ),
+        (_READS,),
+    ),
+    Mutant(
+        1,
+        "what an input led to is not waited for",
+        f"{_ENGINE}/read_model.py",
+        (("own[partition] = max(end, own.get(partition, 0))", "del end"),),
+        (_READS,),
     ),
     Mutant(
         6,
@@ -978,5 +1031,164 @@ MUTANTS: Final = (
         f"{_CORRELATION}/outlet.py",
         (("if size_bytes > target.bytes_max - _FRAME_BYTES:", "if False:"),),
         (_COMBINING,),
+    ),
+    Mutant(
+        1,
+        "a command's start counts for its throttle, but is not committed first",
+        f"{_ACT}/pipeline.py",
+        (
+            (
+                "return _takes_turns(work, policy) and not self.is_known(work.command)",
+                "return False",
+            ),
+        ),
+        (_CONTROL,),
+    ),
+    Mutant(
+        1,
+        "that a command is cancelled is not kept until it has ended",
+        f"{_ACT}/cancels.py",
+        (("self._state.write(_ROW + queue, msgspec.msgpack.encode(row))", "pass"),),
+        (_CONTROL, _CONTROL_MODEL),
+    ),
+    Mutant(
+        4,
+        "the next of a key begins while a cancelled run of it has not ended",
+        f"{_ACT}/pipeline.py",
+        (
+            (
+                "        if self._ready.remove(work):\n",
+                "        if self._ready.remove(work) or True:\n",
+            ),
+        ),
+        (_CONTROL, _CONTROL_MODEL),
+    ),
+    Mutant(
+        4,
+        "what cancels lies behind the command of the same event",
+        f"{_CORE}/routing.py",
+        (("found[:0] = written", "found += written"),),
+        ("tests/core/test_routing.py",),
+    ),
+    Mutant(
+        5,
+        "keys that rest for their throttle are forgotten by a takeover",
+        f"{_ACT}/pipeline.py",
+        (
+            (
+                "(row.due_ms, queue) for queue, row in keys if row.is_resting)",
+                "(row.due_ms, queue) for queue, row in keys if not row)",
+            ),
+        ),
+        (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        5,
+        "a throttle is forgotten by a takeover",
+        f"{_ACT}/turns.py",
+        (("self._state.write(THROTTLE + queue, _TIME.pack(free_us))", "pass"),),
+        (_CONTROL,),
+    ),
+    Mutant(
+        6,
+        "a command that counts for its rate limit is limited by itself after a takeover",
+        f"{_ACT}/turns.py",
+        (("        if row.last == name:\n            return True\n", ""),),
+        (_CONTROL, _CONTROL_MODEL),
+    ),
+    Mutant(
+        6,
+        "a command that is passed over while it is parked keeps its place in the accounts",
+        f"{_ACT}/pipeline.py",
+        (
+            (
+                "        if work.is_parked:\n            self._settle(record, fate)\n",
+                "        if work.is_parked:\n            pass\n",
+            ),
+        ),
+        (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        6,
+        "an event that cancels is taken for a command by the compiled router",
+        f"{_CORE}/routing.py",
+        (
+            (
+                "if IS_COMPILED and routes.is_by_type and not cancels:",
+                "if IS_COMPILED and routes.is_by_type:",
+            ),
+        ),
+        ("tests/core/test_routing.py",),
+    ),
+    Mutant(
+        9,
+        "a thousand commands that end without a run end one within the other",
+        f"{_ACT}/pipeline.py",
+        (("        if self._is_going_on:\n", "        if False:\n"),),
+        (_CONTROL,),
+    ),
+    Mutant(
+        4,
+        "an index of an element that was split is another one's",
+        f"{_CORE}/pieces.py",
+        (("Piece(event.id, index, count,", "Piece(event.id, count - 1 - index, count,"),),
+        (_PIECES,),
+    ),
+    Mutant(
+        6,
+        "the number of elements that a command carries is one too many",
+        f"{_CORE}/pieces.py",
+        (("    count = len(elements)\n", "    count = len(elements) + 1\n"),),
+        (_PIECES,),
+    ),
+    Mutant(
+        6,
+        "a row that comes lets nothing go on",
+        f"{_LOOKUP}/pipeline.py",
+        (("                queue.release(key, row)\n", "                pass\n"),),
+        (_LOOKUPS, _LOOKED_UP),
+    ),
+    Mutant(
+        6,
+        "a tombstone leaves the row",
+        f"{_LOOKUP}/pipeline.py",
+        (
+            (
+                "        self._state.write(row_of(table, key), row)\n",
+                (
+                    "        if row is not None:\n"
+                    "            self._state.write(row_of(table, key), row)\n"
+                ),
+            ),
+        ),
+        (_LOOKUPS,),
+    ),
+    Mutant(
+        5,
+        "a row is missing before all that was written has been read",
+        f"{_LOOKUP}/pipeline.py",
+        (("self._expire(min(now_ms, caught_up_ms))", "self._expire(now_ms)"),),
+        (_LOOKUPS, _LOOKED_UP),
+    ),
+    Mutant(
+        5,
+        "an event is looked at before its tables are read",
+        f"{_ENGINE}/lookups.py",
+        (("is_early = self._is_loading and", "is_early = False and"),),
+        (_LOOKED_UP,),
+    ),
+    Mutant(
+        7,
+        "the commands of all elements have one id",
+        f"{_CORE}/trigger.py",
+        (("more = () if piece is None else (str(piece.index),)", "more = ()"),),
+        (_PIECES,),
+    ),
+    Mutant(
+        9,
+        "as many events wait for rows as like to",
+        f"{_LOOKUP}/queue.py",
+        (("if self._flow.row.held >= most:", "if False:"),),
+        (_LOOKUPS,),
     ),
 )

@@ -11,7 +11,7 @@ from edo_stream.observe.metrics import DECLARED
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DURATION = re.compile(r"(\d+(ms|[smhdwy]))+")
-FUNCTIONS = {"max", "sum", "rate", "histogram_quantile", "absent", "by", "or"}
+FUNCTIONS = {"max", "sum", "rate", "histogram_quantile", "absent", "by", "on", "or", "unless"}
 LABELS = {declared.name: {*declared.labels} for declared in DECLARED}
 
 

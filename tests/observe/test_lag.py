@@ -35,6 +35,17 @@ def test_lag_is_in_records_and_in_the_age_of_the_first_one_unread() -> None:
     assert (lag.lag, lag.lag_ms, lag.pace) == (4, 1_500, Pace.STALL)
 
 
+def test_what_an_operator_has_paused_stands_still_on_purpose() -> None:
+    state = GroupState("Stable", (OWNER,), {PLACE: Reading(5, 0, 9)})
+    (lag,) = lags(state, state, {}, NOW_MS, {PLACE})
+    assert (lag.lag, lag.pace, lag.pace.is_well) == (4, Pace.PAUSED, True)
+    (nobody,) = lags(GroupState("Empty", (), state.readings), state, {}, NOW_MS, {PLACE})
+    assert nobody.pace is Pace.PAUSED
+    alone = GroupState("Empty", (), state.readings)
+    (stopped,) = lags(alone, alone, {}, NOW_MS, {PLACE})
+    assert stopped.pace is Pace.STOP, "nobody would resume it"
+
+
 def test_transaction_markers_alone_are_no_lag() -> None:
     state = GroupState("Empty", (), {PLACE: Reading(5, 0, 6)})
     (lag,) = lags(state, state, {PLACE: None}, NOW_MS)

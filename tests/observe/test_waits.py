@@ -1,9 +1,10 @@
 """What is shown of waits: read from the changelog of the task that has them."""
 
 from edo_stream.cli.waits import as_document
+from edo_stream.core.correlation.changes import decode_change
 from edo_stream.core.correlation.spec import Correlation, Counted, Members, Named
-from edo_stream.observe.waits import Wait, WaitRows, explained
-from tests.correlation.bench import NOW_MS, Bench, correlation, event
+from edo_stream.observe.waits import Wait, WaitRows, change_told, explained
+from tests.correlation.bench import NOW_MS, Bench, correlation, event, request
 
 T = NOW_MS - 1_000_000
 
@@ -65,3 +66,25 @@ def test_what_is_completed_leaves_nothing_to_show_of_its_events() -> None:
     bench.feed(event(1, "file", T, member="us"))
     wait = seen(bench)["k"]
     assert ((), 0, 1) == (wait.held, wait.events, wait.firings)
+
+
+def test_what_has_happened_is_told_a_line_each() -> None:
+    bench = Bench([correlation(Named(2), ["order", "payment"], history="edo.waits.f")])
+    bench.feed(event(0, "order", T), event(1, "order", T, key="q"))
+    bench.tick(T + 10_000)
+    bench.feed(event(2, "order", T + 20_000, key="z"))
+    bench.feed(request(0, "wait.force", "z"))
+    told = [
+        change_told(decode_change(one.value or b""))
+        for one in bench.published
+        if one.topic == "edo.waits.f" and one.key in (b"k", b"z")
+    ]
+    assert [
+        "2023-11-14T22:13:20.000Z     1  opened          order e0, shop.order/0/0",
+        (
+            "2023-11-14T21:56:50.000Z     2  timed-out       "
+            "timeout by deadline; due 2023-11-14T21:56:50.000Z"
+        ),
+        "2023-11-14T22:13:20.000Z     1  opened          order e2, shop.order/0/2",
+        "2023-11-14T22:13:20.000Z     2  forced          forced by operator; edo waits force",
+    ] == told

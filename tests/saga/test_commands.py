@@ -7,9 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edo_stream.cli.main import app
-from edo_stream.cli.saga import _as_json, _whole
 from edo_stream.core.saga.pipeline import INSTANCE
-from edo_stream.observe.sagas import InstanceRows
+from edo_stream.observe.sagas import InstanceRows, as_document, whole_document
 from tests.saga import guide
 from tests.saga.world import World, chain, definition, spec
 
@@ -46,7 +45,7 @@ def test_instances_are_read_from_the_changelog_and_shown_whole() -> None:
         rows.apply(key, value)
     assert {b"k", b"other"} == {row.key for row in rows.rows.values()}
     row = rows.rows[INSTANCE + b"ship\0k"]
-    told: dict[str, Any] = {**_as_json(row), **_whole(row)}
+    told: dict[str, Any] = {**as_document(row), **whole_document(row)}
     assert (told["status"], told["event"]) == ("running", {"order": "o1"})
     assert {"shelf": 3} == told["steps"]["a"]["result"]
     assert ("sent", None) == (told["steps"]["b"]["status"], told["steps"]["b"]["error"])

@@ -24,7 +24,8 @@ from edo_stream.core.act.ladder import Ladder, RetryPolicy
 from edo_stream.core.act.limits import RateLimit
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.pipeline import ActPipeline
-from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order
+from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order, Singleton
+from edo_stream.core.act.turns import THROTTLE, KeyLimit, Throttle
 from edo_stream.core.contract import Start
 from edo_stream.core.headers import time_text
 from edo_stream.core.state import as_is
@@ -50,6 +51,8 @@ from tests.simulation.world import (
 
 TIERS = {300: "edo.retry.act.300ms", 600: "edo.retry.act.600ms", 1_200: "edo.retry.act.1200ms"}
 FLOWS = ("ship", "bill")
+#: Ends without a run, or with one that was ended.
+UNRUN = ("skipped", "limited", "cancelled")
 REPLIES = "edo.replies.simulation"
 _REPLY_PARTITIONS = 3
 _LETTERS = "edo.dead"
@@ -71,6 +74,8 @@ class Run(NamedTuple):
     command_id: str
     attempt: int
     process: str
+    is_fresh: bool
+    """Not a retry."""
 
 
 @dataclass
@@ -100,22 +105,7 @@ class ActGroup(Group):
 def act_group(random: Random) -> ActGroup:
     """A group of two flows with any policies."""
     retry = RetryPolicy(300, 2, 1_200, random.randrange(4), jitter=random.choice((0.0, 0.5)))
-    flows = {
-        flow: FlowPolicy(
-            flow=flow,
-            owner="simulation",
-            commands=f"edo.commands.{flow}",
-            outcomes=f"edo.outcomes.{flow}",
-            dead_letters=f"edo.dead.{flow}",
-            order=random.choice((Order.STRICT, Order.STRICT, Order.RELAXED)),
-            delivery=random.choice(list(Delivery)),
-            retry=retry,
-            parked_per_key_max=random.choice((1, 100)),
-            replies=REPLIES if flow == "ship" else None,
-            reply_partitions=_REPLY_PARTITIONS,
-        )
-        for flow in FLOWS
-    }
+    flows = {flow: _policy(random, flow, retry) for flow in FLOWS}
     spec = ActSpec(
         flows,
         Ladder(tuple(TIERS)),
@@ -128,6 +118,59 @@ def act_group(random: Random) -> ActGroup:
     targets = random.choice((dict(zip(FLOWS, FLOWS, strict=True)), dict.fromkeys(FLOWS, "both")))
     policies = {target: TargetPolicy(_BREAKER, random.choice(rates)) for target in targets.values()}
     return ActGroup(_NAME, random.choice((1, 2, 3)), (), spec, policies, targets)
+
+
+def _policy(random: Random, flow: str, retry: RetryPolicy) -> FlowPolicy:
+    order = random.choice((Order.STRICT, Order.STRICT, Order.RELAXED))
+    singletons = (None, None, None, *Singleton) if order is Order.STRICT else (None,)
+    return FlowPolicy(
+        flow=flow,
+        owner="simulation",
+        commands=f"edo.commands.{flow}",
+        outcomes=f"edo.outcomes.{flow}",
+        dead_letters=f"edo.dead.{flow}",
+        order=order,
+        delivery=random.choice(list(Delivery)),
+        retry=retry,
+        parked_per_key_max=random.choice((1, 100)),
+        singleton=random.choice(singletons),
+        throttle=random.choice((None, None, Throttle(2, 1_000), Throttle(4, 2_000, 3))),
+        rate_limit=random.choice((None, None, KeyLimit(2, 3_000))),
+        replies=REPLIES if flow == "ship" else None,
+        reply_partitions=_REPLY_PARTITIONS,
+    )
+
+
+def _control(random: Random, group: ActGroup) -> list[Arrival]:
+    """Events that cancel commands, and operators who pause flows for a while."""
+    arrivals = []
+    for number in range(random.choice((0, 0, 5, 20))):
+        flow, key, at_s = random.choice(FLOWS), f"k{random.randrange(4)}", random.uniform(0, 12.0)
+        if group.spec.flows[flow].order is Order.RELAXED:
+            continue
+        name = f"{flow}/{key}/cancel-{number}".encode()
+        headers = (
+            ("ce_id", name),
+            ("ce_causationid", name),
+            ("edo-flow", flow.encode()),
+            ("edo-cancel", b"announced"),
+        )
+        record = NewRecord(START_MS + int(at_s * 1000), key.encode(), None, headers)
+        partition = crc32(key.encode()) % group.partitions
+        # One transaction in life: here they may be read far apart.
+        for topic in (group.control, f"edo.commands.{flow}"):
+            late_s = random.choice((0.0, 0.0, random.uniform(0, 2.0)))
+            arrivals.append(Arrival(at_s + late_s, TopicPartition(topic, partition), [record]))
+    for flow in FLOWS if random.random() < 0.3 else ():
+        since_s = random.uniform(0, 8.0)
+        until_s = since_s + random.uniform(0, 6.0)
+        # Requests overtake one another on their way: the last one is for sure.
+        for verb, at_s in (("pause", since_s), ("resume", until_s), ("resume", 30.0)):
+            request = {"op": f"flow.{verb}", "flow": flow, "key": ""}
+            record = NewRecord(START_MS + int(at_s * 1000), b"", msgspec.json.encode(request))
+            places = [TopicPartition(group.control, one) for one in range(group.partitions)]
+            arrivals += [Arrival(at_s, place, [record]) for place in places]
+    return arrivals
 
 
 def act_scenario_of(seed: int) -> Scenario:
@@ -150,6 +193,7 @@ def act_scenario_of(seed: int) -> Scenario:
         record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b"{}", tuple(headers))
         place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
         arrivals.append(Arrival(at_s, place, [record]))
+    arrivals += _control(random, group)
     # A wiped disk is restored, retention only takes what was read: all blows mean the same here.
     scenario.groups = [group, Group(GROUP, random.choice((1, 2)), ())]
     scenario.arrivals = sorted(arrivals, key=lambda arrival: arrival.at_s)
@@ -238,7 +282,8 @@ class ActWorld(World):
                 self.fail(f"{worker.process} runs {command.id}, cut off from the group")
             if _is_expired(command, self.now_ms()):
                 self.fail(f"{worker.process} runs {command.id}, whose time is over")
-            run = Run(self.now_ms(), command.id, command.attempt, worker.process.name)
+            is_fresh = command.first_ms is None
+            run = Run(self.now_ms(), command.id, command.attempt, worker.process.name, is_fresh)
             self.say(f"{worker.process} runs {command.id}, attempt {command.attempt}")
             self.runs.append(run)
             await asyncio.sleep(random.choice((0.0, 0.001, 0.05, 1.0)) * random.random())
@@ -312,7 +357,8 @@ class ActWorld(World):
             worker = self._owner(_NAME, number)
             assert worker is not None
             rows = self.platter(worker.machine, "act-state", number).rows
-            if left := [row for row in rows if row != TASK_KEY]:
+            # Those of limits go when their time has passed.
+            if left := [row for row in rows if row != TASK_KEY and row[:1] not in b"tl"]:
                 self.fail(f"act-{number}: rows outlive their commands: {left}")
 
 
@@ -356,6 +402,7 @@ def judge_act(world: ActWorld) -> None:
         for place, log in world.broker.logs.items()
         if place.topic.startswith("edo.commands.")
         for entry in log.committed()
+        if "edo-cancel" not in dict(entry.headers)
     ]
     ends: dict[str, list[Entry]] = defaultdict(list)
     announced: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -373,12 +420,116 @@ def judge_act(world: ActWorld) -> None:
     for command_id in sent:
         if len(ends.get(command_id, [])) != 1:
             world.fail(f"{command_id} has {len(ends.get(command_id, []))} ends")
-    _judge_order(world, sent, ends)
+    ran = {one: found for one, found in ends.items() if kind_of(found[0]) not in UNRUN}
+    _judge_order(world, sent, ran)
+    _judge_unrun(world, ends)
+    _judge_throttles(world)
+    _judge_cancels(world)
     _judge_replies(world, ends)
     _judge_runs(world, ends, announced)
     _judge_fates(world)
     _judge_rates(world)
     _judge_probes(world)
+
+
+def kind_of(end: Entry) -> str:
+    """How an outcome says that a command ended; empty for a dead letter."""
+    if end.topic.startswith("edo.dead"):
+        return ""
+    return (dict(end.headers)["ce_type"] or b"").decode().rpartition(".")[2]
+
+
+def _judge_unrun(world: ActWorld, ends: Mapping[str, list[Entry]]) -> None:
+    """What cancels a command lies behind it; none is passed over for one that had ended."""
+    logs = [log for place, log in world.broker.logs.items() if ".commands." in place.topic]
+    places = {
+        (dict(entry.headers)["ce_id"] or b"").decode(): (entry.topic, entry.key, entry.offset)
+        for log in logs
+        for entry in log.committed()
+    }
+    for command_id, (end, *_) in ends.items():
+        kind = kind_of(end)
+        told = msgspec.json.decode(end.value or b"null") if kind in UNRUN else {}
+        if kind == "cancelled" and told["reason"] == "event":
+            cause, place = places[told["event"]], places[command_id]
+            if cause[:2] != place[:2] or cause[2] < place[2]:
+                world.fail(f"{command_id} at {place} is cancelled by {told}")
+        elif kind == "skipped":
+            other = told.get("running") or told["replaced-by"]
+            before = ends[other][0].appended_at if other in ends else end.appended_at
+            if places[other][:2] != places[command_id][:2] or before < end.appended_at:
+                world.fail(f"{command_id} is skipped for {other}, which had ended")
+
+
+def _judge_cancels(world: ActWorld) -> None:
+    """Once it is committed that a cancel was read, nothing of its key before its mark begins."""
+    logs = [log for place, log in world.broker.logs.items() if ".commands." in place.topic]
+    entries = {
+        (dict(entry.headers)["ce_id"] or b"").decode(): entry
+        for log in logs
+        for entry in log.committed()
+    }
+    known_ms = _cancels_read(world)
+    for run in world.runs:
+        flow = world.group.spec.flows[run.command_id.split("/")[0]]
+        entry = entries[run.command_id]
+        for name, at_ms in known_ms.items():
+            mark = entries[name]
+            is_before = (mark.topic, mark.key) == (entry.topic, entry.key)
+            is_before = is_before and entry.offset < mark.offset
+            # What was begun, at most once, is let to its end.
+            is_judged = is_before and flow.delivery is Delivery.AT_LEAST_ONCE
+            if is_judged and run.at_ms > at_ms:
+                world.fail(f"{run} began after {name} was read, at {at_ms}")
+
+
+def _cancels_read(world: ActWorld) -> dict[str, float]:
+    """When it was committed that a mark, or its announcement, was read: by the id, epoch ms."""
+    applied: dict[tuple[str, int, int], float] = {}
+    for place, log in world.broker.logs.items():
+        for entry in log.committed() if place.topic == ACCOUNTS else ():
+            account = msgspec.json.decode(entry.value or b"", type=Account)
+            for run in account.runs:
+                offsets = range(run.offset, run.offset + run.length)
+                read = ((account.topic, account.partition, offset) for offset in offsets)
+                applied.update(dict.fromkeys(read, START_MS + 1_000 * entry.appended_at + 1))
+    cancels = [
+        entry
+        for log in world.broker.logs.values()
+        for entry in log.committed()
+        if "edo-cancel" in dict(entry.headers)
+    ]
+    known: dict[str, float] = {}
+    for entry in cancels:
+        name = (dict(entry.headers)["ce_id"] or b"").decode()
+        at_ms = applied[entry.topic, entry.partition, entry.offset]
+        known[name] = min(at_ms, known.get(name, at_ms))
+    return known
+
+
+def _judge_throttles(world: ActWorld) -> None:
+    """A first run takes a start that was committed for its key, and starts have their pace."""
+    allowed: dict[str, list[int]] = defaultdict(list)
+    for place, log in world.broker.logs.items():
+        for entry in log.committed() if place.topic == _CHANGELOG else ():
+            if entry.key and entry.key[:1] == THROTTLE and entry.value is not None:
+                flow, _, key = entry.key[1:].decode().partition("\0")
+                throttle = world.group.spec.flows[flow].throttle
+                assert throttle is not None
+                free_us = int.from_bytes(entry.value, "big")
+                begin_us = free_us - throttle.burst * throttle.interval_us
+                allowed[f"{flow}/{key}"].append(-(-begin_us // 1_000))
+    runs: dict[str, list[int]] = defaultdict(list)
+    for run in world.runs:
+        flow, key, _ = run.command_id.split("/")
+        if run.is_fresh and world.group.spec.flows[flow].throttle is not None:
+            runs[f"{flow}/{key}"].append(run.at_ms)
+    for queue, times in runs.items():
+        starts = sorted(allowed[queue])
+        if len(times) > len(starts) or any(
+            at_ms < starts[n] for n, at_ms in enumerate(sorted(times))
+        ):
+            world.fail(f"{queue} ran at {times}, and might at {starts}")
 
 
 def _judge_rates(world: ActWorld) -> None:

@@ -14,8 +14,10 @@ import msgspec
 from aiokafka import TopicPartition
 
 from edo_stream.core.contract import DedupePolicy, NoOrder, Start
+from edo_stream.core.correlation.changes import WaitState, apply, decode_change
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.correlation.rows import WAIT, WaitRow, decode_wait
 from edo_stream.core.correlation.spec import (
     Absent,
     Correlation,
@@ -45,10 +47,10 @@ WITHIN_MS = 2_000
 RESULTS = "joined.results"
 INPUTS = {"a": "in.a.sent", "b": "in.b.sent"}
 KINDS: dict[str, Kind] = {"pair": Named(2), "alone": Absent("a", "b")}
-_NAME = "joins"
-_TOPIC = f"edo.joins.{_NAME}"
+GROUP = "joins"
+TOPIC = f"edo.joins.{GROUP}"
 LETTERS = "joined.dead"
-_CHANGELOG = f"{APP}-{_NAME}-state-changelog"
+CHANGELOG = f"{APP}-{GROUP}-state-changelog"
 
 
 Times = dict[str, list[int]]
@@ -60,7 +62,7 @@ class JoinGroup(Group):
 
     @property
     def topics(self) -> list[str]:
-        return [_TOPIC, self.control]
+        return [TOPIC, self.control]
 
 
 def join_scenario_of(seed: int) -> Scenario:
@@ -73,7 +75,7 @@ def join_scenario_of(seed: int) -> Scenario:
     )
     scenario.groups = [
         Group("in", partitions, contracts),
-        JoinGroup(_NAME, random.choice((1, 2, 3)), ()),
+        JoinGroup(GROUP, random.choice((1, 2, 3)), ()),
     ]
     arrivals = []
     for number in range(random.randrange(4, 24)):
@@ -111,7 +113,12 @@ def correlation_of(flow: str) -> Correlation:
         partitions=3,
         within_ms=WITHIN_MS,
         on_timeout=OnTimeout.PARTIAL,
+        history=history_of(flow),
     )
+
+
+def history_of(flow: str) -> str:
+    return f"edo.waits.{flow}"
 
 
 class JoinWorld(World):
@@ -124,9 +131,10 @@ class JoinWorld(World):
         super()._create_topics()
         self.broker.create(RESULTS, 1)
         self.broker.create(LETTERS, 3)
-        self.broker.create(_CHANGELOG, self.scenario.groups[1].partitions)
+        for topic in (CHANGELOG, *map(history_of, KINDS)):
+            self.broker.create(topic, self.scenario.groups[1].partitions)
         del self.tables["joins-ids"]
-        self.tables["joins-state"] = (_CHANGELOG, as_is)
+        self.tables["joins-state"] = (CHANGELOG, as_is)
 
     def _plan(self, group: Group) -> GroupPlan:
         spec = TaskSpec(
@@ -158,13 +166,13 @@ class JoinWorld(World):
     def _correlating(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
         flows = self._correlations()
         upstream = tuple((topic, self.scenario.groups[0].partitions) for topic in INPUTS.values())
-        joins = JoinSpec(_TOPIC, group.partitions, flows, upstream)
+        joins = JoinSpec(TOPIC, group.partitions, flows, upstream)
 
         def make_pipeline(partition: int, rows: Any) -> JoinPipeline:
             identity = TaskIdentity(APP, group.name, partition)
             return JoinPipeline(identity, joins, LETTERS, rows[0], internal)
 
-        tables = [GroupTable("joins-state", _CHANGELOG, as_is)]
+        tables = [GroupTable("joins-state", CHANGELOG, as_is)]
         return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
 
     def _judge(self) -> None:
@@ -182,6 +190,7 @@ class JoinWorld(World):
 
     def _judge_results(self) -> None:
         judge_joins(self)
+        judge_histories(self)
 
     def _correlations(self) -> dict[str, Correlation]:
         return {flow: correlation_of(flow) for flow in KINDS}
@@ -190,11 +199,11 @@ class JoinWorld(World):
         """Every event goes to all flows."""
         return Routes(
             Route(
-                FlowTrigger(flow, _TOPIC, LETTERS, partitions),
+                FlowTrigger(flow, TOPIC, LETTERS, partitions),
                 feed=JoinTrigger(
                     flow=flow,
                     input=name,
-                    topic=_TOPIC,
+                    topic=TOPIC,
                     partitions=partitions,
                     dead_letters=LETTERS,
                     dead_letter_partitions=3,
@@ -235,6 +244,26 @@ def sent_to(world: JoinWorld) -> dict[str, Times]:
             key = msgspec.json.decode(record.value or b"")["k"]
             sent[key][names[arrival.place.topic]].append(record.timestamp)
     return sent
+
+
+def judge_histories(world: JoinWorld) -> None:
+    """What was told of the waits adds up to their rows."""
+    for number in range(world.scenario.groups[1].partitions):
+        rows: dict[bytes, WaitRow] = {}
+        for entry in world.broker.logs[TopicPartition(CHANGELOG, number)].committed():
+            if entry.key is not None and entry.key[:1] == WAIT:
+                rows.pop(entry.key[1:], None)
+                if entry.value is not None:
+                    rows[entry.key[1:]] = decode_wait(entry.value)
+        told: dict[bytes, WaitState] = defaultdict(WaitState)
+        for flow in KINDS:
+            for entry in world.broker.logs[TopicPartition(history_of(flow), number)].committed():
+                change = decode_change(entry.value or b"")
+                apply(told[flow.encode() + b"\0" + (entry.key or b"")], change)
+        found = {name: state.row for name, state in told.items() if state.row is not None}
+        if rows != found:
+            odd = [name for name in rows.keys() | found if rows.get(name) != found.get(name)]
+            world.fail(f"partition {number}: history of {odd} is not its state")
 
 
 def judge_joins(world: JoinWorld) -> None:

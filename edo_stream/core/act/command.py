@@ -16,6 +16,9 @@ to a tier are headers of its own, all starting with ``edo-``:
 | ``edo-error`` | class and reason of the last failure |
 | ``edo-redrive`` | how often an operator has sent it again |
 | ``edo-replay`` | the replay that has written it once more, of an event of before |
+
+A record with ``edo-cancel`` is none: it cancels the commands of its key that lie before it. Its
+value is ``announced`` where the control topic has another one like it, else ``alone``.
 """
 
 from typing import Final
@@ -36,6 +39,10 @@ ORIGIN: Final = "edo-origin"
 ERROR: Final = "edo-error"
 REDRIVE: Final = "edo-redrive"
 REPLAY: Final = "edo-replay"
+CANCEL: Final = "edo-cancel"
+ANNOUNCED: Final = "announced"
+ALONE: Final = "alone"
+POSITION: Final = "edo-position"
 
 #: Headers of one hop, which the next one writes anew.
 HOP: Final = frozenset({FLOW, ATTEMPT, FIRST_MS, DUE_MS, NOT_BEFORE_MS, BLOCKS, ORIGIN, ERROR})
@@ -71,6 +78,13 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     redrive: int = 0
     replay: str = ""
     """The replay that has written it once more; its id is that of the first time."""
+    cancels: str = ""
+    """Not empty: it is none, and those of its key before it are cancelled."""
+
+    @property
+    def position(self) -> bytes:
+        """``topic/partition/offset`` of the event that it was made for; empty without one."""
+        return next((value or b"" for name, value in self.headers if name == POSITION), b"")
 
     @property
     def queue(self) -> bytes:
@@ -118,6 +132,7 @@ def parse_command(record: Record, flow_of_topic: str | None) -> Command | Violat
             correlation_id=None if correlation is None else correlation.decode(),
             redrive=_number(values, REDRIVE, 0),
             replay=values.get(REPLAY, b"").decode(),
+            cancels=values.get(CANCEL, b"").decode(),
         )
     except UnicodeDecodeError:
         return Violation("invalid", "headers: expected UTF-8")

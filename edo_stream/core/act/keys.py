@@ -3,7 +3,8 @@
 Theory of operation. A row ``k`` + queue exists as long as a key is blocked, and says by what:
 
 - *waiting*: its head failed and lies on a tier; the tier's record will run it.
-- *draining*: its head is the first of the parked commands, and runs or is about to.
+- *draining*: its head is the first of the parked commands, and runs or is about to; while
+  ``due_ms`` is set it *rests*: its throttle lets it begin only then.
 - *stopped*: its head became a dead letter, and the flow wants an operator to look first.
 
 Commands that come meanwhile are parked: one row ``p`` each, numbered within the queue. All rows of
@@ -51,7 +52,7 @@ class KeyRow(msgspec.Struct, array_like=True):
     attempt: int = 0
     """The head's next attempt."""
     due_ms: int = 0
-    """When that is due, as written to the tier."""
+    """When that is due, as written to the tier; or until when the key rests."""
     error: str = ""
     """Class and reason of the head's last failure."""
 
@@ -59,6 +60,11 @@ class KeyRow(msgspec.Struct, array_like=True):
     def parked(self) -> int:
         """Commands that wait behind the head, the head itself included while draining."""
         return self.next - self.first
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether its head waits for the throttle of its key."""
+        return self.blocked is Blocked.DRAINING and self.due_ms > 0
 
 
 decode_key_row = msgspec.msgpack.Decoder(KeyRow).decode
@@ -124,6 +130,20 @@ class Keys:
         row.first += 1
         self.parked -= 1
         self._dirty[queue] = None
+
+    def take_behind(self, queue: bytes, kept: int) -> list[StoredRecord]:
+        """Remove all parked commands but the first ``kept``; they are given in order."""
+        row = self._rows[queue]
+        taken = []
+        for number in range(min(row.first + kept, row.next), row.next):
+            value = self._state.get(_parked_row(queue, number))
+            assert value is not None, f"{queue!r} has lost a parked command"
+            taken.append(_decode_parked(value))
+            self._state.write(_parked_row(queue, number), None)
+        row.next -= len(taken)
+        self.parked -= len(taken)
+        self._dirty[queue] = None
+        return taken
 
     def flush(self) -> None:
         """Write what has changed; the last act of a step."""

@@ -5,6 +5,8 @@
 ``key.continue`` lets a stopped key go on. A key that is no text is ``{"base64": …}``.
 ``{"op": "breaker.open", "flow": …, "key": ""}`` stops a flow until ``breaker.close``; sent to every
 partition of the group, it holds on every worker and over restarts.
+``{"op": "flow.pause", "flow": …, "key": "", "by": …, "reason": …}`` lets nothing of a flow begin
+until ``flow.resume``; sent to every partition as well.
 
 ``{"op": "replay.note", "flow": …, "key": "", "replay": …, "counts": {"replayed": 3, …}}`` comes in
 the transaction in which a replay has written commands: how many events, by what became of each.
@@ -30,6 +32,8 @@ class Verb(Enum):
     SKIP = "key.skip"
     OPEN = "breaker.open"
     CLOSE = "breaker.close"
+    PAUSE = "flow.pause"
+    RESUME = "flow.resume"
     NOTE_REPLAY = "replay.note"
 
 
@@ -41,10 +45,14 @@ class ActOperation(msgspec.Struct, frozen=True):
     key: bytes
     counts: Mapping[str, int] = {}
     """Of a replay: events by reason."""
+    by: str = ""
+    """Who asks for it."""
+    reason: str = ""
 
 
 #: Reasons are words of ours, and each is a label of a metric.
 _REASONS_MAX: Final = 50
+_Words = Annotated[str, msgspec.Meta(max_length=500)]
 _Counts = Annotated[
     dict[
         Annotated[str, msgspec.Meta(pattern="^[a-z-]{1,40}$")], Annotated[int, msgspec.Meta(ge=0)]
@@ -59,6 +67,8 @@ class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     key: str | Base64
     replay: str | None = None
     counts: _Counts | None = None
+    by: _Words | None = None
+    reason: _Words | None = None
     id: str | None = None
     """Name that the operator's tool gives to the request, to find its outcome."""
 
@@ -86,4 +96,7 @@ def parse_act_operation(value: bytes | None) -> tuple[ActOperation | Violation, 
         return Violation(
             "invalid", f"counts: expected with {Verb.NOTE_REPLAY.value} only"
         ), repeated
-    return ActOperation(verb, request.flow, key, request.counts or {}), repeated
+    operation = ActOperation(
+        verb, request.flow, key, request.counts or {}, request.by or "", request.reason or ""
+    )
+    return operation, repeated

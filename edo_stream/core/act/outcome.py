@@ -1,5 +1,6 @@
 """How the run of a command ended, in the words that decide what happens next."""
 
+from collections.abc import Mapping
 from enum import Enum
 
 import msgspec
@@ -20,6 +21,8 @@ class FailureClass(Enum):
     """The answer is no: an outcome like another, visible, and not run again."""
     FENCED = "fenced"
     """The run was ended because the task is another worker's now; says nothing of the command."""
+    CANCELLED = "cancelled"
+    """The run was ended because its command is cancelled."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -44,3 +47,12 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 Outcome = Done | Failed
+
+
+class Unrun(msgspec.Struct, frozen=True):
+    """It was not run, or not to its end, because its flow's rules say so."""
+
+    kind: str
+    """Type of the outcome event, appended to ``edo.<flow>``."""
+    told: Mapping[str, str]
+    """Why; the outcome's data."""

@@ -18,7 +18,7 @@ from edo_stream.core.act.command import (
     REPLAY,
     Command,
 )
-from edo_stream.core.act.outcome import Done, Failed, FailureClass
+from edo_stream.core.act.outcome import Done, Failed, FailureClass, Unrun
 from edo_stream.core.act.policy import ActSpec, FlowPolicy
 from edo_stream.core.act.reply import DEAD_LETTER, DROPPED, REFUSED, REQUEST, place_of, request_of
 from edo_stream.core.correlation.ends import RESULTS
@@ -36,6 +36,9 @@ _DETAIL_CHARS_MAX: Final = 1_000
 DONE: Final = "done"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
+SKIPPED: Final = "skipped"
+LIMITED: Final = "limited"
+CANCELLED: Final = "cancelled"
 
 
 class NextRun(NamedTuple):
@@ -55,7 +58,9 @@ class ActOutlet:
         self._step = step
         self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
 
-    def outcome(self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed) -> None:
+    def outcome(
+        self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed | Unrun
+    ) -> None:
         """Publish how a command ended: an event keyed like the command."""
         place = place_of(command, policy)
         outcome_id = self._id("outcome", command, kind)
@@ -142,12 +147,14 @@ class ActOutlet:
         if policy.flow in self._spec.ends:
             self._tell_gatherers(command, "dead-lettered", letter_id, why)
 
-    def _tell_gatherers(self, command: Command, kind: str, end_id: str, end: Done | Failed) -> None:
+    def _tell_gatherers(
+        self, command: Command, kind: str, end_id: str, end: Done | Failed | Unrun
+    ) -> None:
         """Tell the flows that gather the ends of a split event's commands of this one."""
         place = {name: value or b"" for name, value in command.headers if name in NAMES}
         if OF not in place:
             return
-        content = JSON_CONTENT[1].decode() if isinstance(end, Failed) else end.content_type
+        content = end.content_type if isinstance(end, Done) else JSON_CONTENT[1].decode()
         count = place.get(COUNT, b"").decode("utf-8", "replace")
         joined = Joined(
             flow="",
@@ -163,7 +170,7 @@ class ActOutlet:
             content_type=content,
             member=place.get(INDEX, b"").decode("utf-8", "replace"),
             expect=int(count) if count.isdigit() else None,
-            is_failed=isinstance(end, Failed),
+            is_failed=not isinstance(end, Done),
         )
         of, now_ms = place[OF].decode("utf-8", "replace"), self._step.now_ms
         self._step.publish += [
@@ -239,8 +246,10 @@ def _without_hop(headers: Iterable[Header]) -> list[Header]:
     return [header for header in headers if header[0] not in HOP]
 
 
-def _told(why: Failed) -> bytes:
-    """A failure, as events tell it."""
+def _told(why: Failed | Unrun) -> bytes:
+    """A failure, or why nothing was run, as events tell it."""
+    if isinstance(why, Unrun):
+        return msgspec.json.encode(why.told)
     return msgspec.json.encode(
         {
             "class": why.failure.value,

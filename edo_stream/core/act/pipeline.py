@@ -11,6 +11,12 @@ strict, the key is *blocked* (:mod:`.keys`): the command goes to a tier, and all
 key are parked in rows, so that their topic's offset can move on. When the head is through, the
 parked ones run one after the other.
 
+A flow may say more of its keys (:class:`.policy.FlowPolicy`): what becomes of a command while
+another one of its key is in hand (*singleton*), how soon one may follow another (*throttle*), how
+many run of those that were made within a time (*rate limit*, :mod:`.turns`); and an event may
+cancel what lies before it (:mod:`.cancels`). What does not run for such a reason ends as an outcome
+of its own.
+
 Nothing here waits or runs. After an abort everything in memory is forgotten and the records come
 again; what had run already the engine remembers, so that it need not run twice in one process.
 """
@@ -21,20 +27,39 @@ from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.act.cancels import Cancels, by_command, by_event
 from edo_stream.core.act.command import Command, parse_command, queue_of
 from edo_stream.core.act.keys import Blocked, KeyRow, Keys
 from edo_stream.core.act.operations import ActOperation, Verb, parse_act_operation
-from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
-from edo_stream.core.act.outlet import DONE, FAILED, UNKNOWN, ActOutlet, NextRun
-from edo_stream.core.act.policy import ActSpec, AfterDeadLetter, Delivery, FlowPolicy, Order
+from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome, Unrun
+from edo_stream.core.act.outlet import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    LIMITED,
+    SKIPPED,
+    UNKNOWN,
+    ActOutlet,
+    NextRun,
+)
+from edo_stream.core.act.policy import (
+    ActSpec,
+    AfterDeadLetter,
+    Delivery,
+    FlowPolicy,
+    Order,
+    Singleton,
+)
 from edo_stream.core.act.reply import expired
+from edo_stream.core.act.switches import Paused, Switches
+from edo_stream.core.act.turns import Limits, Throttles
 from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
 from edo_stream.core.effects import Effects, account_records, counted
 from edo_stream.core.event import Violation
 from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.notices import Notices
-from edo_stream.core.record import Batch, Record
+from edo_stream.core.record import Batch, Record, StoredRecord
 from edo_stream.core.state import Table
 from edo_stream.core.task import (
     InternalTopics,
@@ -47,8 +72,8 @@ from edo_stream.core.task import (
 )
 
 _STARTED: Final = b"s"
-_OPEN: Final = b"b"
-_OPEN_END: Final = b"c"
+_OF_FLOWS: Final = frozenset({Verb.OPEN, Verb.CLOSE, Verb.PAUSE, Verb.RESUME, Verb.NOTE_REPLAY})
+_FATES: Final = {SKIPPED: Fate.PASSED_OVER, LIMITED: Fate.LIMITED, CANCELLED: Fate.CANCELLED}
 
 
 class End(NamedTuple):
@@ -72,6 +97,11 @@ class ActPipeline:
         self._internal = internal
         self._step = Step(TaskRow())
         self._keys = Keys(state)
+        self._throttles = Throttles(state)
+        limits = {p.flow: p.rate_limit for p in spec.flows.values() if p.rate_limit is not None}
+        self._limits = Limits(state, limits)
+        self._cancels = Cancels(state)
+        self._switches = Switches(state)
         self._outlet = ActOutlet(identity, spec, self._step)
         self._notices = Notices(identity, internal)
         self._control = Ledger(internal.control)
@@ -88,9 +118,12 @@ class ActPipeline:
         self._starting: list[Work] = []
         self._begun: list[Work] = []
         self._ended: list[End] = []
-        self._switched: dict[str, bool] = {}
         self._replayed: dict[tuple[str, str], int] = {}
         self._resumed: list[bytes] = []
+        self._resting: list[tuple[int, bytes]] = []
+        self._freed: deque[bytes] = deque()
+        self._is_going_on = False
+        self._cancelled: list[Command] = []
         self.is_known: Callable[[Command], bool] = _is_unknown
         """Whether this process knows what came of a command's run, or will."""
         self.restore()
@@ -103,6 +136,10 @@ class ActPipeline:
         self._step.publish = []
         self._control.discard()
         self._keys.restore()
+        self._throttles.restore()
+        self._limits.restore()
+        self._cancels.restore()
+        self._switches.restore()
         for topic, window in self._windows.items():
             source = self._step.row.sources.get(topic)
             window.restore(0 if source is None else source.next_offset)
@@ -113,11 +150,13 @@ class ActPipeline:
         self._starting.clear()
         self._begun.clear()
         self._ended.clear()
+        self._cancelled.clear()
         self._replayed = {}
-        self._switched = {row[1:].decode(): True for row, _ in self._state.scan(_OPEN, _OPEN_END)}
+        keys = self._keys.all().items()
+        self._resting = sorted((row.due_ms, queue) for queue, row in keys if row.is_resting)
         # Nothing is decided here: the next step goes on with them.
         self._resumed = [
-            queue for queue, row in self._keys.all().items() if row.blocked is Blocked.DRAINING
+            queue for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting
         ]
 
     def discard(self) -> None:
@@ -137,7 +176,8 @@ class ActPipeline:
         """Time of the earliest retry in hand; 0 when there is something to decide at once."""
         if self._finished or self._starting or self._resumed:
             return 0
-        return self._due[0][0] if self._due else None
+        firsts = [heap[0][0] for heap in (self._due, self._resting) if heap]
+        return min(firsts, default=None)
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Commands parked by topic of commands, and since when the oldest key is blocked."""
@@ -185,12 +225,20 @@ class ActPipeline:
         ``None`` when its start must be committed before: :meth:`begun` gives it after the next
         step's commit.
         """
-        work = self._ready.pop(flow)
-        is_counted = self._policy(work).delivery is Delivery.AT_MOST_ONCE
-        if is_counted and self._state.get(_started_row(work.command)) is None:
+        work, policy = self._ready.pop(flow), self._spec.flows[flow]
+        is_plain = policy.delivery is Delivery.AT_LEAST_ONCE and policy.throttle is None
+        if not is_plain and self._is_counted(work):
             self._starting.append(work)
             return None
         return work
+
+    def _is_counted(self, work: Work) -> bool:
+        """Whether its start is to be committed before it begins."""
+        policy = self._policy(work)
+        is_once = policy.delivery is Delivery.AT_MOST_ONCE
+        if is_once and self._state.get(_started_row(work.command)) is None:
+            return True
+        return _takes_turns(work, policy) and not self.is_known(work.command)
 
     def peek(self, flow: str, is_committed: bool = True) -> Command | None:
         """The command that :meth:`take` would take.
@@ -230,8 +278,21 @@ class ActPipeline:
 
     def switched(self) -> dict[str, bool]:
         """Flows whose breaker an operator wants open, or closed; call it after the commit, once."""
-        switched, self._switched = self._switched, {}
-        return switched
+        return self._switches.switched()
+
+    def paused(self) -> Mapping[str, Paused]:
+        """Flows of which nothing may begin; runs that are known may be taken all the same."""
+        return self._switches.paused
+
+    def paused_topics(self) -> set[str]:
+        """Topics of the commands of those flows."""
+        flows = self._spec.flows
+        return {flows[flow].commands for flow in self._switches.paused if flow in flows}
+
+    def cancelled(self) -> list[Command]:
+        """Commands whose runs are to be ended; call it after the commit, once."""
+        cancelled, self._cancelled = self._cancelled, []
+        return cancelled
 
     def ended(self) -> list[End]:
         """Runs that the step has decided on; call it after the commit, once."""
@@ -248,8 +309,7 @@ class ActPipeline:
         self._step.publish = []
         self._ready.begin_step()
         for work in self._starting:
-            self._state.write(_started_row(work.command), b"")
-            self._begun.append(work)
+            self._note_start(work)
         self._starting.clear()
         while self._resumed:
             self._run_first_parked(self._resumed.pop())
@@ -263,7 +323,17 @@ class ActPipeline:
                 self._read(batch)
         while self._due and self._due[0][0] <= now_ms:
             self._leave_tier(heappop(self._due)[2])
+        while self._resting and self._resting[0][0] <= now_ms:
+            self._end_rest(*heappop(self._resting))
         return self._close()
+
+    def _note_start(self, work: Work) -> None:
+        policy, command = self._policy(work), work.command
+        if policy.delivery is Delivery.AT_MOST_ONCE:
+            self._state.write(_started_row(command), b"")
+        if policy.throttle is not None and _takes_turns(work, policy):
+            self._throttles.take(command.queue, policy.throttle, self._step.now_ms)
+        self._begun.append(work)
 
     # Reading.
 
@@ -288,8 +358,116 @@ class ActPipeline:
                 self._reject(record, "unknown-flow", f"no flow {command.flow!r} in this group")
             elif flow is None:
                 self._wait(Work(command, record))
+            elif command.cancels:
+                self._cancels.mark(command)
+                self._cancel(command, by_event(command))
+                window.end(record.offset, Fate.APPLIED)
             else:
-                self._place(Work(command, record))
+                self._admit(Work(command, record))
+
+    def _admit(self, work: Work) -> None:
+        """A command comes for the first time."""
+        command, policy = work.command, self._policy(work)
+        if policy.rate_limit is not None:
+            self._limits.read(policy.flow, command.timestamp_ms)
+        cancelled = self._cancels.announced(command)
+        if cancelled is not None and not self._has_begun(command):
+            self._end_unrun(work, cancelled)
+            return
+        # Who has sent a command again wants it to be run.
+        if policy.singleton is None or command.redrive or not self._is_busy(command.queue):
+            self._place(work)
+            return
+        match policy.singleton:
+            case Singleton.SKIP:
+                told = {"reason": "singleton", "running": self._head_of(command.queue)}
+                self._end_unrun(work, Unrun(SKIPPED, told))
+                return
+            case Singleton.QUEUE:
+                told = {"reason": "singleton", "replaced-by": command.id}
+                for waiting in self._waiting(command.queue):
+                    self._end_unrun(waiting, Unrun(SKIPPED, told))
+            case Singleton.REPLACE:
+                self._cancel(command, by_command(command))
+        self._place(work)
+
+    def _has_begun(self, command: Command) -> bool:
+        """Whether a command that comes again has a run, or had one, that decides on its end."""
+        if self.is_known(command) or self._cancels.why(command) is not None:
+            return True
+        return self._state.get(_started_row(command)) is not None
+
+    def _is_busy(self, name: bytes) -> bool:
+        """Whether a command of a key is in hand, or waits."""
+        return name in self._queues or self._keys.get(name) is not None
+
+    def _head_of(self, name: bytes) -> str:
+        """Id of the command of a key that runs, or is the next to."""
+        queue, row = self._queues.get(name), self._keys.get(name)
+        if queue is not None and queue.running is not None:
+            return queue.running.command.id
+        return "" if row is None else row.head
+
+    def _waiting(self, name: bytes) -> list[Work]:
+        """Take out what waits behind the first of a key; the caller ends it."""
+        queue, row, found = self._queues.get(name), self._keys.get(name), []
+        if row is not None:
+            kept = int(row.blocked is Blocked.DRAINING)
+            found = [_parked(name, one) for one in self._keys.take_behind(name, kept)]
+        if queue is not None:
+            found += queue.waiting
+            queue.waiting.clear()
+        return found
+
+    def _end_unrun(self, work: Work, why: Unrun) -> None:
+        """End a command that is in no queue any more, or never was, without a run."""
+        self._outlet.outcome(work.command, self._policy(work), why.kind, why)
+        record, fate = work.record, _FATES[why.kind]
+        if work.is_parked:
+            self._settle(record, fate)
+        else:
+            self._windows[record.topic].end(record.offset, fate)
+
+    def _end_first(self, work: Work, why: Unrun) -> None:
+        """End the command that a key waits for, without a run, or with one that was ended."""
+        name = work.command.queue
+        self._outlet.outcome(work.command, self._policy(work), why.kind, why)
+        queue = self._queues.get(name)
+        if queue is not None:
+            queue.running = None
+        self._done_with(work, _FATES[why.kind])
+        self._go_on(name)
+
+    def _cancel(self, cause: Command, why: Unrun) -> None:
+        """End all commands of a key that have come before; the one that runs, when it has ended."""
+        name = cause.queue
+        for work in self._waiting(name):
+            self._end_unrun(work, why)
+        queue, row = self._queues.get(name), self._keys.get(name)
+        running = None if queue is None else queue.running
+        if running is not None:
+            self._cancel_run(running, why)
+        elif row is not None and row.blocked is Blocked.WAITING:
+            head = self._pull(name)
+            if head is not None:
+                self._end_first(head, why)
+            else:
+                # It ends as soon as it is read.
+                self._cancels.note(name, row.head, why)
+                row.run_now = True
+                self._keys.put(name, row)
+        elif row is not None and row.is_resting:
+            self._end_first(_parked(name, self._keys.first(name)), why)
+
+    def _cancel_run(self, work: Work, why: Unrun) -> None:
+        if self._ready.remove(work):
+            self._end_first(work, why)
+        elif (
+            self._policy(work).delivery is Delivery.AT_LEAST_ONCE
+            and self._cancels.why(work.command) is None
+        ):
+            self._cancels.note(work.command.queue, work.command.id, why)
+            self._cancelled.append(work.command)
 
     def _reject(self, record: Record, reason: str, detail: str) -> None:
         flow = self._flow_of_topic.get(record.topic)
@@ -349,14 +527,65 @@ class ActPipeline:
     def _make_ready(self, work: Work, queue: KeyQueue) -> None:
         assert queue.running is None, f"{work.command.queue!r} runs already"
         queue.running = work
-        is_begun = self._state.get(_started_row(work.command)) is not None
-        if is_begun and not self.is_known(work.command):
+        command, policy = work.command, self._policy(work)
+        cancelled = self._cancels.why(command)
+        is_begun = self._state.get(_started_row(command)) is not None
+        has_turns = policy.rate_limit is not None or policy.throttle is not None
+        is_bound = cancelled is not None or is_begun or has_turns or policy.flow in self.paused()
+        if is_bound and self.is_known(command):
+            # First, as it runs in any case: also where nothing of its flow may begin.
+            self._ready.add(work, first=True)
+            if cancelled is not None:
+                self._cancelled.append(command)
+        elif cancelled is not None:
+            self._end_first(work, cancelled)
+        elif is_begun:
             # It was begun, at most once, and nobody knows what came of it.
             why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
-            self._outlet.outcome(work.command, self._policy(work), UNKNOWN, why)
+            self._outlet.outcome(command, policy, UNKNOWN, why)
             self._next(work, Fate.UNKNOWN)
+        elif has_turns:
+            self._take_turn(work, policy)
         else:
             self._ready.add(work)
+
+    def _take_turn(self, work: Work, policy: FlowPolicy) -> None:
+        """Let it run, if the limits of its key do; a retry has had its turn."""
+        command, now_ms, limit = work.command, self._step.now_ms, policy.rate_limit
+        is_counted = limit is not None and command.first_ms is None and not command.redrive
+        if is_counted and not self._limits.admit(command, now_ms):
+            told = {"reason": "rate-limit", "limit": str(limit)}
+            self._end_first(work, Unrun(LIMITED, told))
+            return
+        throttle = policy.throttle
+        if throttle is not None and _takes_turns(work, policy):
+            wait_ms = self._throttles.wait_ms(command.queue, throttle, now_ms)
+            if wait_ms:
+                self._rest(work, now_ms + wait_ms)
+                return
+        self._ready.add(work)
+
+    def _rest(self, work: Work, until_ms: int) -> None:
+        """Its key may not begin a command before: park it, and what is in hand behind it."""
+        name = work.command.queue
+        row = self._keys.get(name) or KeyRow(Blocked.DRAINING, self._step.now_ms)
+        row.head, row.due_ms = work.command.id, until_ms
+        self._keys.put(name, row)
+        queue = self._queues[name]
+        queue.running = None
+        if not work.is_parked:
+            self._park(name, work)
+        while queue.waiting and row.parked < self._policy(work).parked_per_key_max:
+            self._park(name, queue.waiting.popleft())
+        heappush(self._resting, (until_ms, name))
+        self._tidy(name)
+
+    def _end_rest(self, until_ms: int, name: bytes) -> None:
+        row = self._keys.get(name)
+        if row is not None and row.is_resting and row.due_ms == until_ms:
+            row.due_ms = 0
+            self._keys.put(name, row)
+            self._run_first_parked(name)
 
     def _park(self, name: bytes, work: Work) -> None:
         self._keys.park(name, work.record)
@@ -371,14 +600,19 @@ class ActPipeline:
 
     def _end(self, work: Work, outcome: Outcome) -> None:
         command, policy, is_given_up = work.command, self._policy(work), False
+        cancelled = self._cancels.why(command)
         match outcome:
+            case Failed(failure=failure) if (
+                cancelled is not None and failure is not FailureClass.BUSINESS
+            ):
+                self._end_first(work, cancelled)
             case Done():
                 self._outlet.outcome(command, policy, DONE, outcome)
                 self._next(work, Fate.EMITTED)
             case Failed(failure=FailureClass.BUSINESS):
                 self._outlet.outcome(command, policy, FAILED, outcome)
                 self._next(work, Fate.FAILED)
-            case Failed(failure=FailureClass.FENCED):
+            case Failed(failure=FailureClass.FENCED | FailureClass.CANCELLED):
                 self._ready.add(work, first=True)
                 return
             case Failed():
@@ -447,6 +681,19 @@ class ActPipeline:
 
     def _go_on(self, name: bytes) -> None:
         """Run what is first of a key: parked, or else in hand."""
+        self._freed.append(name)
+        if self._is_going_on:
+            # A thousand in a row may end without a run: one after the other, not one in another.
+            return
+        self._is_going_on = True
+        try:
+            while self._freed:
+                self._run_first(self._freed.popleft())
+        finally:
+            self._is_going_on = False
+            self._freed.clear()
+
+    def _run_first(self, name: bytes) -> None:
         row = self._keys.get(name)
         if row is not None and row.parked:
             row.blocked, row.head, row.due_ms, row.run_now = Blocked.DRAINING, "", 0, False
@@ -461,26 +708,23 @@ class ActPipeline:
         self._tidy(name)
 
     def _run_first_parked(self, name: bytes) -> None:
-        record = self._keys.first(name)
-        command = parse_command(record, name.partition(b"\0")[0].decode())
-        assert isinstance(command, Command), f"a parked command was read before: {command}"
-        queue = self._queues.setdefault(name, KeyQueue())
-        self._make_ready(Work(command, record, is_parked=True), queue)
+        self._make_ready(
+            _parked(name, self._keys.first(name)), self._queues.setdefault(name, KeyQueue())
+        )
 
     def _done_with(self, work: Work, fate: Fate) -> None:
         """Forget where it was kept."""
         record = work.record
+        self._cancels.forget(work.command)
         if work.is_parked:
             self._keys.unpark(work.command.queue)
             self._settle(record, fate)
         else:
             self._windows[record.topic].end(record.offset, fate)
-        started = _started_row(work.command)
-        if (
-            self._policy(work).delivery is Delivery.AT_MOST_ONCE
-            and self._state.get(started) is not None
-        ):
-            self._state.write(started, None)
+        if self._policy(work).delivery is Delivery.AT_MOST_ONCE:
+            started = _started_row(work.command)
+            if self._state.get(started) is not None:
+                self._state.write(started, None)
 
     def _settle(self, record: Record, fate: Fate) -> None:
         window = self._windows.get(record.topic)
@@ -496,6 +740,11 @@ class ActPipeline:
             if record.offset < source.next_offset:
                 continue
             source.next_offset = record.offset + 1
+            self._control.mark(record.offset, Fate.APPLIED)
+            cause = parse_command(record, None) if record.value is None else None
+            if isinstance(cause, Command) and cause.cancels:
+                self._announce(cause)
+                continue
             operation, request = parse_act_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):
@@ -505,13 +754,18 @@ class ActPipeline:
             self._step.publish.append(
                 self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
             )
-            self._control.mark(record.offset, Fate.APPLIED)
+
+    def _announce(self, cause: Command) -> None:
+        """Cancel what was read of a key, if it lies before the mark: that is, if that was not."""
+        why = by_event(cause)
+        if cause.flow in self._spec.flows and self._cancels.announce(cause, why):
+            self._cancel(cause, why)
 
     def _operate(self, operation: ActOperation) -> str | None:
         policy = self._spec.flows.get(operation.flow)
         if policy is None:
             return "unknown flow"
-        if operation.verb in (Verb.OPEN, Verb.CLOSE, Verb.NOTE_REPLAY):
+        if operation.verb in _OF_FLOWS:
             self._operate_flow(operation)
             return None
         name = queue_of(operation.flow, operation.key)
@@ -536,16 +790,20 @@ class ActPipeline:
         return None
 
     def _operate_flow(self, operation: ActOperation) -> None:
-        if operation.verb is not Verb.NOTE_REPLAY:
-            self._switch(operation.flow, operation.verb is Verb.OPEN)
+        flow = operation.flow
+        match operation.verb:
+            case Verb.OPEN | Verb.CLOSE as verb:
+                self._switches.switch(flow, verb is Verb.OPEN)
+            case Verb.PAUSE:
+                paused = Paused(self._step.now_ms, operation.by, operation.reason)
+                self._switches.pause(flow, paused)
+            case Verb.RESUME:
+                self._switches.resume(flow)
+            case _:
+                pass
         for reason, count in operation.counts.items():
-            event = (operation.flow, reason)
+            event = (flow, reason)
             self._replayed[event] = self._replayed.get(event, 0) + count
-
-    def _switch(self, flow: str, is_open: bool) -> None:
-        """Keep an operator's word about a flow's breaker, and tell the engine of it."""
-        self._state.write(_OPEN + flow.encode(), b"" if is_open else None)
-        self._switched[flow] = is_open
 
     def _drop_waiting(self, name: bytes, policy: FlowPolicy, verb: Verb) -> str | None:
         work = self._pull(name)
@@ -567,13 +825,10 @@ class ActPipeline:
     def _skip_parked(self, name: bytes, policy: FlowPolicy) -> None:
         row = self._keys.get(name)
         if row is not None and row.parked:
-            record = self._keys.first(name)
-            command = parse_command(record, policy.flow)
-            assert isinstance(command, Command), f"a parked command was read before: {command}"
+            work = _parked(name, self._keys.first(name))
             why = Failed(FailureClass.POISON, "skipped", "given up by an operator")
-            self._outlet.dead_letter(command, policy, why)
-            self._keys.unpark(name)
-            self._settle(record, Fate.DEAD_LETTERED)
+            self._outlet.dead_letter(work.command, policy, why)
+            self._done_with(work, Fate.DEAD_LETTERED)
         self._go_on(name)
 
     def _pull(self, name: bytes) -> Work | None:
@@ -596,6 +851,8 @@ class ActPipeline:
                 source.next_offset = window.advance(source.next_offset)
             accounts.append(window.ledger.close(self._identity, self._step.now_ms))
         accounts.append(self._control.close(self._identity, self._step.now_ms))
+        self._throttles.sweep(self._step.now_ms)
+        self._limits.sweep(self._step.now_ms, self._is_busy)
         self._keys.flush()
         told = [account for account in accounts if account is not None]
         if not (told or self._step.publish or self._state.changelog):
@@ -616,6 +873,17 @@ class ActPipeline:
 
 def _is_unknown(_: Command) -> bool:
     return False
+
+
+def _takes_turns(work: Work, policy: FlowPolicy) -> bool:
+    """Whether its start counts for the throttle of its key; a retry has had its turn."""
+    return policy.throttle is not None and work.command.first_ms is None
+
+
+def _parked(name: bytes, record: StoredRecord) -> Work:
+    command = parse_command(record, name.partition(b"\0")[0].decode())
+    assert isinstance(command, Command), f"a parked command was read before: {command}"
+    return Work(command, record, is_parked=True)
 
 
 def _started_row(command: Command) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
+from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.correlation.ends import EndFeed
 
 _RETRY = RetryPolicy()
@@ -36,6 +37,17 @@ class AfterDeadLetter(Enum):
     """Nothing of the key runs until an operator lets it go on."""
 
 
+class Singleton(Enum):
+    """What becomes of a command while another one of its key runs, or waits to."""
+
+    SKIP = "skip"
+    """It ends as skipped."""
+    QUEUE = "queue"
+    """It waits; whoever waited before it ends as skipped."""
+    REPLACE = "replace"
+    """All before it are cancelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowPolicy:
     """One flow's rules in the act plane."""
@@ -55,6 +67,9 @@ class FlowPolicy:
     parked_per_key_max: int = 1_000
     """Commands beyond it stay unread: the partition pauses."""
     record_bytes_max: int = 1_048_576
+    singleton: Singleton | None = None
+    throttle: Throttle | None = None
+    rate_limit: KeyLimit | None = None
     replies: str | None = None
     """Topic on which requests may ask for a reply (:mod:`.reply`); ``None``: it never replies."""
     reply_partitions: int = 8

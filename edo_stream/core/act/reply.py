@@ -9,7 +9,8 @@ A request is an event like any other, with headers that travel on to the command
 | ``ce_expirytime`` | nobody waits for the reply later: what has not begun by then is not run |
 
 A reply is an event of type ``edo.<flow>.<end>``: ``done`` with the result as its data, or
-``failed``, ``unknown``, ``dead-letter`` or ``dropped`` with class, reason and detail.
+``failed``, ``unknown``, ``dead-letter`` or ``dropped`` with class, reason and detail; or
+``skipped``, ``limited`` or ``cancelled`` with the reason why it was not run to its end.
 ``ce_edorequestid`` is the id of the request. It is written by the step that decides on the end, so
 in the very transaction of the end.
 
@@ -19,11 +20,17 @@ the same; its end says in ``edo-reply-refused`` why nobody is told.
 """
 
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from edo_stream.core.act.command import Command
 from edo_stream.core.act.outcome import Failed, FailureClass
 from edo_stream.core.act.policy import FlowPolicy
+from edo_stream.core.effects import Publish
+from edo_stream.core.event import derive_id
+from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
 from edo_stream.core.partitioner import partition_of
 
 REPLY_TO: Final = "ce_edoreplyto"
@@ -52,19 +59,61 @@ def place_of(command: Command, policy: FlowPolicy) -> int | str | None:
 
 
 def _place(asked: str, command: Command, policy: FlowPolicy) -> int | str:
-    topic, _, number = asked.partition("/")
-    correlation = command.correlation_id or command.id
-    if topic != policy.replies:
-        return f"{asked[:_SHOWN_MAX]}: flow {policy.flow} replies on {policy.replies} alone"
-    if max(len(correlation), len(request_of(command))) > _ID_CHARS_MAX:
-        return f"{topic}: a request's ids have at most {_ID_CHARS_MAX} characters"
-    if not number:
-        return partition_of(correlation.encode(), policy.reply_partitions)
-    # Of more digits than any number of partitions has, it is none; int() would take its time.
-    is_number = number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX
-    if not is_number or int(number) >= policy.reply_partitions:
-        return f"{asked[:_SHOWN_MAX]}: {topic} has {policy.reply_partitions} partitions, from 0 on"
-    return int(number)
+    assert policy.replies is not None, "what does not reply is asked before"
+    topic = Replies(policy.flow, policy.replies, policy.reply_partitions)
+    return topic.place(asked, command.correlation_id or command.id, request_of(command))
+
+
+class Replies(NamedTuple):
+    """Where a flow replies."""
+
+    flow: str
+    topic: str
+    partitions: int
+
+    def place(self, asked: str, correlation_id: str, request: str) -> int | str:
+        """Partition that is asked for; or why it is refused."""
+        topic, _, number = asked.partition("/")
+        if topic != self.topic:
+            return f"{asked[:_SHOWN_MAX]}: flow {self.flow} replies on {self.topic} alone"
+        if max(len(correlation_id), len(request)) > _ID_CHARS_MAX:
+            return f"{topic}: a request's ids have at most {_ID_CHARS_MAX} characters"
+        if not number:
+            return partition_of(utf8(correlation_id), self.partitions)
+        # Of more digits than any number of partitions has, it is none; int() would take its time.
+        is_number = number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX
+        if not is_number or int(number) >= self.partitions:
+            return f"{asked[:_SHOWN_MAX]}: {topic} has {self.partitions} partitions, from 0 on"
+        return int(number)
+
+    def answered(self, end: Publish, kind: str) -> tuple[Publish, ...]:
+        """The end of an event of which there is no command, with its reply if one is asked for."""
+        told = {name: (value or b"").decode("utf-8", "replace") for name, value in end.headers}
+        asked = told.get(REPLY_TO)
+        if asked is None:
+            return (end,)
+        correlation_id, request = told["ce_correlationid"], told["ce_causationid"]
+        place = self.place(asked, correlation_id, request)
+        if isinstance(place, str):
+            return (replace(end, headers=[*end.headers, (REFUSED, utf8(place))]),)
+        data = end.value
+        if kind == DEAD_LETTER:
+            why = {name: told[f"edo-{name}"] for name in ("class", "reason", "detail")}
+            data = msgspec.json.encode(why)
+        headers: list[Header] = [
+            SPECVERSION,
+            ("ce_id", derive_id("reply", told["ce_id"], kind).encode()),
+            ("ce_source", utf8(told["ce_source"])),
+            ("ce_type", utf8(f"edo.{self.flow}.{kind}")),
+            ("ce_time", time_text(end.timestamp_ms)),
+            ("ce_correlationid", utf8(correlation_id)),
+            ("ce_causationid", utf8(told["ce_id"])),
+            (REQUEST, utf8(request)),
+            ("edo-flow", utf8(self.flow)),
+            JSON_CONTENT,
+        ]
+        now_ms = end.timestamp_ms
+        return end, Publish(self.topic, place, end.key, data, headers, now_ms)
 
 
 def request_of(command: Command) -> str:

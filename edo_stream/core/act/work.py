@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from edo_stream.core.act.command import Command
 from edo_stream.core.record import Record
@@ -73,6 +73,20 @@ class Ready:
         while self._deferred and self._deferred[0][0] <= now_ms:
             self.add(heappop(self._deferred)[2])
         return self._deferred[0][0] if self._deferred else None
+
+    def remove(self, work: Work) -> bool:
+        """Take out one that was not taken yet; false when it was."""
+        works = self._by_flow.get(work.command.flow, ())
+        for index, one in enumerate(works):
+            if one is work:
+                del self._by_flow[work.command.flow][index]
+                return True
+        for index, (_, _, one) in enumerate(self._deferred):
+            if one is work:
+                del self._deferred[index]
+                heapify(self._deferred)
+                return True
+        return False
 
     def begin_step(self) -> None:
         """What is added from here on is a new step's."""

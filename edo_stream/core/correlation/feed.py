@@ -168,6 +168,10 @@ class Feed:
         partition = partition_of(key, trigger.partitions)
         return Publish(trigger.topic, partition, key, value, (), timestamp_ms)
 
+    def answered(self, letter: Publish) -> Sequence[Publish]:
+        """A dead letter alone: what waits replies to nobody."""
+        return (letter,)
+
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str
     ) -> Publish:

@@ -15,12 +15,14 @@ looked at, and for their rows within a few rounds of a sweep.
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.correlation.batching import Batching
 from edo_stream.core.correlation.collecting import Collecting
+from edo_stream.core.correlation.compiled import plain_waits
 from edo_stream.core.correlation.debouncing import Debouncing
+from edo_stream.core.correlation.history import Correlator, History, Told
 from edo_stream.core.correlation.joined import decode_joined, size_of
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.ordered import InOrder
@@ -30,7 +32,6 @@ from edo_stream.core.correlation.rows import (
     EventRows,
     FlowRow,
     Phase,
-    WaitRow,
     decode_stamp,
     decode_wait,
     encode_wait,
@@ -40,6 +41,7 @@ from edo_stream.core.correlation.spec import (
     Correlation,
     Debounced,
     JoinSpec,
+    Kind,
     Ordered,
     Windowed,
 )
@@ -61,6 +63,9 @@ from edo_stream.core.task import (
     save_task,
 )
 
+if TYPE_CHECKING:
+    from edo_stream.core._native import PlainWaits
+
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
@@ -71,27 +76,12 @@ _SWEPT_MIN: Final = 64
 _WAIT_END: Final = bytes([WAIT[0] + 1])
 
 
-class Correlator(Protocol):
-    """The rules of one kind of correlation."""
-
-    def place(self, arrival: Arrival) -> None:
-        """Take in an event."""
-
-    def expire(self, key: bytes, row: WaitRow, due_ms: int) -> None:
-        """Do what a timer is due for."""
-
-    def force(self, key: bytes, row: WaitRow) -> None:
-        """Fire with what there is."""
-
-    def end(self, key: bytes, row: WaitRow) -> None:
-        """End the wait."""
-
-
 class FlowOfTask(NamedTuple):
     """A flow within a task."""
 
     waits: Waits
     correlator: Correlator
+    history: History | None
 
 
 class JoinPipeline:
@@ -126,6 +116,8 @@ class JoinPipeline:
             for name, correlation in spec.correlations.items()
         }
         self._by_name = {name.encode(): flow for name, flow in self._flows.items()}
+        waits = [flow.waits for flow in self._flows.values()]
+        self._plain = plain_waits(identity, waits, self._rows, self._ledger)
         self._read_since_sweep = 0
         self.restore()
 
@@ -217,32 +209,53 @@ class JoinPipeline:
         return records
 
     def _read(self, batch: Batch) -> None:
-        row, ledger, now_ms = self._step.row, self._ledger, self._step.now_ms
-        records = self._take(batch, ledger)
+        records = self._take(batch, self._ledger)
         self._read_since_sweep += len(records)
-        for record in records:
-            if record.timestamp > row.stream_ms:
-                row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
-            joined = decode_joined(record.value)
-            if isinstance(joined, Violation):
-                self._undecodable.dead_letter(record, joined)
-                ledger.mark(record.offset, Fate.DEAD_LETTERED)
-                continue
-            flow = self._flows.get(joined.flow)
-            if flow is None:
-                # Its file is gone, and nobody waits any more.
-                ledger.mark(record.offset, Fate.IGNORED)
-                continue
-            flow.correlator.place(
-                Arrival(
-                    key=record.key or b"",
-                    joined=joined,
-                    payload=record.value or b"",
-                    offset=record.offset,
-                    at_ms=flow.waits.time_of(record.timestamp, joined),
-                    size_bytes=size_of(joined),
-                )
+        at = 0
+        while at < len(records):
+            if self._plain is not None:
+                at = self._read_plain(self._plain, records, at)
+            if at < len(records):
+                self._place(records[at])
+                at += 1
+
+    def _read_plain(self, plain: "PlainWaits", records: Sequence[Record], at: int) -> int:
+        """Let the compiled half take what is plain; the index of the first that is not."""
+        row, ledger, now_ms = self._step.row, self._ledger, self._step.now_ms
+        offsets, fates, _, last = ledger.pages()
+        at = plain.take(
+            records, at, now_ms, row.stream_ms, now_ms + _SKEW_MS,
+            offsets, fates, last, self._step.publish,
+        )  # fmt: skip
+        row.stream_ms = plain.stream_ms
+        self._written.size_bytes += plain.written_bytes
+        return at
+
+    def _place(self, record: Record) -> None:
+        """Bring one record to its flow."""
+        row, ledger, now_ms = self._step.row, self._ledger, self._step.now_ms
+        if record.timestamp > row.stream_ms:
+            row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
+        joined = decode_joined(record.value)
+        if isinstance(joined, Violation):
+            self._undecodable.dead_letter(record, joined)
+            ledger.mark(record.offset, Fate.DEAD_LETTERED)
+            return
+        flow = self._flows.get(joined.flow)
+        if flow is None:
+            # Its file is gone, and nobody waits any more.
+            ledger.mark(record.offset, Fate.IGNORED)
+            return
+        flow.correlator.place(
+            Arrival(
+                key=record.key or b"",
+                joined=joined,
+                payload=record.value or b"",
+                offset=record.offset,
+                at_ms=flow.waits.time_of(record.timestamp, joined),
+                size_bytes=size_of(joined),
             )
+        )
 
     def _expire(self, limit_ms: int) -> bool:
         """Fire timers that are due, flow by flow; whether there were any."""
@@ -288,6 +301,8 @@ class JoinPipeline:
                 return f"its wait is over: {row.ended}"
             flow.correlator.force(key, row)
         elif row.phase == Phase.OVER:
+            if flow.history is not None:
+                flow.history.forget(key, row, operation.verb.value)
             self._rows.delete(flow.waits.name(key))
         else:
             flow.correlator.end(key, row)
@@ -305,8 +320,11 @@ class JoinPipeline:
         rows = list(islice(self._state.scan(row.swept_to or WAIT, _WAIT_END), count))
         row.swept_to = rows[-1][0] + b"\0" if len(rows) == count else b""
         for key, value in rows:
-            flow = self._by_name.get(key[1:].partition(b"\0")[0])
+            name, _, of_wait = key[1:].partition(b"\0")
+            flow = self._by_name.get(name)
             if flow is not None and flow.waits.is_idle(decode_stamp(value)):
+                if flow.history is not None:
+                    flow.history.forget(of_wait, decode_wait(value))
                 self._rows.delete(key[1:])
 
     def _flush(self) -> None:
@@ -327,13 +345,20 @@ class JoinPipeline:
 
 def _flow(identity: TaskIdentity, correlation: Correlation, shared: SharedState) -> FlowOfTask:
     waits = Waits(identity, correlation, shared)
-    kind = correlation.kind
+    correlator = _correlator(waits, correlation.kind)
+    if not correlation.history:
+        return FlowOfTask(waits, correlator, None)
+    history = History(identity, waits, shared.step)
+    return FlowOfTask(waits, Told(correlator, history), history)
+
+
+def _correlator(waits: Waits, kind: Kind) -> Correlator:
     if isinstance(kind, Windowed):
-        return FlowOfTask(waits, InWindows(waits, kind))
+        return InWindows(waits, kind)
     if isinstance(kind, Ordered):
-        return FlowOfTask(waits, InOrder(waits))
+        return InOrder(waits)
     if isinstance(kind, Debounced):
-        return FlowOfTask(waits, Debouncing(waits, kind))
+        return Debouncing(waits, kind)
     if isinstance(kind, Batched):
-        return FlowOfTask(waits, Batching(waits, kind))
-    return FlowOfTask(waits, Collecting(waits, kind))
+        return Batching(waits, kind)
+    return Collecting(waits, kind)

@@ -12,6 +12,7 @@ the wait's own row (*heads*), so that a wait of two events is one row; kinds tha
 each in a row of its own.
 """
 
+from collections.abc import Container, Iterator
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -112,6 +113,8 @@ class WaitRow(msgspec.Struct, array_like=True):
     """Events that are none of this wait, read before it has ended."""
     bursts: list[Burst] = msgspec.field(default_factory=list)
     """What waits until its key is quiet, the earliest first."""
+    changes: int = 0
+    """What was told of the key, where its flow has a history."""
 
 
 class Stamp(msgspec.Struct, array_like=True):
@@ -134,6 +137,8 @@ class FlowRow(msgspec.Struct, array_like=True):
     late: int = 0
     refused: int = 0
     """Events that found a bound reached."""
+    is_owed: bool = False
+    """Whether each event that waits is to be in a command, whatever else comes."""
 
 
 encode_wait: Final = msgspec.msgpack.Encoder().encode
@@ -143,6 +148,19 @@ encode_flow: Final = msgspec.msgpack.Encoder().encode
 decode_flow: Final = msgspec.msgpack.Decoder(FlowRow).decode
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 decode_event: Final = msgspec.msgpack.Decoder(HeldEvent).decode
+
+
+def stranded(state: Table, flows: Container[str]) -> dict[str, int]:
+    """How many events wait to be in commands of flows that are not among these, by flow."""
+    found = {
+        key[len(FLOW) :].decode(): decode_flow(value)
+        for key, value in state.scan(FLOW, bytes([FLOW[0] + 1]))
+    }
+    return {
+        flow: row.held
+        for flow, row in found.items()
+        if row.is_owed and row.held and flow not in flows
+    }
 
 
 def events_of(name: bytes) -> bytes:
@@ -157,10 +175,23 @@ def parse_event_key(row: bytes) -> tuple[bytes, bytes]:
     return row[start:end], row[end:]
 
 
+def scan_events(state: Table, name: bytes, after: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Rows of a wait's events behind a place, in order: what orders each, and the row."""
+    start = events_of(name)
+    first = start + after + b"\0" if after else start
+    return ((row[len(start) :], value) for row, value in state.scan(first, _after(start)))
+
+
+#: By place: the event that was there before, and the one that is there now.
+Journal = dict[bytes, tuple[HeldEvent | None, HeldEvent | None]]
+
+
 class EventRows:
     """Events in rows of their own; one that is held and released within a step leaves no trace."""
 
     def __init__(self, state: Table) -> None:
+        self.journal: Journal | None = None
+        """What changes is noted here, of the one wait that is looked at; ``None``: of none."""
         self._state = state
         self._fresh: dict[bytes, dict[bytes, HeldEvent]] = {}
         self._released: dict[bytes, None] = {}
@@ -169,6 +200,7 @@ class EventRows:
         """Forget what is uncommitted."""
         self._fresh.clear()
         self._released.clear()
+        self.journal = None
 
     def get(self, name: bytes, place: bytes) -> HeldEvent | None:
         """The event at a place, in the order of its wait's events."""
@@ -181,10 +213,12 @@ class EventRows:
 
     def hold(self, name: bytes, place: bytes, event: HeldEvent) -> None:
         """Keep an event; what was at its place is replaced."""
+        self._note(name, place, event)
         self._fresh.setdefault(name, {})[place] = event
 
     def release(self, name: bytes, place: bytes) -> None:
         """Forget the event at a place."""
+        self._note(name, place, None)
         fresh = self._fresh.get(name)
         if fresh is not None:
             fresh.pop(place, None)
@@ -205,6 +239,9 @@ class EventRows:
 
     def take_all(self, name: bytes) -> list[tuple[bytes, HeldEvent]]:
         """All events of a wait, in order; they are released."""
+        if self.journal is not None:
+            for place, _ in self.all(name):
+                self._note(name, place, None)
         start = events_of(name)
         found = {}
         for row, value in self._state.scan(start, _after(start)):
@@ -213,6 +250,12 @@ class EventRows:
                 found[row[len(start) :]] = decode_event(value)
         found.update(self._fresh.pop(name, {}))
         return sorted(found.items())
+
+    def _note(self, name: bytes, place: bytes, event: HeldEvent | None) -> None:
+        journal = self.journal
+        if journal is not None:
+            before = journal[place][0] if place in journal else self.get(name, place)
+            journal[place] = (before, event)
 
     def flush(self) -> None:
         """Write what has changed; the last act of a step."""

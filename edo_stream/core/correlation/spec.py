@@ -254,6 +254,10 @@ class Correlation:
     fallback: str = ""
     """Input that fires whatever there is, unless the key has fired before."""
     bounds: Bounds = Bounds()
+    history: str = ""
+    """Topic of the changes of waits, with the partitions of the group; empty: they are not told."""
+    history_bytes_max: int = 4 << 20
+    """What it takes."""
 
 
 @dataclass(frozen=True, slots=True)

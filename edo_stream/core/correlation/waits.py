@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.core.accounts import Fate
+from edo_stream.core.correlation.changes import Ending
 from edo_stream.core.correlation.joined import Joined, decode_joined
 from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Written
 from edo_stream.core.correlation.rows import (
@@ -21,7 +22,7 @@ from edo_stream.core.correlation.rows import (
     decode_flow,
     encode_flow,
 )
-from edo_stream.core.correlation.spec import Clock, Correlation, OnLate
+from edo_stream.core.correlation.spec import Batched, Clock, Correlation, Debounced, OnLate
 from edo_stream.core.event import Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.state import RowCache, Table
@@ -72,14 +73,18 @@ class Waits:
         self._ledger = shared.ledger
         self.timers = Timers(shared.table, TIMER + self._prefix)
         self.flow = FlowRow()
+        self.told: list[Ending] | None = None
+        """Ends are noted here while somebody looks."""
         self._is_flow_changed = False
         self._touch_ms = correlation.remember_ms // 16
-        self._idle_ms = correlation.remember_ms + self._touch_ms
+        self.idle_ms = correlation.remember_ms + self._touch_ms
+        """For so long nothing is heard of a key before it is forgotten."""
 
     def restore(self) -> None:
         """Read anew what is kept in memory."""
         value = self._table.get(FLOW + self.correlation.flow.encode())
         self.flow = FlowRow() if value is None else decode_flow(value)
+        self.told = None
         self._is_flow_changed = False
         self.timers.restore()
 
@@ -87,8 +92,13 @@ class Waits:
         """Write what has changed; the last act of a step."""
         self.timers.flush()
         if self._is_flow_changed:
+            self.flow.is_owed = isinstance(self.correlation.kind, Debounced | Batched)
             self._table.write(FLOW + self.correlation.flow.encode(), encode_flow(self.flow))
             self._is_flow_changed = False
+
+    def note_changed(self) -> None:
+        """Write the flow's own row with the step: its counts have changed."""
+        self._is_flow_changed = True
 
     def name(self, key: bytes) -> bytes:
         """Name of a key's row."""
@@ -114,6 +124,14 @@ class Waits:
         row = self._rows.get(self.name(key))
         return None if row is None or self.is_idle(row) else row
 
+    def stored(self, key: bytes) -> WaitRow | None:
+        """The row of a key, even if it is as good as forgotten."""
+        return self._rows.get(self.name(key))
+
+    def keep(self, key: bytes, row: WaitRow) -> None:
+        """Keep a row of which nothing has changed but what is told of it."""
+        self._rows.put(self.name(key), row)
+
     def get(self, key: bytes, offset: int) -> WaitRow:
         """The row of a key; a new one, born at the offset, where there is none."""
         return self.find(key) or WaitRow(offset)
@@ -121,7 +139,7 @@ class Waits:
     def is_idle(self, row: WaitRow | Stamp) -> bool:
         """Whether nothing waits, and nothing was heard for so long that the key is forgotten."""
         is_waiting = row.phase in _WAITING
-        return not is_waiting and self._step.row.stream_ms - row.touched_ms > self._idle_ms
+        return not is_waiting and self._step.row.stream_ms - row.touched_ms > self.idle_ms
 
     def put(self, key: bytes, row: WaitRow) -> None:
         """Keep a row that was changed."""
@@ -155,6 +173,7 @@ class Waits:
     def note_late(self, key: bytes, row: WaitRow) -> None:
         """Count a late event; its key's row is written now and then, so that it stays known."""
         self.flow.late += 1
+        self._note(Ending("late", "", row.run))
         self._is_flow_changed = True
         if self._step.row.stream_ms - row.touched_ms > self._touch_ms:
             self.put(key, row)
@@ -289,6 +308,7 @@ class Waits:
         """Dead-letter an event that comes."""
         self.outlet.dead_letter(arrival.key, arrival.offset, arrival.joined, why)
         self._ledger.mark(arrival.offset, Fate.DEAD_LETTERED)
+        self._note(Ending("refused", why.reason))
         if why.reason.endswith("-full"):
             self.flow.refused += 1
             self._is_flow_changed = True
@@ -324,6 +344,11 @@ class Waits:
         row.ended = end.reason
         row.ended_ms = self._step.now_ms
         row.completed_by = end.completed_by
+        self._note(Ending(end.reason, end.completed_by, row.run))
+
+    def _note(self, ending: Ending) -> None:
+        if self.told is not None:
+            self.told.append(ending)
 
 
 def place_of(head: Head) -> tuple[int, int]:

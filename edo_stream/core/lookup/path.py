@@ -153,6 +153,10 @@ class Path:
         """The dead letter of the flow for an event, with the event's data."""
         return self.trigger.letter(record, event, now_ms, reason, detail)
 
+    def answered(self, letter: Publish) -> Sequence[Publish]:
+        """A dead letter, with its reply if the event has asked for one."""
+        return self.trigger.answered(letter)
+
     def onward(
         self,
         stage: int,
@@ -174,13 +178,13 @@ class Path:
                 if len(key) + len(value) > enrichment.bytes_max - _FRAME_BYTES:
                     detail = f"lookup: expected at most {enrichment.bytes_max} bytes of event "
                     detail += f"and rows, found {len(value)}"
-                    return (self.letter(record, event, now_ms, "too-large", detail),)
+                    return self.answered(self.letter(record, event, now_ms, "too-large", detail))
                 partition = partition_of(key, lookup.partitions)
                 return (Publish(lookup.topic, partition, key, value, (), now_ms),)
             if lookup.missing is not OnMissing.NULL:
                 said = "none" if not key else f"{len(key)} bytes"
                 detail = f"lookup.{lookup.name}: expected a key of 1 to {_KEY_BYTES_MAX} bytes "
                 detail += f"in the event, found {said}"
-                return (self.letter(record, event, now_ms, "no-key", detail),)
+                return self.answered(self.letter(record, event, now_ms, "no-key", detail))
             found[lookup.name] = NULL
         return self.trigger.commands(record, event, now_ms, with_rows(facts, found))

@@ -231,13 +231,13 @@ class Queue:
         record, event, now_ms = seeker.record(), seeker.event(), self._shared.step.now_ms
         outcomes = self._flow.enrichment.outcomes
         told = path.trigger.outcome(record, event, now_ms, "unmatched", outcomes, data)
-        self._write(offset, Fate.FAILED, told)
+        self._write(offset, Fate.FAILED, *path.trigger.answered(told, "unmatched"))
 
     def _give_up(self, seeker: Seeker, offset: int, reason: str, detail: str) -> None:
         path = self._flow.path(seeker)
         now_ms = self._shared.step.now_ms
         letter = path.letter(seeker.record(), seeker.event(), now_ms, reason, detail)
-        self._write(offset, Fate.DEAD_LETTERED, letter)
+        self._write(offset, Fate.DEAD_LETTERED, *path.answered(letter))
 
     def _write(self, offset: int, fate: Fate, *written: Publish) -> None:
         self._shared.step.publish += written

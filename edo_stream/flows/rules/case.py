@@ -52,6 +52,8 @@ class FlowCase:
         if self.declaration is not None:
             for number, on in enumerate(self.declaration.on):
                 yield Wanted(("on", number), on.topic, on.match, on.where)
+            for number, on in enumerate(self.declaration.cancel_on):
+                yield Wanted(("cancel_on", number), on.topic, on.match, on.where)
         if self.join is None:
             return
         manifest = getattr(self.join.when, "manifest", None)

@@ -6,8 +6,8 @@ accounts of their own, and together they make a *chain*. Of a chain's records al
 ``retried``; that one says how the command ended, or is parked, or has no account yet. What tells of
 an end, an outcome or a dead letter, names the origin, and belongs to that one.
 
-Commands that were never retried have no chain: their traces are bytes, like those of other
-sources. A command that was takes some 800 bytes here.
+Commands that were never retried have no chain: their traces are two bytes, where other sources
+have one. A command that was takes some 800 bytes here.
 """
 
 from collections import Counter, defaultdict
@@ -33,12 +33,18 @@ class Trace(IntEnum):
     FAILED = 4
     UNKNOWN = 16
     RETRY = 64
+    SKIPPED = 256
+    LIMITED = 1024
+    CANCELLED = 4096
 
 
 _ENDS: Final = {
     Fate.EMITTED: Trace.DONE,
     Fate.FAILED: Trace.FAILED,
     Fate.UNKNOWN: Trace.UNKNOWN,
+    Fate.PASSED_OVER: Trace.SKIPPED,
+    Fate.LIMITED: Trace.LIMITED,
+    Fate.CANCELLED: Trace.CANCELLED,
 }
 _FATE_OF: Final = {trace: fate for fate, trace in _ENDS.items()}
 
@@ -169,6 +175,9 @@ def commands_of(tally: Tally, chains: Counter[Standing]) -> Commands:
         unknown=tally.unknown + chains[Fate.UNKNOWN],
         dead_lettered=tally.dead_lettered + chains[Fate.DEAD_LETTERED],
         dropped=tally.dropped + chains[Fate.DROPPED],
+        skipped=tally.passed_over + chains[Fate.PASSED_OVER],
+        limited=tally.limited + chains[Fate.LIMITED],
+        cancelled=tally.cancelled + chains[Fate.CANCELLED],
         waiting=chains[_NO_FATE],
         parked=tally.held + chains[Fate.HELD],
         pending=tally.pending,

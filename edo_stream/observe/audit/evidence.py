@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from typing import Final, NamedTuple
 
 from edo_stream.core.accounts import SKIPPED, Account, Fate, Run
@@ -88,7 +88,8 @@ class SourceAudit:
         self._records = bytearray(span)
         self._accounts = bytearray(span)
         self._settled = bytearray(span)
-        self._results = bytearray(span)
+        # Of a command, digits for all that it may leave.
+        self._results = bytearray(span) if judge is None else array("H", bytes(2 * span))
         self._dead_letters = bytearray(span)
         self._start: int | None = None
         self._first_accounted: int | None = None
@@ -139,7 +140,7 @@ class SourceAudit:
     def traced(self, offset: int, step: int) -> bool:
         """A command has left one more trace; false when no such command can be.
 
-        ``step`` says which: 1, 4, 16 or 64, a digit to the base of 4 each, that stops at 3.
+        ``step`` says which: 1, 4, 16 and so on, a digit to the base of 4 each, that stops at 3.
         """
         if self.bounds.first <= offset < self._until:
             index = offset - self.bounds.first
@@ -236,7 +237,7 @@ class SourceAudit:
             self._first_accounted is None or offset < self._first_accounted
         )
 
-    def _count(self, column: bytearray, offset: int) -> bool:
+    def _count(self, column: MutableSequence[int], offset: int) -> bool:
         if self.bounds.first <= offset < self._until:
             index = offset - self.bounds.first
             column[index] = min(column[index] + 1, _MANY)

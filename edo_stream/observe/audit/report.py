@@ -95,6 +95,9 @@ class Tally:
     failed: int = 0
     unknown: int = 0
     dropped: int = 0
+    passed_over: int = 0
+    limited: int = 0
+    cancelled: int = 0
     pending: int = 0
     unaccounted: int = 0
     lost: int = 0
@@ -119,6 +122,10 @@ class Commands:
     unknown: int = 0
     dead_lettered: int = 0
     dropped: int = 0
+    skipped: int = 0
+    """Not run, as their flow's singleton wants."""
+    limited: int = 0
+    cancelled: int = 0
     waiting: int = 0
     """On a tier, or running again."""
     parked: int = 0

@@ -1,0 +1,89 @@
+"""Which flows of a task the compiled half takes events of, and what it has to know of them.
+
+It takes those of named inputs, each of which opens a wait: the first event of a key, one more, and
+the one that completes it. Whatever else happens to such a wait is Python's.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from edo_stream.core.accounts import Fate
+from edo_stream.core.correlation.joined import joined_frame
+from edo_stream.core.correlation.rows import Head, WaitRow
+from edo_stream.core.correlation.spec import Clock, Fire, Named, OnLate
+from edo_stream.core.correlation.waits import Waits
+from edo_stream.core.event import id_start
+from edo_stream.core.ledger import Ledger
+from edo_stream.core.native import IS_COMPILED
+from edo_stream.core.state import RowCache
+from edo_stream.core.task import TaskIdentity
+
+if TYPE_CHECKING:
+    from edo_stream.core._native import PlainWait, PlainWaits
+if IS_COMPILED:
+    from edo_stream.core import _native
+
+_TEXT_BYTES_MAX: Final = 400
+_INPUTS_MAX: Final = 16
+
+
+def plain_waits(
+    identity: TaskIdentity, flows: Iterable[Waits], rows: RowCache[WaitRow], ledger: Ledger
+) -> "PlainWaits | None":
+    """The compiled half of a task; ``None`` where there is none, or nothing that it takes."""
+    if not IS_COMPILED:
+        return None
+    known = {waits.correlation.flow.encode(): _plain_wait(identity, waits) for waits in flows}
+    plain = {name: wait for name, wait in known.items() if wait is not None}
+    if not plain:
+        return None
+    _, last = joined_frame("", "")
+    return _native.PlainWaits(
+        plain, rows.pages(), rows.get, (WaitRow, Head), ledger.mark, Fate.HELD, Fate.EMITTED, last
+    )
+
+
+def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
+    correlation = waits.correlation
+    kind, bounds, target = correlation.kind, correlation.bounds, correlation.target
+    has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
+    start = id_start("firing", identity.app, correlation.flow)
+    source = f"/edo/{identity.app}/waits"
+    texts = (correlation.flow, target.type, source, *correlation.inputs)
+    if (
+        not isinstance(kind, Named)
+        or not 2 <= kind.needed <= _INPUTS_MAX
+        or correlation.opens
+        or correlation.history
+        or correlation.fallback in correlation.inputs
+        or len(start) > _TEXT_BYTES_MAX
+        or not all(map(_is_plain, texts))
+    ):
+        return None
+    return _native.PlainWait(
+        waits,
+        (waits.name(b""), *waits.timers.pages()),
+        correlation.inputs,
+        kind.needed,
+        (correlation.within_ms, correlation.grace_ms, waits.idle_ms),
+        (bounds.open_max, bounds.events_max, bounds.bytes_max),
+        correlation.clock is Clock.EVENT,
+        correlation.fire is Fire.ONCE,
+        (
+            start,
+            f"{identity.partition}/".encode() if has_birth else None,
+            correlation.flow.encode(),
+            source.encode(),
+            target.type.encode(),
+            target.topic,
+            target.partitions,
+        ),
+    )
+
+
+def _is_plain(text: str) -> bool:
+    """Whether JSON has a text as it is, between quotes."""
+    is_short = 0 < len(text) <= _TEXT_BYTES_MAX
+    return is_short and text.isascii() and msgspec.json.encode(text) == f'"{text}"'.encode()

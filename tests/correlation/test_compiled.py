@@ -1,0 +1,227 @@
+"""Waits by the compiled half and by Python alone: the same records, state and accounts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edo_stream.core.correlation.joined import Joined, encode_joined
+from edo_stream.core.correlation.pipeline import JoinPipeline
+from edo_stream.core.correlation.spec import (
+    Bounds,
+    Clock,
+    Correlation,
+    Counted,
+    Fire,
+    JoinSpec,
+    Keep,
+    Named,
+    OnLate,
+    OnTimeout,
+    Target,
+)
+from edo_stream.core.headers import time_text
+from edo_stream.core.record import Batch, PlainRecord
+from edo_stream.core.state import Table
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from tests.core.memory import Memory
+
+native = pytest.importorskip("edo_stream.core._native", reason="no C compiler when installed")
+
+TOPIC: Final = "edo.joins.g"
+NOW_MS: Final = 1_700_000_000_000
+DAY_MS: Final = 86_400_000
+INTERNAL: Final = InternalTopics("edo.accounts", 3, "edo.gaps", 3, "edo.control.g")
+
+
+def mostly(usual: Sequence[Any], *odd: Any) -> st.SearchStrategy[Any]:
+    """One of the usual, and now and then what only Python knows."""
+    return st.sampled_from([*usual] * (1 + 6 // len(usual)) + [*odd])
+
+
+CORRELATIONS: Final = st.builds(
+    Correlation,
+    flow=st.just("x"),
+    owner=st.just("t"),
+    kind=mostly([Named(2), Named(2), Named(3)], Named(1), Counted(2)),
+    inputs=mostly([("a", "b"), ("deadline", "a"), ("b", "deadline", "a")], ("b", "a", 'c"')),
+    target=mostly([Target("out", 5, "out.type")], Target("out", 1, "tÿpe", True)),
+    outcomes=st.just("outcomes"),
+    dead_letters=st.just("letters"),
+    partitions=st.just(3),
+    within_ms=mostly([1_000, DAY_MS], 0, 10**13),
+    grace_ms=st.sampled_from([0, 500]),
+    clock=st.sampled_from(Clock),
+    on_timeout=st.sampled_from(OnTimeout),
+    late=st.sampled_from(OnLate),
+    fire=st.sampled_from(Fire),
+    keep=st.sampled_from(Keep),
+    remember_ms=st.sampled_from([0, 160, DAY_MS]),
+    opens=mostly([frozenset()], frozenset({"a"})),
+    fallback=mostly([""], "b"),
+    history=mostly([""], "edo.history.x"),
+    bounds=mostly([Bounds()], Bounds(open_max=1), Bounds(events_max=1), Bounds(bytes_max=192)),
+)
+TEXTS: Final = st.sampled_from(["e-1", "", 'q"', "back\\", "é", "x" * 300, "\n", "\x7f"])
+DATA: Final = st.sampled_from(
+    [(b"{}", True), (b'{"n": [1, 2]}', True), (b" 7 ", True), (None, False), (b"\xff", False),
+     (b"x" * 700, False), (b'"' + b"x" * 70_000 + b'"', True)]
+)  # fmt: skip
+WHOLE: Final = st.none() | st.sampled_from(
+    [0, 1, 127, 128, 256, 65_536, NOW_MS - 1_500, NOW_MS, NOW_MS + DAY_MS, 2**62, -1]
+)
+TIMES: Final = mostly([None, NOW_MS - 1_500, NOW_MS - 700, NOW_MS], 0, 127, 65_536, -1, 2**62)
+
+
+@st.composite
+def values(draw: st.DrawFn) -> bytes | None:
+    if draw(st.integers(0, 39)) == 0:
+        return draw(st.sampled_from([None, b"", b"\xc1", b"\x90", b"\xdc\x00\x10", b"\x9f\xa1x"]))
+    is_odd = draw(st.integers(0, 11)) == 0
+    text = TEXTS if is_odd else st.sampled_from(["e-1", "order/7"])
+    data, is_json = draw(DATA if is_odd else st.just((b'{"n": 1}', True)))
+    value = encode_joined(
+        Joined(
+            flow=draw(mostly(["x", "x", "y"], "gone")),
+            input=draw(mostly(["a", "b", "deadline"], 'c"')),
+            id=draw(text),
+            source=draw(text),
+            type=draw(text),
+            position=draw(text),
+            data=data,
+            is_json=is_json,
+            time_ms=draw(TIMES),
+            subject=draw(st.none() | text),
+            correlation_id=draw(st.none() | text),
+            content_type=draw(st.none() | text),
+            member=draw(st.none() | text) if is_odd else None,
+            expect=draw(WHOLE) if is_odd else None,
+            is_failed=is_odd and draw(st.booleans()),
+        )
+    )
+    if is_odd and draw(st.integers(0, 4)) == 0:
+        at = draw(st.integers(0, len(value) - 1))
+        value = value[:at] + draw(st.binary(max_size=1)) + value[at + 1 :]
+    return value
+
+
+@st.composite
+def records(draw: st.DrawFn) -> list[PlainRecord]:
+    keys = mostly([b"k", b"k", b"l"], b"key 3", b"", None, b'"', b"\xff", b"z" * 300)
+    ago_ms = mostly([0, 0, 1, 10, 170, 171, -900, -2_000], 400_000, -NOW_MS)
+    found, offset = [], 7
+    for _ in range(draw(st.integers(1, 30))):
+        offset += draw(st.integers(1, 3))
+        at_ms = NOW_MS + draw(ago_ms)
+        found.append(PlainRecord(TOPIC, 2, offset, at_ms, draw(keys), draw(values()), ()))
+    return found
+
+
+class Half:
+    """A task, with the compiled half or without; what it has decided is in ``told``."""
+
+    def __init__(self, spec: JoinSpec, is_compiled: bool) -> None:
+        self.memory = Memory()
+        self.table = Table(self.memory)
+        self.told: list[Any] = []
+        self._spec = spec
+        self._is_compiled = is_compiled
+        self.pipeline = self._made()
+        self._write(self.pipeline.start(TOPIC, 0, NOW_MS))
+
+    def _made(self) -> JoinPipeline:
+        pipeline = JoinPipeline(
+            TaskIdentity("app", "g", 2), self._spec, "lost", self.table, INTERNAL
+        )
+        if not self._is_compiled:
+            pipeline._plain = None
+        return pipeline
+
+    def restart(self) -> None:
+        self.pipeline = self._made()
+
+    def step(self, batch: Sequence[PlainRecord], now_ms: int, has_caught_up: bool) -> None:
+        batches = [Batch(TOPIC, 2, batch)] if batch else []
+        self._write(self.pipeline.step(batches, now_ms, now_ms if has_caught_up else 0))
+
+    def _write(self, effects: Any) -> None:
+        self.told.append(
+            [
+                (one.topic, one.partition, one.key, one.value, list(one.headers), one.timestamp_ms)
+                for one in effects.publish
+            ]
+        )
+        self.told.append(list(self.table.changelog.items()))
+        self.memory.write(self.table.local)
+        self.table.settle()
+
+
+STEPS: Final = st.lists(
+    st.tuples(
+        st.integers(1, 12),
+        st.sampled_from([0, 0, 200, 1_000, DAY_MS]),
+        st.booleans(),
+        st.integers(0, 5).map(lambda chance: chance == 0),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=300)
+@given(CORRELATIONS, CORRELATIONS, records(), STEPS)
+def test_both_halves_decide_alike(
+    one: Correlation, two: Correlation, given_records: list[PlainRecord], steps: Any
+) -> None:
+    spec = JoinSpec(TOPIC, 8, {"x": one, "y": replace(two, flow="y")})
+    halves = [Half(spec, is_compiled) for is_compiled in (True, False)]
+    now_ms, left = NOW_MS, given_records
+    for count, later_ms, has_caught_up, is_restarted in steps:
+        now_ms += later_ms
+        batch, left = left[:count], left[count:]
+        for half in halves:
+            if is_restarted:
+                half.restart()
+            half.step(batch, now_ms, has_caught_up)
+        compiled, in_python = halves
+        assert compiled.told == in_python.told
+        assert compiled.memory.rows == in_python.memory.rows
+        assert compiled.pipeline.open_waits() == in_python.pipeline.open_waits()
+
+
+def spec_of(**rest: Any) -> JoinSpec:
+    correlation = Correlation(
+        "x", "t", Named(2), ("a", "b"), Target("out", 5, "out"), "outcomes", "letters", 3, **rest
+    )
+    return JoinSpec(TOPIC, 8, {"x": correlation})
+
+
+def pair(offset: int, key: bytes = b"k") -> list[PlainRecord]:
+    return [
+        PlainRecord(TOPIC, 2, offset + n, NOW_MS, key, encode_joined(
+            Joined("x", name, f"e-{offset + n}", "/s", "t", "t/0/1", b"{}", True, NOW_MS)
+        ), ())
+        for n, name in enumerate("ab")
+    ]  # fmt: skip
+
+
+def test_plain_pairs_are_taken_by_the_compiled_half() -> None:
+    half = Half(spec_of(fire=Fire.EACH), is_compiled=True)
+    half.pipeline._place = None  # type: ignore[assignment, method-assign]
+    half.step([*pair(10), *pair(20), *pair(30, b"l")], NOW_MS, has_caught_up=False)
+    half.step(pair(40)[:1], NOW_MS, has_caught_up=False)
+    half.restart()
+    half.pipeline._place = None  # type: ignore[assignment, method-assign]
+    half.step(pair(50)[1:], NOW_MS, has_caught_up=False)
+
+    results = [one for told in half.told[::2] for one in told if one[0] == "out"]
+    assert [b"k", b"k", b"l", b"k"] == [one[2] for one in results]
+    assert b'"completed_by_id":"e-51"' in results[-1][3]
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_times_are_written_alike(at_ms: int) -> None:
+    assert native.time_text_of(at_ms) == time_text(at_ms)
