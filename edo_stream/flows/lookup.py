@@ -70,7 +70,7 @@ def found_lookups(
     if flow.when is not None:
         message = "lookup is of a flow with on: have this one emit, and look up there"
         document.find((_LOOKUP,), message)
-    elif flow.input is None:
+    elif flow.input is None and (flow.split is None or flow.split.at is not None):
         message = "lookup: nothing uses the rows: write for instance input: {cel: lookup.customer}"
         document.find((_LOOKUP,), message)
     lookups = [_lookup(document, name, rules, registry) for name, rules in flow.lookup.items()]

@@ -307,6 +307,8 @@ def test_letters_of_a_batch_wait_again_when_the_flow_is_mended(project: Path, be
         again = joined_again(letter, world.flows)
         assert again is not None
         topic, partition, value = again
+        (before,) = {(one.topic, one.partition) for one in broken.records("edo.joins.joins")}
+        assert before == (topic, partition)
         record = NewRecord(world.now_ms(), letter.key, value)
         world.broker.append(TopicPartition(topic, partition), [record])
     world.settle()

@@ -1,14 +1,19 @@
 """Flows that look rows up, at work, and every mistake at its line."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from typer.testing import CliRunner, Result
 
+from edo_stream.cli.main import app
 from edo_stream.core.partitioner import partition_of
 from edo_stream.flows import load_flows
+from edo_stream.flows.lint import lint
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.testing.broker import NewRecord
 from edo_stream.testing.world import FlowWorld
@@ -245,3 +250,51 @@ def mistakes_in(folder: Path, text: str, registry: Registry) -> str:
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     return load(EXAMPLE / "topics")
+
+
+def run(*arguments: str, monkeypatch: pytest.MonkeyPatch, folder: Path = EXAMPLE) -> Result:
+    monkeypatch.setenv("EDO_TOPICS", str(folder / "topics"))
+    return CliRunner().invoke(app, ["flow", *arguments])
+
+
+def test_a_flow_is_tried_with_rows_that_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "order.json").write_text('{"order": "o-1", "customer": "c-1", "lines": []}')
+    (tmp_path / "ada.json").write_text('{"name": "Ada"}')
+    event = ("test", "thank-customer", "--event", str(tmp_path / "order.json"), "--key", "o-1")
+    told = run(*event, "--json", monkeypatch=monkeypatch)
+    assert "lookup" == json.loads(told.stdout)["result"]
+    assert "key c-1: give it by --row" in json.loads(told.stdout)["why"]
+    told = run(*event, "--json", "--row", f"customer={tmp_path}/ada.json", monkeypatch=monkeypatch)
+    assert {"name": "Ada", "order": "o-1"} == json.loads(told.stdout)["command"]["data"]
+    told = run(*event, "--row", f"custmer={tmp_path}/ada.json", monkeypatch=monkeypatch)
+    assert "did you mean customer?" in str(told.exception)
+
+
+def test_the_graph_shows_where_rows_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = run("graph", "--json", monkeypatch=monkeypatch)
+    ways = {
+        (way["from"]["name"], way["to"]["name"], way["label"])
+        for way in json.loads(told.stdout)["ways"]
+    }
+    assert (PROFILE, "thank-customer", "row: customer") in ways
+    assert ("quote-line", "order-quoted", "ends") in ways
+
+
+def test_the_key_of_a_row_is_in_the_events(tmp_path: Path) -> None:
+    topics = tmp_path / "topics"
+    shutil.copytree(EXAMPLE / "topics", topics)
+    contract = topics / PLACED / "contract.yaml"
+    contract.write_text(
+        f"{contract.read_text()}schema: {{format: json, versions: {{1: {{note: First.}}}}}}\n"
+    )
+    schema = {
+        "type": "object",
+        "properties": {"customer": {"type": "boolean"}, "order": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    (topics / PLACED / "v1.schema.json").write_text(json.dumps(schema))
+    found = lint(EXAMPLE / "flows", load(topics)).findings
+    told = [one.message for one in found if "lookup.customer: key" in one.message]
+    assert ["/customer is true or false"] == [text.partition(", and")[0][-26:] for text in told]

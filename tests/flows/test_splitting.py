@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from edo_stream.actions import BusinessError, PermanentError
+from edo_stream.core.correlation.feed import ValueOf
+from edo_stream.core.correlation.spec import Counted
 from edo_stream.flows import load_flows
 from edo_stream.flows.lint import lint
 from edo_stream.registry import Registry, RegistryError, load
@@ -297,6 +299,17 @@ def test_a_flow_that_waits_splits_nothing(tmp_path: Path, registry: Registry) ->
     when = f"when: {{all: {{a: {{topic: {PLACED}}}}}, within: 1m}}\nsplit: /items\n"
     (tmp_path / "f.yaml").write_text(f"{HEAD}{when}{ACTION}")
     assert "5: split is of a flow with on" in mistakes_in(tmp_path, registry)
+
+
+def test_events_may_say_how_many_there_are(tmp_path: Path, registry: Registry) -> None:
+    inputs = f"count: {{a: {{topic: {PLACED}, key: splitof, member: splitindex}}}}"
+    when = f"when: {{{inputs}, expect: splitcount, within: 1m}}\n"
+    (tmp_path / "f.yaml").write_text(f"{HEAD}{when}{ACTION}")
+    (join,) = load_flows(tmp_path, registry).joins.values()
+    assert Counted() == join.kind
+    assert ValueOf("splitcount") == join.sources[0].expect
+    (tmp_path / "f.yaml").write_text(f"{HEAD}{when.replace('splitcount', '-1')}{ACTION}")
+    assert "4: when.expect: -1 is not how many" in mistakes_in(tmp_path, registry)
 
 
 @pytest.fixture(scope="module")
