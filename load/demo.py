@@ -28,7 +28,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from edo_stream.cli.audit import commands_table, report_table, spec_of
+from edo_stream.cli.audit import commands_table, report_table, sagas_table, spec_of
 from edo_stream.cli.environment import Environment
 from edo_stream.cli.screen import screen
 from edo_stream.engine.admin import Admin
@@ -382,6 +382,7 @@ def _conclude(console: Console, judged: Judged, profile: Profile) -> None:
     tallies = {topic: tally for topic, tally in judged.report.tallies.items() if tally.records}
     console.print(report_table(replace(judged.report, tallies=tallies)))
     console.print(commands_table(judged.report))
+    console.print(sagas_table(judged.report))
     console.print(_verdict(judged, profile))
     for finding in judged.report.findings[:20]:
         console.print(f"  {finding}", style="red", highlight=False)

@@ -13,7 +13,7 @@ from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.screen import screen
 from edo_stream.flows.saga import sagas_of
 from edo_stream.observe.audit.reader import AuditSpec, Progress, UndecidedError, audit_topics
-from edo_stream.observe.audit.report import Commands, Report, Tally
+from edo_stream.observe.audit.report import Commands, Instances, Report, Tally
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import ACCOUNTS
 
@@ -26,7 +26,9 @@ def audit(
 ) -> None:
     """Prove from the topics that every record that was read has exactly one fate.
 
-    And that every command of a flow has exactly one end, through all of its retries.
+    And that every command of a flow has exactly one end, through all of its retries; that every
+    event that a flow waited with is in one result, or none; and that every instance of a saga has
+    one end, or none yet, and each of its commands.
 
     Exit codes: 0 all adds up, 1 it does not, 3 the broker or a transaction is stuck.
     """
@@ -52,8 +54,9 @@ def spec_of(environment: Environment, findings_max: int = 100) -> AuditSpec:
     """What there is to audit of an installation."""
     registry, flows = environment.registry, environment.flows
     tasks = (registry.groups, flows.groups, flows.sagas, flows.join_groups, flows.lookup_groups)
-    sagas = (saga.topics for saga in sagas_of(flows.sagas).values())
-    ways = [topic for one in sagas for topic in (one.starts, one.outcomes, one.dead_letters)]
+    sagas = tuple(sagas_of(flows.sagas).values())
+    told = (saga.topics for saga in sagas)
+    ways = [topic for one in told for topic in (one.starts, one.outcomes, one.dead_letters)]
     ways += [group.topic for group in flows.lookup_groups.values()]
     return AuditSpec(
         app=environment.settings.app_id,
@@ -64,6 +67,7 @@ def spec_of(environment: Environment, findings_max: int = 100) -> AuditSpec:
         groups=tuple(flows.groups.values()),
         joins=tuple(flows.join_groups.values()),
         accounted=tuple(ways),
+        sagas=sagas,
     )
 
 
@@ -79,6 +83,8 @@ def _show(report: Report) -> None:
     console.print(report_table(report))
     if report.flows:
         console.print(commands_table(report))
+    if report.sagas:
+        console.print(sagas_table(report))
     for finding in report.findings:
         console.print(str(finding), style="red", markup=False)
     for problem, count in report.counts.items():
@@ -129,4 +135,16 @@ def commands_table(report: Report) -> Table:
         table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
     for flow, commands in report.flows.items():
         table.add_row(flow, *(f"{getattr(commands, name):,}" for name in ("commands", *names)))
+    return table
+
+
+def sagas_table(report: Report) -> Table:
+    """One row a saga, one column for where its instances are."""
+    names = [column.name for column in fields(Instances)]
+    table = Table(title="what became of every instance")
+    table.add_column("saga", overflow="fold")
+    for name in ("instances", *names):
+        table.add_column(name, justify="right", no_wrap=True)
+    for saga, found in report.sagas.items():
+        table.add_row(saga, *(f"{getattr(found, name):,}" for name in ("instances", *names)))
     return table

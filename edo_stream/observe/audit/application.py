@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from edo_stream.core.accounts import Account
+from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.act.command import ORIGIN
 from edo_stream.core.correlation.outlet import OF
 from edo_stream.core.record import Headers
@@ -19,7 +19,15 @@ from edo_stream.observe.audit.evidence import (
     of_accounts,
     problems_of,
 )
-from edo_stream.observe.audit.report import Finding, Findings, Place, Problem, Report, Tally
+from edo_stream.observe.audit.report import (
+    Finding,
+    Findings,
+    Instances,
+    Place,
+    Problem,
+    Report,
+    Tally,
+)
 from edo_stream.observe.audit.waits import Part, places_of, problems_of_joined
 
 _OF_NO_COMMAND: Final = ("empty", "unmatched")
@@ -189,8 +197,20 @@ class Audit:
             if (source := self._sources.get((topic, partition))) is not None:
                 source.deleted_before(problem, at_ms)
 
+    def emitted(self, places: Iterable[Place]) -> list[Place]:
+        """Those of the records that were emitted, by accounts; once all of these were taken."""
+        return [
+            place
+            for place in places
+            if (source := self._sources.get(place[:2])) is not None
+            and source.fate(place.offset) is Fate.EMITTED
+        ]
+
     def conclude(
-        self, closings: Mapping[tuple[str, int], Closing], has_all_accounts: bool
+        self,
+        closings: Mapping[tuple[str, int], Closing],
+        has_all_accounts: bool,
+        sagas: Mapping[str, Instances] | None = None,
     ) -> Report:
         """Judge all evidence, with one closing for each source.
 
@@ -204,8 +224,8 @@ class Audit:
             flow: commands_of(self._tallies[topic], chains.get(topic, Counter()))
             for flow, topic in self._flows.items()
         }
-        findings = self._findings
-        return Report(self._tallies, tuple(findings.kept), findings.counts, self._foreign, flows)
+        kept, counts = tuple(self._findings.kept), self._findings.counts
+        return Report(self._tallies, kept, counts, self._foreign, flows, sagas or {})
 
     def _take(
         self, cause: Place | None, at: Place, count: Callable[[SourceAudit, int], bool]

@@ -28,11 +28,13 @@ from aiokafka.errors import (
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.contract import Contract
+from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.flows import ActGroup
 from edo_stream.flows.correlation import JoinGroup
 from edo_stream.observe.audit.application import Audit, Internal
 from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Place, Problem, Report
+from edo_stream.observe.audit.sagas import SagaAudit
 from edo_stream.observe.audit.waits import part_of
 
 #: How a tier's topic ends.
@@ -81,6 +83,8 @@ class AuditSpec(NamedTuple):
     """Groups of flows that wait, likewise."""
     accounted: Sequence[str] = ()
     """Internal topics whose records need no trace but their account."""
+    sagas: Sequence[SagaSpec] = ()
+    """Their topics of starts, outcomes and dead letters are among ``accounted``."""
 
 
 async def audit_topics(
@@ -140,7 +144,7 @@ class _Reading:
         self._open_reader = open_reader
         self._on_progress = on_progress
 
-    async def run(self) -> Report:
+    async def run(self) -> Report:  # noqa: PLR0915 - the steps, in their order
         contracts, groups = self._spec.contracts, self._spec.groups
         policies = [policy for group in groups for policy in group.spec.flows.values()]
         flows = {policy.flow: policy.commands for policy in policies}
@@ -167,6 +171,11 @@ class _Reading:
         parts = {one.flow: part_of(one) for one in correlations}
         internal = Internal(waits, self._spec.accounted, parts)
         self._audit = Audit(self._spec.app, topics, findings, flows, self._tiers, internal)
+        sagas = {saga.name: saga for saga in self._spec.sagas}
+        self._starts = {saga.topics.starts for saga in sagas.values()}
+        self._steps = {topic for saga in sagas.values() for topic in saga.commands.values()}
+        self._sagas = SagaAudit(self._spec.app, sagas.values(), findings)
+        changes = await self._partitions([saga.topics.events for saga in sagas.values()])
         sources = await self._partitions(topics)
         results = await self._partitions([one.emit for one in contracts])
         letters = await self._partitions([one.dead_letters for one in contracts])
@@ -184,10 +193,14 @@ class _Reading:
             | {group.spec.dead_letters for group in groups}
         )
         accounts = await self._partitions([self._spec.accounts_topic])
+        steps = {place for place in sources if place.topic in self._steps}
         committed = await self._committed()
-        firm_ends = await self._decided_ends(accounts)
-        output_ends = await self._decided_ends({*results, *letters, *outcomes, *given_up, *firings})
-        account_ends = await self._decided_ends(accounts)
+        # A change of a saga is like an account: it tells what was written with it.
+        firm_ends = await self._decided_ends(accounts | changes)
+        output_ends = await self._decided_ends(
+            {*results, *letters, *outcomes, *given_up, *firings, *steps}
+        )
+        account_ends = await self._decided_ends(accounts | changes)
         await self._begin_sources(sources, committed)
         await self._read_accounts(accounts, firm_ends, account_ends)
         await self._read_sources(sources)
@@ -196,9 +209,15 @@ class _Reading:
         await self._read_ends("outcomes", outcomes, output_ends)
         await self._read_ends("dead letters of flows", given_up, output_ends)
         await self._read_firings(firings, output_ends)
+        await self._read_sagas(changes, firm_ends, account_ends)
+        deleted_ms = await self._read_steps(steps, output_ends)
         account_firsts = await self._firsts(accounts)
+        emitted = self._audit.emitted(self._starts_read)
+        instances = self._sagas.conclude(emitted, deleted_ms)
         return self._audit.conclude(
-            await self._closings(sources), has_all_accounts=not any(account_firsts.values())
+            await self._closings(sources),
+            has_all_accounts=not any(account_firsts.values()),
+            sagas=instances,
         )
 
     async def _all_tiers(self) -> list[str]:
@@ -303,9 +322,15 @@ class _Reading:
 
     async def _read_sources(self, partitions: Collection[TopicPartition]) -> None:
         first_ms: dict[TopicPartition, int] = {}
+        self._starts_read: list[Place] = []
         async for place, records in self._records("sources", partitions, self._source_ends):
             topic, number = place
             self._audit.records(topic, number, [record.offset for record in records])
+            if topic in self._starts:
+                for record in records:
+                    at = Place(topic, number, record.offset)
+                    self._starts_read.append(at)
+                    self._sagas.start(record.headers, at)
             if topic in self._tiers:
                 first_ms.setdefault(place, records[0].timestamp)
                 for record in records:
@@ -327,6 +352,35 @@ class _Reading:
                 take(record.headers, Place(place.topic, place.partition, record.offset))
         problem = Problem.MISSING_OUTCOME if is_outcome else Problem.MISSING_DEAD_LETTER
         await self._note_deleted(problem, partitions, first_ms)
+
+    async def _read_sagas(
+        self, partitions: Collection[TopicPartition], firm_ends: Offsets, ends: Offsets
+    ) -> None:
+        """Read what has happened to instances of sagas."""
+        for place, first in (await self._firsts(partitions)).items():
+            if first > 0:
+                self._sagas.events_deleted(place.topic)
+        async for place, records in self._records("changes of sagas", partitions, ends):
+            for record in records:
+                at = Place(place.topic, place.partition, record.offset)
+                self._sagas.event(record.value, at, record.offset < firm_ends[place])
+
+    async def _read_steps(
+        self, partitions: Collection[TopicPartition], ends: Offsets
+    ) -> Mapping[str, float]:
+        """Read commands of sagas' steps; by topic, until when retention has deleted some."""
+        first_ms: dict[TopicPartition, int] = {}
+        async for place, records in self._records("commands of sagas", partitions, ends):
+            first_ms.setdefault(place, records[0].timestamp)
+            for record in records:
+                at = Place(place.topic, place.partition, record.offset)
+                self._sagas.command(record.headers, at)
+        deleted_ms: dict[str, float] = {}
+        for place, first in (await self._firsts(partitions)).items():
+            if first > 0:
+                at_ms = first_ms.get(place, inf)
+                deleted_ms[place.topic] = max(at_ms, deleted_ms.get(place.topic, 0))
+        return deleted_ms
 
     async def _read_firings(self, partitions: Collection[TopicPartition], ends: Offsets) -> None:
         """Read what flows that wait have written."""

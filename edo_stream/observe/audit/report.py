@@ -33,6 +33,13 @@ class Problem(Enum):
     UNEXPECTED_OUTCOME = "an outcome, although the account says otherwise"
     MISSING_RETRY = "to be run again by its account, but on no tier"
     UNEXPECTED_RETRY = "on a tier, although the account says otherwise"
+    MISSING_CHANGE = "a change of a saga's instance is missing before it"
+    REPEATED_CHANGE = "a change of a saga's instance, more than once"
+    SECOND_END = "a saga's instance ends that had ended"
+    MISSING_COMMAND = "told as sent, but there is no command"
+    REPEATED_COMMAND = "a saga's command, more than once"
+    UNEXPECTED_COMMAND = "a saga's command that nothing tells of"
+    MISSING_INSTANCE = "emitted by its account, but it has started no instance"
     BEYOND_THE_LOG = "the group has committed an offset beyond the end of the log"
     NO_COMMITTED_OFFSET = "accounted for, but the group has no committed offset"
     TOPIC_MISSING = "the topic does not exist"
@@ -141,6 +148,24 @@ class Commands:
         return total
 
 
+@dataclass(slots=True)
+class Instances:
+    """Instances of a saga by where they are, as far as their events go back."""
+
+    running: int = 0
+    compensating: int = 0
+    stuck: int = 0
+    """They wait for a person."""
+    completed: int = 0
+    compensated: int = 0
+    abandoned: int = 0
+
+    @property
+    def instances(self) -> int:
+        total: int = sum(getattr(self, one.name) for one in fields(self))
+        return total
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What an audit found, per source topic, and of commands per flow."""
@@ -152,6 +177,7 @@ class Report:
     foreign: int
     """Results and dead letters of other applications, or of sources that were not audited."""
     flows: Mapping[str, Commands] = field(default_factory=dict)
+    sagas: Mapping[str, Instances] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
@@ -167,6 +193,10 @@ class Report:
             },
             "flows": {
                 flow: {"commands": one.commands, **asdict(one)} for flow, one in self.flows.items()
+            },
+            "sagas": {
+                saga: {"instances": one.instances, **asdict(one)}
+                for saga, one in self.sagas.items()
             },
             "problems": {problem.value: count for problem, count in self.counts.items()},
             "findings": [
