@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.screen import screen
+from edo_stream.flows.saga import sagas_of
 from edo_stream.observe.audit.reader import AuditSpec, Progress, UndecidedError, audit_topics
 from edo_stream.observe.audit.report import Commands, Report, Tally
 from edo_stream.registry import control_topic
@@ -50,13 +51,19 @@ def audit(
 def spec_of(environment: Environment, findings_max: int = 100) -> AuditSpec:
     """What there is to audit of an installation."""
     registry, flows = environment.registry, environment.flows
+    tasks = (registry.groups, flows.groups, flows.sagas, flows.join_groups, flows.lookup_groups)
+    sagas = (saga.topics for saga in sagas_of(flows.sagas).values())
+    ways = [topic for one in sagas for topic in (one.starts, one.outcomes, one.dead_letters)]
+    ways += [group.topic for group in flows.lookup_groups.values()]
     return AuditSpec(
         app=environment.settings.app_id,
         contracts=tuple(registry.contracts.values()),
-        control_topics=tuple(map(control_topic, (*registry.groups, *flows.groups, *flows.sagas))),
+        control_topics=tuple(control_topic(name) for names in tasks for name in names),
         accounts_topic=ACCOUNTS,
         findings_max=findings_max,
         groups=tuple(flows.groups.values()),
+        joins=tuple(flows.join_groups.values()),
+        accounted=tuple(ways),
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -19,12 +19,14 @@ from edo_stream.cli.dlq_combined import joined_again
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson, key_bytes, readable, shown_time
 from edo_stream.cli.screen import screen
-from edo_stream.core.event import derive_id
+from edo_stream.core.correlation.joined import decode_joined, encode_joined
+from edo_stream.core.event import Violation, derive_id
 from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.redrive import REDRIVE
 from edo_stream.engine.admin import Admin, Wanted
 from edo_stream.engine.clock import now_ms
+from edo_stream.flows.correlation import JOINS_PREFIX
 from edo_stream.observe.dead_letters import (
     ACKS,
     ACKS_PARTITIONS,
@@ -211,7 +213,8 @@ def redrive(  # noqa: PLR0913 - the command line
 ) -> None:
     """Send letters again to where they came from, and acknowledge them, in one transaction.
 
-    An event passes dedupe, once for each time that it is sent again. A command keeps its id, and so
+    An event passes dedupe, once for each time that it is sent again. One that a flow waited with
+    comes to that flow alone, as if it had just arrived. A command keeps its id, and so
     its idempotency key, unless --new-key is given. Letters by reference cannot be sent again.
     """
     environment = Environment.read()
@@ -220,8 +223,8 @@ def redrive(  # noqa: PLR0913 - the command line
     letters = _chosen(environment, choice)
     sent: dict[str, list[Message]] = {}
     for letter in letters:
-        event = joined_again(letter, environment.flows)
-        if new_key and (letter.flow is None or event is not None):
+        event = None if letter.joined else joined_again(letter, environment.flows)
+        if new_key and (letter.flow is None or letter.joined or event is not None):
             raise CommandError(f"{letter.id} is no command: --new-key means nothing", USAGE)
         if event is not None:
             topic_again, partition, value = event
@@ -261,7 +264,8 @@ def _place_of(letter: Letter) -> tuple[str, int]:
     topic, _, rest = letter.origin.partition("/")
     partition = rest.partition("/")[0]
     is_known = partition.isdigit() and topic != letter.topic
-    if not is_known or letter.is_reference:
+    is_joined = topic.startswith(JOINS_PREFIX) and letter.flow is not None
+    if not is_known or letter.is_reference or (is_joined and not letter.joined):
         raise CommandError(f"{letter.id} cannot be sent again: its record is not in it", NOT_DONE)
     return topic, int(partition)
 
@@ -277,8 +281,18 @@ def _nothing(letter: Letter) -> list[Message]:
 def _again(letter: Letter) -> list[Message]:
     topic, partition = _place_of(letter)
     # The last one: see edo_stream.core.redrive.
-    headers = [*letter.headers, (REDRIVE, b"%d" % (letter.redrive + 1))]
-    return [(topic, letter.value, letter.key, partition, headers)]
+    again: tuple[str, bytes | None] = (REDRIVE, b"%d" % (letter.redrive + 1))
+    if letter.joined:
+        return [(topic, _joined_of(letter), letter.key, partition, [again])]
+    return [(topic, letter.value, letter.key, partition, [*letter.headers, again])]
+
+
+def _joined_of(letter: Letter) -> bytes:
+    """An event that a flow waited with, as it came to its wait."""
+    joined = decode_joined(b64decode(letter.joined))
+    if isinstance(joined, Violation):
+        raise CommandError(f"{letter.id} cannot be sent again: {joined.detail}", NOT_DONE)
+    return encode_joined(msgspec.structs.replace(joined, data=letter.value))
 
 
 def _again_by_new_key(letter: Letter) -> list[Message]:

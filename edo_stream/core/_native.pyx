@@ -2404,10 +2404,10 @@ cdef class PlainWait:
 
     cdef object _result(
         self, bytes key, row, int64_t run, int64_t now_ms, int by, JoinedSpans *cause,
-        JoinedSpans *events, int *inputs, int count, Py_ssize_t room,
+        JoinedSpans *events, int *inputs, int count, Py_ssize_t room, bytes of,
     ):  # fmt: skip
         """What a wait that is complete leads to; the events are in the order of the inputs."""
-        cdef WireHeaders headers = self._headers(key, row, run, now_ms, cause, &events[0])
+        cdef WireHeaders headers = self._headers(key, row, run, now_ms, cause, &events[0], of)
         cdef bytes value, name
         cdef uint8_t *buffer
         cdef uint8_t *at
@@ -2451,8 +2451,9 @@ cdef class PlainWait:
         return Publish(self._topic, partition, key, value, headers, now_ms)
 
     cdef WireHeaders _headers(
-        self, bytes key, row, int64_t run, int64_t now_ms, JoinedSpans *cause, JoinedSpans *first
-    ):
+        self, bytes key, row, int64_t run, int64_t now_ms, JoinedSpans *cause, JoinedSpans *first,
+        bytes of,
+    ):  # fmt: skip
         cdef uint8_t wire[_WIRE_BYTES]
         cdef uint8_t text[40]
         cdef Pairs pairs
@@ -2468,6 +2469,7 @@ cdef class PlainWait:
             _add(&pairs, b"ce_time", <const char *>text, _TIME_BYTES)
             _add_bytes(&pairs, b"ce_subject", key)
             _add_bytes(&pairs, b"edo-flow", self._name)
+            _add_bytes(&pairs, b"edo-of", of)
             _add(&pairs, b"content-type", b"application/json", 16)
             _add(&pairs, b"ce_correlationid", <const char *>correlation.at, correlation.size)
             _add(&pairs, b"ce_causationid", <const char *>cause.id.at, cause.id.size)
@@ -2610,7 +2612,9 @@ cdef class PlainWaits:
             if <int64_t>row.until_ms >= _TIMES_END_MS:
                 return False
             if len(heads) + 1 >= wait._needed:
-                if not self._complete(wait, row, key, &joined, number, value, now_ms, publish):
+                if not self._complete(
+                    wait, row, key, &joined, number, value, now_ms, publish, offset
+                ):
                     return False
                 self._end(wait, row, key, number, now_ms)
                 self._keep(wait, name, row, stream_ms, offset, self._emitted, offsets, fates)
@@ -2641,7 +2645,7 @@ cdef class PlainWaits:
 
     cdef bint _complete(
         self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, value,
-        int64_t now_ms, list publish,
+        int64_t now_ms, list publish, int64_t offset,
     ) except -1:  # fmt: skip
         """Publish the result, unless something of it is not plain."""
         cdef JoinedSpans events[_HEADS_MAX]
@@ -2675,8 +2679,9 @@ cdef class PlainWaits:
                 inputs[i] = inputs[i - 1]
                 inputs[i - 1] = j
                 i -= 1
+        of = wait._waits.outlet.of([offset, *[head.offset for head in heads]])
         result = wait._result(
-            key, row, row.run + 1, now_ms, number, cause, events, inputs, count, room
+            key, row, row.run + 1, now_ms, number, cause, events, inputs, count, room, of
         )
         if result is None:
             return False

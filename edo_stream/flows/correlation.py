@@ -69,6 +69,7 @@ _OF_KINDS: Final = {
     "fallback": ("all", "any", "some", "count", "set"),
     "on_timeout": ("all", "any", "some", "count", "set", "sequence", "gather"),
 }
+JOINS_PREFIX: Final = f"{INTERNAL_PREFIX}joins."
 #: Of what a topic takes: what a record of ours has besides the events.
 _ENVELOPE_BYTES: Final = 16 * 1024
 _HEADROOM_BYTES: Final = 64 * 1024
@@ -162,7 +163,7 @@ class JoinGroup:
 
 def joins_topic(group: str) -> str:
     """Internal topic to which events come by their correlation keys."""
-    return f"{INTERNAL_PREFIX}joins.{group}"
+    return f"{JOINS_PREFIX}{group}"
 
 
 def inputs_of(when: When | Combine) -> dict[str, JoinInput]:

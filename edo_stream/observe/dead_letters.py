@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
+from edo_stream.core.correlation.outlet import JOINED
 from edo_stream.observe.owners import Owners
 from edo_stream.observe.rows import read_topics
 
@@ -51,6 +52,8 @@ class Letter(msgspec.Struct, frozen=True):
     """When it has to be acknowledged; ``None``: nothing is promised."""
     is_reference: bool
     """It was too large to be copied: its value is at its origin only."""
+    joined: str = ""
+    """Of an event that a flow waited with: all but its data, as the topic of joins had it."""
     ack: "Ack | None" = None
 
 
@@ -114,6 +117,7 @@ def letter_of(record: ConsumerRecord, owners: Owners) -> Letter:
         ),
         redrive=_number(ours.get("edo-redrive"), 0),
         is_reference="edo-reference" in ours,
+        joined=ours.get(JOINED, ""),
     )
 
 

@@ -133,6 +133,7 @@ class Bench:
             for run in account.settled:
                 for offset in range(run.offset, run.offset + run.length):
                     assert fates[offset] == "h", f"{offset} ended as {fates[offset]} before"
+                    assert run.fate != "h", f"{offset} was held already"
                     fates[offset] = run.fate
             for run in account.runs:
                 for offset in range(run.offset, run.offset + run.length):

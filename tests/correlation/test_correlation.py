@@ -436,3 +436,17 @@ def test_a_command_goes_to_the_flows_commands() -> None:
     headers = dict(command.headers)
     assert (b"k", b"edo.f.ready", b"f") == (command.key, headers["ce_type"], headers["edo-flow"])
     assert b"e1" == headers["ce_causationid"]
+
+
+def test_late_events_of_several_windows_each_come_into_a_result() -> None:
+    wanted = correlation(Windowed(10_000, 10_000), ["a"], late=OnLate.NEW_RUN, fire=Fire.EACH)
+    bench = Bench([wanted])
+    start = T // 10_000 * 10_000
+    bench.feed(event(0, "a", start + 50_000))
+    bench.tick(start + 60_000)
+    bench.feed(event(1, "a", start + 5_000), event(2, "a", start + 25_000))
+    bench.tick(NOW_MS)
+    assert [["e0"], ["e1"], ["e2"]] == [
+        [one["id"] for one in each["inputs"]["a"]] for each in bench.results()
+    ]
+    assert {0: "e", 1: "e", 2: "e"} == bench.fates()

@@ -15,6 +15,7 @@ from msgspec.structs import replace as changed
 
 from edo_stream.core.correlation.changes import WaitChange, WaitState, apply, decode_change
 from edo_stream.core.correlation.history import SNAPSHOT_EVERY
+from edo_stream.core.correlation.joined import Joined, decode_joined, encode_joined
 from edo_stream.core.correlation.rows import (
     EVENT,
     WAIT,
@@ -209,6 +210,18 @@ def test_what_is_no_json_or_has_blanks_around_it_is_told_as_it_is() -> None:
         bench.feed(changed(record, value=msgspec.msgpack.encode(joined)))
         if data is not None:
             assert kept(bench) == folded(told(bench))
+
+
+def test_every_field_of_an_event_is_told() -> None:
+    every = Joined(
+        "f", "a", "i", "s", "t", "p/0/1", b"{}", True, 1, "u", "c", "text/x", "m", 2, ("n",), True
+    )
+    assert len(every.__struct_fields__) == len(msgspec.structs.astuple(every))
+    assert all(value for value in msgspec.structs.astuple(every))
+    bench = Bench([correlation(Named(3), ["a", "b", "c"], history=HISTORY)])
+    bench.feed(changed(event(0, "a", T), value=encode_joined(every)))
+    (head,) = folded(told(bench))["k"].row.heads  # type: ignore[union-attr]
+    assert every == decode_joined(head.payload)
 
 
 def test_data_that_would_be_too_large_are_left_out_and_a_snapshot_is_not_written() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec import json
 
 from edo_stream.core.correlation.joined import Joined, shown, size_of
+from edo_stream.core.correlation.outlet import OF
 from edo_stream.core.correlation.spec import (
     Absent,
     Correlation,
@@ -22,7 +23,8 @@ from edo_stream.core.correlation.spec import (
     Windowed,
 )
 from edo_stream.core.record import Record
-from tests.correlation.bench import NOW_MS, Bench, correlation, event, short
+from edo_stream.observe.audit.waits import places_of
+from tests.correlation.bench import NOW_MS, RESULTS, Bench, correlation, event, short
 from tests.correlation.model import MANIFEST, Item, Model
 
 START_MS = NOW_MS - 1_000_000
@@ -73,6 +75,7 @@ CORRELATIONS = st.one_of(
         late=st.sampled_from([OnLate.DROP, OnLate.APPEND, OnLate.DEAD_LETTER]),
     ),
 )
+WINDOWS_OF_LATE = _made(st.just(Windowed(20, 20)), late=st.just(OnLate.NEW_RUN))
 ARRIVALS = st.tuples(
     st.sampled_from("abcabcabz!"),
     st.sampled_from("kq"),
@@ -148,6 +151,33 @@ def test_a_task_does_what_the_model_says(wanted: Correlation, steps: Steps) -> N
     assert [] == left
     counters, since_ms = bench.pipeline.open_waits()["f"]
     assert (0, 0, None) == (counters.open, counters.held, since_ms)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(CORRELATIONS, WINDOWS_OF_LATE), STEPS)
+def test_what_was_emitted_is_in_a_result_and_nothing_else_is(
+    wanted: Correlation, steps: Steps
+) -> None:
+    bench = Bench([wanted])
+    for now_ms, items, is_caught_up in timeline(wanted, steps):
+        bench.feed(*(record_of(*each) for each in items), now_ms=now_ms)
+        if is_caught_up:
+            bench.tick(now_ms)
+    named = [
+        (topic_of, place.offset)
+        for topic_of, headers in (
+            (one.topic, dict(one.headers)) for one in bench.published if one.topic != "edo.accounts"
+        )
+        if OF in headers
+        for place in places_of(headers[OF]) or ()
+    ]
+    results = [offset for topic, offset in named if topic == RESULTS]
+    failures = [offset for topic, offset in named if topic == "edo.outcomes.f"]
+    fates = bench.fates()
+    assert {offset for offset, fate in fates.items() if fate == "e"} == set(results)
+    assert sorted(offset for offset, fate in fates.items() if fate == "f") == sorted(failures)
+    if not isinstance(wanted.kind, Windowed) or wanted.kind.size_ms == wanted.kind.every_ms:
+        assert len(results) == len(set(results))
 
 
 @settings(max_examples=250, deadline=None)

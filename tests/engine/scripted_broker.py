@@ -20,6 +20,8 @@ FLEXIBLE = {(PRODUCE, 12), (TXN_OFFSET_COMMIT, 5), (END_TXN, 5), (API_VERSIONS, 
 OUT_OF_ORDER, INVALID_EPOCH, INVALID_STATE, FENCED = 45, 47, 48, 90
 UNSUPPORTED_VERSION = 35
 NODE, PRODUCER_ID = 5, 77
+LAST_EPOCH = 32_766
+"""A producer id that has used it up is followed by another one."""
 T = TypeVar("T")
 _BATCH = struct.Struct(">qiibIhiqqqhii")
 
@@ -128,40 +130,52 @@ class Abilities:
 
 
 class Batch(NamedTuple):
-    epoch: int
+    identity: "Identity"
     sequence: int
     count: int
     offset: int
 
 
 Place = tuple[str, int]
+Identity = tuple[int, int]
+"""Producer id and epoch."""
 
 
 @dataclass(slots=True)
 class Transactions:
     """The coordinator's and the partitions' side of one transactional id."""
 
+    producer_id: int = PRODUCER_ID
     epoch: int = -1
     is_open: bool = False
-    ended: bool | None = None
-    """How the transaction of the epoch before ended."""
+    ended: tuple[Identity, bool] | None = None
+    """The last transaction that has ended, and how."""
     logs: dict[Place, list[Batch]] = field(default_factory=lambda: defaultdict(list))
-    fates: dict[int, bool] = field(default_factory=dict)
+    fates: dict[Identity, bool] = field(default_factory=dict)
     """Whether the transaction of an epoch was committed."""
-    offsets: dict[int, dict[Place, int]] = field(default_factory=lambda: defaultdict(dict))
+    offsets: dict[Identity, dict[Place, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def initialise(self) -> tuple[int, int]:
         if self.is_open:
-            self.fates[self.epoch] = False
+            self.fates[self.identity] = False
         self.is_open, self.ended = False, None
-        self.epoch += 1
+        self._go_on()
         return 0, self.epoch
 
+    @property
+    def identity(self) -> Identity:
+        return self.producer_id, self.epoch
+
+    def _go_on(self) -> None:
+        is_used_up = self.epoch >= LAST_EPOCH
+        self.producer_id += is_used_up
+        self.epoch = 0 if is_used_up else self.epoch + 1
+
     def append(self, place: Place, batch: Batch) -> tuple[int, int]:
-        if batch.epoch != self.epoch:
+        if batch.identity != self.identity:
             return INVALID_EPOCH, -1
         log = self.logs[place]
-        same = [one for one in log if one.epoch == batch.epoch]
+        same = [one for one in log if one.identity == batch.identity]
         for one in same:
             if (one.sequence, one.count) == (batch.sequence, batch.count):
                 return 0, one.offset
@@ -174,31 +188,30 @@ class Transactions:
         return 0, offset
 
     def add_offsets(self, identity: tuple[int, int], offsets: dict[Place, int]) -> int:
-        if identity != (PRODUCER_ID, self.epoch):
+        if identity != self.identity:
             return INVALID_EPOCH
         self.is_open = True
-        self.offsets[self.epoch] |= offsets
+        self.offsets[identity] |= offsets
         return 0
 
     def end(self, identity: tuple[int, int], is_commit: bool) -> tuple[int, int, int]:
-        producer_id, epoch = identity
-        is_again = epoch == self.epoch - 1 and self.ended is is_commit
-        if producer_id != PRODUCER_ID or (epoch != self.epoch and not is_again):
-            return FENCED, -1, -1
-        if not is_again:
+        if (identity, is_commit) != self.ended:
+            if identity != self.identity:
+                return FENCED, -1, -1
             if is_commit and not self.is_open:
                 return INVALID_STATE, -1, -1
-            self.fates[epoch] = self.ended = is_commit
+            self.fates[identity] = is_commit
+            self.ended = identity, is_commit
             self.is_open = False
-            self.epoch += 1
-        return 0, PRODUCER_ID, self.epoch
+            self._go_on()
+        return 0, *self.identity
 
     def committed(self, place: Place) -> list[int]:
         """Counts of the records of batches that a ``read_committed`` reader sees."""
-        return [one.count for one in self.logs[place] if self.fates.get(one.epoch)]
+        return [one.count for one in self.logs[place] if self.fates.get(one.identity)]
 
     def committed_offset(self, place: Place) -> int | None:
-        told = [o[place] for epoch, o in sorted(self.offsets.items()) if self.fates.get(epoch)]
+        told = [o[place] for one, o in sorted(self.offsets.items()) if self.fates.get(one)]
         return told[-1] if told else None
 
 
@@ -342,7 +355,8 @@ class ScriptedBroker:
         assert request.text() == "id"
         assert request.number(4) > 0
         code, epoch = _unless_harmed(harm, self.transactions.initialise, -1)
-        return number(0, 4) + number(code, 2) + number(PRODUCER_ID, 8) + number(epoch, 2)
+        producer_id = self.transactions.producer_id
+        return number(0, 4) + number(code, 2) + number(producer_id, 8) + number(epoch, 2)
 
     def _produce(self, request: Reader, version: int, harm: Harm | None) -> bytes:
         assert version == 12, "version of Produce"
@@ -438,5 +452,4 @@ def _batch_of(data: bytes) -> Batch:
     assert (magic, length, last) == (2, len(data) - 12, count - 1), "a batch's header"
     assert crc == calc_crc32c(data[21:]), "a batch's checksum"
     assert attributes & 0x10, "a batch outside of transactions"
-    assert producer_id == PRODUCER_ID, "a batch of another producer"
-    return Batch(epoch, sequence, count, -1)
+    return Batch((producer_id, epoch), sequence, count, -1)

@@ -28,6 +28,7 @@ from tests.engine.scripted_broker import (
     END_TXN,
     FIND_COORDINATOR,
     INIT_PRODUCER_ID,
+    LAST_EPOCH,
     PRODUCE,
     TXN_OFFSET_COMMIT,
     Abilities,
@@ -116,7 +117,23 @@ def test_a_transaction_takes_three_requests_and_the_next_one_has_the_next_epoch(
         assert broker.calls == {PRODUCE: 2, TXN_OFFSET_COMMIT: 2, END_TXN: 2}
         assert_committed(broker, [1, 2, 3])
         batches = broker.transactions.logs[OUT]
-        assert [(one.epoch, one.sequence) for one in batches] == [(0, 0), (1, 0), (2, 0)]
+        assert [one.identity for one in batches] == [(77, 0), (77, 1), (77, 2)]
+        assert [one.sequence for one in batches] == [0, 0, 0]
+
+    with_broker(test)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_producer_id_whose_epochs_are_used_up_is_followed_by_another_one(is_lost: bool) -> None:
+    async def test(broker: ScriptedBroker) -> None:
+        broker.transactions.epoch = LAST_EPOCH - 2
+        if is_lost:
+            broker.script[END_TXN].extend([AFTER, Harm(51, is_after=True)] * 3)
+        assert await outcomes(broker, [1, 2, 3]) == [None, None, None]
+
+        assert_committed(broker, [1, 2, 3])
+        identities = [one.identity for one in broker.transactions.logs[OUT]]
+        assert identities == [(77, LAST_EPOCH - 1), (77, LAST_EPOCH), (78, 0)]
 
     with_broker(test)
 
@@ -217,7 +234,7 @@ def test_what_was_aborted_is_ended_at_once_and_the_producer_could_go_on(key: int
             broker.script[key].append(Harm(120, is_after=True))
             with pytest.raises(TransactionAbortedError):
                 await transact(producer, 1)
-            assert broker.transactions.fates == {0: False}
+            assert broker.transactions.fates == {(77, 0): False}
             broker.script[END_TXN].append(AFTER)
             await transact(producer, 2)
         finally:

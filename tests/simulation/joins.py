@@ -37,6 +37,10 @@ from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.joins import JoinTask
 from edo_stream.engine.plans import group_tables
 from edo_stream.engine.task import TaskSpec
+from edo_stream.observe.audit.application import Audit, Internal
+from edo_stream.observe.audit.evidence import Bounds, Closing
+from edo_stream.observe.audit.report import Findings, Place
+from edo_stream.observe.audit.waits import part_of
 from edo_stream.testing.broker import NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS, judge
 from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode
@@ -191,6 +195,7 @@ class JoinWorld(World):
     def _judge_results(self) -> None:
         judge_joins(self)
         judge_histories(self)
+        judge_audit(self)
 
     def _correlations(self) -> dict[str, Correlation]:
         return {flow: correlation_of(flow) for flow in KINDS}
@@ -264,6 +269,31 @@ def judge_histories(world: JoinWorld) -> None:
         if rows != found:
             odd = [name for name in rows.keys() | found if rows.get(name) != found.get(name)]
             world.fail(f"partition {number}: history of {odd} is not its state")
+
+
+def judge_audit(world: JoinWorld) -> None:
+    """The accounts of what waits agree with the results."""
+    internal = Internal([TOPIC], parts={flow: part_of(correlation_of(flow)) for flow in KINDS})
+    audit = Audit(APP, [TOPIC], Findings(20), internal=internal)
+    places = {place: log for place, log in world.broker.logs.items() if place.topic == TOPIC}
+    for place, log in places.items():
+        entries = log.committed()
+        end = entries[-1].offset + 1 if entries else 0
+        next_offset = world.broker.offsets.get(place)
+        audit.source(*place, Bounds(0, next_offset, max(end, next_offset or 0)))
+    for place, log in world.broker.logs.items():
+        for entry in log.committed():
+            at = Place(*place, entry.offset)
+            if place.topic == ACCOUNTS:
+                audit.account(entry.value, at, is_firm=True)
+            elif place.topic == RESULTS:
+                audit.firing(entry.headers, at)
+            elif place.topic == TOPIC:
+                audit.records(TOPIC, place.partition, [entry.offset])
+    closings = {tuple(place): Closing(0, has_committed=True) for place in places}
+    report = audit.conclude(closings, has_all_accounts=True)
+    if not report.is_clean:
+        world.fail(f"the audit finds {[str(one) for one in report.findings]}")
 
 
 def judge_joins(world: JoinWorld) -> None:

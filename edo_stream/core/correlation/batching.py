@@ -12,7 +12,7 @@ from typing import Any
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined, shown
-from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, text_of_time
+from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, Part, text_of_time
 from edo_stream.core.correlation.rows import NUMBER, Phase, WaitRow
 from edo_stream.core.correlation.spec import Batched
 from edo_stream.core.correlation.waits import Arrival, Waits, joined_of
@@ -88,7 +88,8 @@ class Batching:
             "last": text_of_time(max(times_ms)),
             "events": [shown(one) for one in joined],
         }
-        why = waits.fire_command(key, row, end, [(one.input, one) for one in joined], extra)
+        parts = [Part(one.input, one, head.offset) for head, one in zip(heads, joined, strict=True)]
+        why = waits.fire_command(key, row, end, parts, extra)
         for head, one in zip(heads, joined, strict=True):
             waits.forget(row, head.size_bytes)
             if why is None:

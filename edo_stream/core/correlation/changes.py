@@ -75,6 +75,7 @@ class HeldFact(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     member: str | None = None
     expect: int | None = None
     members: tuple[str, ...] | None = None
+    is_failed: bool = False
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -179,6 +180,7 @@ def fact_of(event: Head | HeldEvent, place: bytes = b"") -> HeldFact:
         member=joined.member,
         expect=joined.expect,
         members=joined.members,
+        is_failed=joined.is_failed,
     )
 
 
@@ -269,5 +271,6 @@ def _head(fact: HeldFact, flow: str, known: dict[int, Head]) -> Head:
         member=fact.member,
         expect=fact.expect,
         members=fact.members,
+        is_failed=fact.is_failed,
     )
     return Head(fact.input, fact.at_ms, fact.offset, fact.size_bytes, encode_joined(joined))

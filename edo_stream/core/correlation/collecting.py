@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined
-from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End
+from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, Part
 from edo_stream.core.correlation.rows import Head, Phase, WaitRow
 from edo_stream.core.correlation.spec import (
     OUT_OF_ORDER_MS,
@@ -203,7 +203,11 @@ class Collecting:
         waits.mark(arrival.offset, Fate.EMITTED)
         if row.phase != Phase.OPEN:
             row.opened_ms = arrival.at_ms
-        self._fire(arrival.key, row, End("fallback", arrival.joined.input, arrival.joined))
+        self._fire(
+            arrival.key,
+            row,
+            End("fallback", arrival.joined.input, arrival.joined, offset=arrival.offset),
+        )
 
     def _time_out(self, key: bytes, row: WaitRow) -> None:
         """End a wait whose deadline has passed."""
@@ -230,8 +234,8 @@ class Collecting:
     def _fail(self, key: bytes, row: WaitRow, end: End) -> None:
         """Publish a failure event, and let go of what is in it."""
         row.run += 1
-        joined, extra = self._contents(key, row, self._stock.pieces(key, row))
-        self._waits.outlet.fail(key, row, end, [(one.input, one) for one in joined], extra)
+        parts, extra = self._contents(key, row, self._stock.pieces(key, row))
+        self._waits.outlet.fail(key, row, end, parts, extra)
         self._let_go(key, row, Fate.FAILED)
 
     def _bury(self, key: bytes, row: WaitRow) -> None:
@@ -244,8 +248,8 @@ class Collecting:
 
     def _fire(self, key: bytes, row: WaitRow, end: End) -> None:
         pieces = self._stock.pieces(key, row)
-        joined, extra = self._contents(key, row, pieces)
-        self._waits.fire(key, row, end, [(one.input, one) for one in joined], extra)
+        parts, extra = self._contents(key, row, pieces)
+        self._waits.fire(key, row, end, parts, extra)
         for piece in pieces:
             self._waits.mark(piece.offset, Fate.EMITTED)
         self._stock.clear(key, row)
@@ -254,12 +258,15 @@ class Collecting:
 
     def _contents(
         self, key: bytes, row: WaitRow, pieces: Sequence[Piece]
-    ) -> tuple[list[Joined], dict[str, Any]]:
+    ) -> tuple[list[Part], dict[str, Any]]:
         joined = [joined_of(piece.payload) for piece in pieces]
+        parts = [
+            Part(one.input, one, piece.offset) for one, piece in zip(joined, pieces, strict=True)
+        ]
         extra = self._stock.missing(key, row)
         if self._gathers:
             extra["failed"] = [one.member for one in joined if one.is_failed]
-        return joined, {**extra, "inputs": self._stock.inputs(joined)}
+        return parts, {**extra, "inputs": self._stock.inputs(joined)}
 
     def _let_go(self, key: bytes, row: WaitRow, fate: Fate) -> None:
         pieces: Sequence[Piece] = self._stock.pieces(key, row)

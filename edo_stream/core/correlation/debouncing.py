@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import shown
-from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, text_of_time
+from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, Part, text_of_time
 from edo_stream.core.correlation.rows import Burst, Phase, WaitRow
 from edo_stream.core.correlation.spec import Debounced
 from edo_stream.core.correlation.waits import Arrival, Waits, joined_of, place_of
@@ -122,7 +122,9 @@ class Debouncing:
             "event": shown(joined),
         }
         end = end or End("quiet" if is_quiet else "max", DEADLINE, is_complete=True)
-        why = waits.fire_command(key, row, end, [(joined.input, joined)], extra)
+        why = waits.fire_command(
+            key, row, end, [Part(joined.input, joined, burst.last.offset)], extra
+        )
         waits.forget(row, burst.last.size_bytes)
         if why is None:
             waits.mark(burst.last.offset, Fate.EMITTED)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edo_stream.core.accounts import Fate
-from edo_stream.core.correlation.joined import Joined
-from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, single
+from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, Part, single
 from edo_stream.core.correlation.rows import Head, Phase, WaitRow
 from edo_stream.core.correlation.spec import Fire, OnLate, OnTimeout
 from edo_stream.core.correlation.waits import Arrival, Waits, joined_of, place_of
@@ -136,7 +135,7 @@ class InOrder:
         elif policy is OnTimeout.DEAD_LETTER:
             detail = f"no sequence within {self._within_ms} ms"
             why = Violation("correlation-timeout", detail)
-            waits.outlet.dead_letter(key, head.offset, inputs[0][1], why)
+            waits.outlet.dead_letter(key, head.offset, inputs[0].joined, why)
             waits.note_end(row, end)
             waits.drop_head(row, head, Fate.DEAD_LETTERED)
         else:
@@ -145,11 +144,11 @@ class InOrder:
         if self._correlation.fire is Fire.ONCE:
             self._end(key, row)
 
-    def _contents(self, chain: Sequence[Head]) -> tuple[list[tuple[str, Joined]], dict[str, Any]]:
-        inputs = [(head.input, joined_of(head.payload)) for head in chain]
+    def _contents(self, chain: Sequence[Head]) -> tuple[list[Part], dict[str, Any]]:
+        inputs = [Part(head.input, joined_of(head.payload), head.offset) for head in chain]
         there = {head.input for head in chain}
         missing = [name for name in self._inputs if name not in there]
-        return inputs, {"missing": missing, "inputs": single(inputs)}
+        return inputs, {"missing": missing, "inputs": single(part[:2] for part in inputs)}
 
     def _end(self, key: bytes, row: WaitRow) -> None:
         """The key has fired; what else is held of it is stale."""

@@ -5,13 +5,15 @@ fires once has the same id for ever; one that may fire again has its birth in it
 key that was forgotten and comes back is another one.
 """
 
-from collections.abc import Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from edo_stream.core.correlation.joined import Joined, headers_of, shown
+from edo_stream.core.correlation.joined import Joined, encode_joined, headers_of, shown
 from edo_stream.core.correlation.rows import WaitRow
 from edo_stream.core.correlation.spec import Correlation, Fire, OnLate
 from edo_stream.core.effects import Publish
@@ -32,7 +34,25 @@ OPERATOR: Final = "operator"
 #: Of what a topic of commands takes: a record's frame, and its place in a batch.
 _FRAME_BYTES: Final = 1024
 
-Inputs = Sequence[tuple[str, Joined]]
+#: Which records of the topic of joins went into a record: ``topic/partition/1,4-6``.
+OF: Final = "edo-of"
+#: An event as the topic of joins had it, but for its data, in Base64: what a dead letter is sent
+#: again as.
+JOINED: Final = "edo-joined"
+#: Lists of a manifest that are longer do not fit a header; such a letter cannot be sent again.
+_JOINED_BYTES_MAX: Final = 32 * 1024
+
+
+class Part(NamedTuple):
+    """An event of a firing."""
+
+    input: str
+    joined: Joined
+    offset: int
+    """Of its record on the topic of joins."""
+
+
+Inputs = Sequence[Part]
 """Events with the input that each is of, in order."""
 
 
@@ -48,6 +68,8 @@ class End(msgspec.Struct, frozen=True):
     """Name of an input, ``deadline`` or ``operator``."""
     event: Joined | None = None
     """The event that brought it about, if one did."""
+    offset: int | None = None
+    """Of its record, where it is none of the inputs."""
     is_complete: bool = False
 
 
@@ -62,10 +84,17 @@ class JoinOutlet:
     """Writes for one flow within one task."""
 
     def __init__(
-        self, identity: TaskIdentity, correlation: Correlation, step: Step, written: Written
+        self,
+        identity: TaskIdentity,
+        correlation: Correlation,
+        topic: str,
+        step: Step,
+        written: Written,
     ) -> None:
+        """Write for a flow; ``topic`` is that of the joins."""
         self._identity = identity
         self._correlation = correlation
+        self._place = f"{topic}/{identity.partition}"
         self._step = step
         self._written = written
         # Not that of results and outcomes, each of which has one record as its cause.
@@ -128,17 +157,28 @@ class JoinOutlet:
             ("edo-detail", utf8(why.detail)),
             ("edo-attempts", b"0"),
             ("edo-position", utf8(joined.position)),
+            ("edo-origin", utf8(f"{self._place}/{offset}")),
             ("edo-owner", utf8(correlation.owner)),
             ("edo-app", utf8(identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),
         ]
+        rest = b64encode(encode_joined(replace(joined, data=None)))
+        if len(rest) <= _JOINED_BYTES_MAX:
+            headers.append((JOINED, rest))
         self._publish(correlation.dead_letters, correlation.partitions, key, joined.data, headers)
+
+    def of(self, offsets: Collection[int]) -> bytes:
+        """Name records of the topic of joins."""
+        return utf8(f"{self._place}/{ranges(offsets)}")
 
     def _headers(  # noqa: PLR0913 - what an event says of itself
         self, word: str, key: bytes, row: WaitRow, kind: str, end: End, inputs: Inputs
     ) -> list[Header]:
-        cause = end.event or (inputs[0][1] if inputs else None)
-        first = inputs[0][1] if inputs else cause
+        cause = end.event or (inputs[0].joined if inputs else None)
+        first = inputs[0].joined if inputs else cause
+        offsets = {part.offset for part in inputs}
+        if end.offset is not None:
+            offsets.add(end.offset)
         event_id = self._id(word, key, row, end)
         headers: list[Header] = [
             SPECVERSION,
@@ -148,6 +188,7 @@ class JoinOutlet:
             ("ce_time", time_text(self._step.now_ms)),
             ("ce_subject", utf8(key_text(key))),
             self._flow,
+            (OF, self.of(offsets)),
             JSON_CONTENT,
         ]
         if first is not None and cause is not None:
@@ -224,7 +265,32 @@ class UndecodableOutlet:
         )
 
 
-def single(inputs: Inputs) -> dict[str, Any]:
+def ranges(offsets: Collection[int]) -> str:
+    """Offsets in a text such as ``1,4-6``."""
+    found: list[tuple[int, int]] = []
+    for offset in sorted(offsets):
+        if found and offset == found[-1][1] + 1:
+            found[-1] = (found[-1][0], offset)
+        else:
+            found.append((offset, offset))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def ranges_of(text: bytes) -> tuple[str, int, list[tuple[int, int]]]:
+    """Topic, partition, and first and last offsets that a header :data:`OF` names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    topic, partition, offsets = text.decode().split("/")
+    found = []
+    for part in offsets.split(",") if offsets else ():
+        first, _, last = part.partition("-")
+        found.append((int(first), int(last or first)))
+    return topic, int(partition), found
+
+
+def single(inputs: Iterable[tuple[str, Joined]]) -> dict[str, Any]:
     """Events of inputs of which each has one."""
     return {name: shown(joined) for name, joined in inputs}
 

@@ -8,7 +8,7 @@ import msgspec
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.changes import Ending
 from edo_stream.core.correlation.joined import Joined, decode_joined
-from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Written
+from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Part, Written
 from edo_stream.core.correlation.rows import (
     FLOW,
     TIMER,
@@ -64,7 +64,9 @@ class Waits:
         self, identity: TaskIdentity, correlation: Correlation, shared: SharedState
     ) -> None:
         self.correlation = correlation
-        self.outlet = JoinOutlet(identity, correlation, shared.step, shared.written)
+        self.outlet = JoinOutlet(
+            identity, correlation, shared.ledger.topic, shared.step, shared.written
+        )
         self.events = shared.events
         self._prefix = correlation.flow.encode() + b"\0"
         self._step = shared.step
@@ -163,7 +165,8 @@ class Waits:
                 row.late += 1
                 self.put(key, row)
                 end = End("late", joined.input, joined)
-                self.outlet.fire(key, row, end, [(joined.input, joined)], {"inputs": inputs})
+                part = Part(joined.input, joined, arrival.offset)
+                self.outlet.fire(key, row, end, [part], {"inputs": inputs})
                 self._ledger.mark(arrival.offset, Fate.EMITTED)
             case OnLate.DEAD_LETTER:
                 self.refuse(arrival, Violation("late", f"its wait had ended before: {row.ended}"))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import Joined
-from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End
+from edo_stream.core.correlation.outlet import DEADLINE, OPERATOR, End, Part
 from edo_stream.core.correlation.rows import NUMBER, HeldEvent, Phase, WaitRow
 from edo_stream.core.correlation.spec import Aggregate, Function, OnLate, Windowed
 from edo_stream.core.correlation.stock import by_input
@@ -92,8 +92,8 @@ class InWindows:
             end_ms = self._next_end_ms(row)
             start_ms = end_ms - self._kind.size_ms
             inside = [each for each in events if start_ms <= each[1].at_ms < end_ms]
-            last_ms = max(end_ms, row.settled_ms)
-            gone = sum(last_end_ms(self._kind, event.at_ms) <= last_ms for _, event in events)
+            # Late events of a new run may be of several windows that are over: one at a time.
+            gone = sum(last_end_ms(self._kind, event.at_ms) <= end_ms for _, event in events)
         if end_ms + self._grace_ms > due_ms:
             self._waits.arm(key, row, end_ms + self._grace_ms)
             self._waits.put(key, row)
@@ -155,7 +155,10 @@ class InWindows:
             extra["inputs"] = by_input(joined)
         else:
             extra["inputs"] = {}
-        inputs = [(one.input, one) for one in joined]
+        inputs = [
+            Part(one.input, one, event.offset)
+            for one, (_, event) in zip(joined, events, strict=True)
+        ]
         self._waits.fire(key, row, end, inputs, extra)
 
     def _release(self, key: bytes, row: WaitRow, events: Sequence[Placed], fate: Fate) -> None:

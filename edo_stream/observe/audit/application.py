@@ -2,19 +2,39 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from edo_stream.core.accounts import Account
 from edo_stream.core.act.command import ORIGIN
+from edo_stream.core.correlation.outlet import OF
 from edo_stream.core.record import Headers
 from edo_stream.observe.audit.commands import Chains, Trace, commands_of, problems_of_command
-from edo_stream.observe.audit.evidence import Bounds, Closing, SourceAudit, problems_of
+from edo_stream.observe.audit.evidence import (
+    Bounds,
+    Closing,
+    Judge,
+    SourceAudit,
+    of_accounts,
+    problems_of,
+)
 from edo_stream.observe.audit.report import Finding, Findings, Place, Problem, Report, Tally
+from edo_stream.observe.audit.waits import Part, places_of, problems_of_joined
 
 _OF_NO_COMMAND: Final = ("empty", "unmatched")
 _decode_account: Final = msgspec.json.Decoder(Account).decode
+
+
+class Internal(NamedTuple):
+    """Sources of our own, besides commands."""
+
+    joins: Collection[str] = ()
+    """Topics of what flows wait for."""
+    accounted: Collection[str] = ()
+    """Topics whose records need no trace but their account."""
+    parts: Mapping[str, Part] = {}
+    """What results of flows that wait are, by flow."""
 
 
 class Audit:
@@ -23,19 +43,25 @@ class Audit:
     ``flows`` are the topics of commands, by flow, and ``tiers`` those of retries.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what there is to audit
         self,
         app: str,
         topics: Collection[str],
         findings: Findings,
         flows: Mapping[str, str] | None = None,
         tiers: Collection[str] = (),
+        internal: Internal | None = None,
     ) -> None:
         self._flows = flows or {}
         self._tiers = frozenset(tiers)
-        self._act = self._tiers.union(self._flows.values())
+        internal = internal or Internal()
+        self._parts = internal.parts
+        self._judges: dict[str, Judge] = dict.fromkeys(internal.joins, problems_of_joined)
+        self._judges |= dict.fromkeys(internal.accounted, of_accounts)
+        self._judges |= dict.fromkeys((*self._tiers, *self._flows.values()), problems_of_command)
         self._app = app
         self._results_source = f"/edo/{app}".encode()
+        self._waits_source = f"/edo/{app}/waits".encode()
         self._app_name = app.encode()
         self._findings = findings
         self._sources: dict[tuple[str, int], SourceAudit] = {}
@@ -45,7 +71,7 @@ class Audit:
 
     def source(self, topic: str, partition: int, bounds: Bounds) -> SourceAudit:
         """Begin the audit of a source partition; before any evidence."""
-        judge = problems_of_command if topic in self._act else problems_of
+        judge = self._judges.get(topic, problems_of)
         audit = SourceAudit(topic, partition, bounds, self._findings, judge)
         self._sources[topic, partition] = audit
         return audit
@@ -77,9 +103,28 @@ class Audit:
         if origin is not None and origin != at:
             self._chains.retry(origin, at, at_ms)
 
+    def firing(self, headers: Headers, at: Place, *, is_failure: bool = False) -> None:
+        """Take a record of a topic that flows which wait write to, if it is one of theirs."""
+        named = dict(headers)
+        flow = (named.get("edo-flow") or b"").decode("utf-8", "replace")
+        if named.get("ce_source") != self._waits_source or OF not in named:
+            return
+        part = Part.FAILURE if is_failure else self._parts.get(flow, Part.RESULT)
+        places = places_of(named[OF])
+        if places is None:
+            self.find(Problem.UNEXPLAINED, at)
+            return
+        for place in places:
+            source = self._sources.get(place[:2])
+            if source is not None and not source.traced(place.offset, part):
+                self.find(Problem.UNEXPLAINED, at)
+
     def outcome(self, headers: Headers, at: Place) -> None:
         """Take a record of a topic of outcomes."""
         named = dict(headers)
+        if named.get("ce_source") == self._waits_source:
+            self.firing(headers, at, is_failure=True)
+            return
         if named.get("ce_source") != self._results_source:
             self._foreign += 1
             return

@@ -29,9 +29,11 @@ from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.contract import Contract
 from edo_stream.flows import ActGroup
-from edo_stream.observe.audit.application import Audit
+from edo_stream.flows.correlation import JoinGroup
+from edo_stream.observe.audit.application import Audit, Internal
 from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Place, Problem, Report
+from edo_stream.observe.audit.waits import part_of
 
 #: How a tier's topic ends.
 _DELAY: Final = re.compile(r"\d+[a-z]+")
@@ -75,6 +77,10 @@ class AuditSpec(NamedTuple):
     findings_max: int = 100
     groups: Sequence[ActGroup] = ()
     """Groups of flows; their control topics are among ``control_topics``."""
+    joins: Sequence[JoinGroup] = ()
+    """Groups of flows that wait, likewise."""
+    accounted: Sequence[str] = ()
+    """Internal topics whose records need no trace but their account."""
 
 
 async def audit_topics(
@@ -140,7 +146,17 @@ class _Reading:
         flows = {policy.flow: policy.commands for policy in policies}
         self._tiers = await self._all_tiers()
         topics = [*(one.topic for one in contracts), *self._spec.control_topics]
-        topics += [*flows.values(), *self._tiers]
+        topics += [*flows.values(), *self._tiers, *self._spec.accounted]
+        waits = {group.spec.topic: group.spec.correlations for group in self._spec.joins}
+        topics += waits
+        correlations = [one for found in waits.values() for one in found.values()]
+        self._joins_of: dict[str, set[str]] = {}
+        for group in self._spec.joins:
+            self._joins_of.setdefault(group.dead_letters, set()).add(group.spec.topic)
+        for topic, found in waits.items():
+            for one in found.values():
+                for told in (one.target.topic, one.outcomes, one.dead_letters):
+                    self._joins_of.setdefault(told, set()).add(topic)
         self._told_of: dict[str, list[str]] = {}
         for policy in policies:
             # Steps of a saga share both.
@@ -148,19 +164,29 @@ class _Reading:
             self._told_of.setdefault(policy.dead_letters, []).append(policy.commands)
         self._told_of |= {tier: list(flows.values()) for tier in self._tiers}
         findings = Findings(self._spec.findings_max)
-        self._audit = Audit(self._spec.app, topics, findings, flows, self._tiers)
+        parts = {one.flow: part_of(one) for one in correlations}
+        internal = Internal(waits, self._spec.accounted, parts)
+        self._audit = Audit(self._spec.app, topics, findings, flows, self._tiers, internal)
         sources = await self._partitions(topics)
         results = await self._partitions([one.emit for one in contracts])
         letters = await self._partitions([one.dead_letters for one in contracts])
-        outcomes = await self._partitions([policy.outcomes for policy in policies])
+        outcomes = await self._partitions(
+            [
+                *(one.outcomes for one in policies),
+                *(one.outcomes for one in correlations),
+            ]
+        )
+        firings = await self._partitions([one.target.topic for one in correlations])
         given_up = await self._partitions(
             {policy.dead_letters for policy in policies}
+            | {one.dead_letters for one in correlations}
+            | {group.dead_letters for group in self._spec.joins}
             | {group.spec.dead_letters for group in groups}
         )
         accounts = await self._partitions([self._spec.accounts_topic])
         committed = await self._committed()
         firm_ends = await self._decided_ends(accounts)
-        output_ends = await self._decided_ends({*results, *letters, *outcomes, *given_up})
+        output_ends = await self._decided_ends({*results, *letters, *outcomes, *given_up, *firings})
         account_ends = await self._decided_ends(accounts)
         await self._begin_sources(sources, committed)
         await self._read_accounts(accounts, firm_ends, account_ends)
@@ -169,6 +195,7 @@ class _Reading:
         await self._read_dead_letters(letters, output_ends)
         await self._read_ends("outcomes", outcomes, output_ends)
         await self._read_ends("dead letters of flows", given_up, output_ends)
+        await self._read_firings(firings, output_ends)
         account_firsts = await self._firsts(accounts)
         return self._audit.conclude(
             await self._closings(sources), has_all_accounts=not any(account_firsts.values())
@@ -301,6 +328,16 @@ class _Reading:
         problem = Problem.MISSING_OUTCOME if is_outcome else Problem.MISSING_DEAD_LETTER
         await self._note_deleted(problem, partitions, first_ms)
 
+    async def _read_firings(self, partitions: Collection[TopicPartition], ends: Offsets) -> None:
+        """Read what flows that wait have written."""
+        first_ms: dict[TopicPartition, int] = {}
+        async for place, records in self._records("results of waits", partitions, ends):
+            first_ms.setdefault(place, records[0].timestamp)
+            for record in records:
+                at = Place(place.topic, place.partition, record.offset)
+                self._audit.firing(record.headers, at)
+        await self._note_deleted(Problem.MISSING_RESULT, partitions, first_ms)
+
     async def _note_deleted(
         self,
         problem: Problem,
@@ -313,6 +350,11 @@ class _Reading:
                 at_ms = first_ms.get(place, inf)
                 sources = [*self._told_of.get(place.topic, ()), *self._tiers]
                 self._audit.deleted_before(sources, place.partition, problem, at_ms)
+                # What waits is spread by another key.
+                for topic in self._joins_of.get(place.topic, ()):
+                    for source in self._source_ends:
+                        if source.topic == topic:
+                            self._audit.deleted_before([topic], source.partition, problem, at_ms)
 
     async def _read_results(self, partitions: Collection[TopicPartition], ends: Offsets) -> None:
         seen: dict[tuple[TopicPartition, str, int], int] = {}
