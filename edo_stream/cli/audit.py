@@ -138,9 +138,18 @@ def commands_table(report: Report) -> Table:
     return table
 
 
+#: Where instances may be, even when none is there.
+_ALWAYS_STATES = frozenset({"running", "completed", "compensated"})
+
+
 def sagas_table(report: Report) -> Table:
     """One row a saga, one column for where its instances are."""
-    names = [column.name for column in fields(Instances)]
+    names = [
+        column.name
+        for column in fields(Instances)
+        if column.name in _ALWAYS_STATES
+        or any(getattr(saga, column.name) for saga in report.sagas.values())
+    ]
     table = Table(title="what became of every instance")
     table.add_column("saga", overflow="fold")
     for name in ("instances", *names):
