@@ -87,10 +87,10 @@ class Settings(BaseModel):
         "wait behind a worker that died; at most the broker's transaction.max.timeout.ms",
     )
     transaction_protocol: Literal["auto", "1"] = Field(
-        "1",
-        description="Version of Kafka's transaction protocol: `1` takes the first; `auto` takes "
-        "the second (KIP-890), which needs fewer requests, where the brokers have agreed upon it "
-        "when the worker starts. It is not the default yet: see docs/faults.md, What remains",
+        "auto",
+        description="Version of Kafka's transaction protocol: `auto` takes the second (KIP-890), "
+        "which needs fewer requests, where the brokers have agreed upon it when the worker starts; "
+        "`1` takes the first",
     )
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2_000, description="Records of one partition in one transaction, at most"

@@ -72,8 +72,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     standbys: int = 0
     """Copies of each task's state on other workers; the leader's number counts."""
     compression: str | None = None
-    transaction_protocol: str = "1"
-    """Or ``auto``: the newest that the brokers have agreed upon."""
+    transaction_protocol: str = "auto"
+    """The newest that the brokers have agreed upon, or ``1``."""
     web_bind: str = "127.0.0.1"
     web_port: int = 6066
     web_url: str | None = None
