@@ -23,6 +23,8 @@ DATA_BYTES_MAX: Final = 512 * 1024
 _REASON_CHARS_MAX: Final = 100
 _DETAIL_CHARS_MAX: Final = 1_000
 _RETRY_AFTER_MAX_MS: Final = 86_400_000
+#: For runs that nobody waits for any more, and for such as are to end.
+_WORDS_OF_THE_ENGINE: Final = (FailureClass.FENCED, FailureClass.CANCELLED)
 
 
 class Supervised:
@@ -77,8 +79,7 @@ def _bounded(outcome: Any, command: Command) -> Outcome:
 def _failure(told: Failed) -> Failed:
     failure: Any = told.failure
     wait_ms: Any = told.retry_after_ms
-    # Fenced is the engine's word, for a run that nobody waits for any more.
-    is_known = isinstance(failure, FailureClass) and failure is not FailureClass.FENCED
+    is_known = isinstance(failure, FailureClass) and failure not in _WORDS_OF_THE_ENGINE
     return Failed(
         failure if is_known else FailureClass.TRANSIENT,
         _text(told.reason)[:_REASON_CHARS_MAX],

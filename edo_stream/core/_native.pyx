@@ -226,7 +226,8 @@ cdef object _name_of(Span span):
     cdef PyObject *known = PyDict_GetItem(_names, name)
     if known is not NULL:
         return <object>known
-    text = PyUnicode_DecodeUTF8(<const char *>span.at, span.size, NULL)
+    # Brokers take any bytes for a name; one that is no text must not stop its partition.
+    text = PyUnicode_DecodeUTF8(<const char *>span.at, span.size, "replace")
     if len(_names) >= 4096:
         _names.clear()
     _names[name] = text
@@ -2416,7 +2417,8 @@ cdef class PlainWait:
         cdef bint is_missing, has_any = False
         if headers is None:
             return None
-        room += 600 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(self._name)
+        # Its payload has the id of the event that completes it once; it is written twice.
+        room += 600 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(self._name) + cause.id.size
         for name in self._names:
             room += 3 * PyBytes_GET_SIZE(name) + 20
         buffer = <uint8_t *>malloc(<size_t>(room + 300 * count))

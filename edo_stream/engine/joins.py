@@ -174,7 +174,7 @@ def _refusal_of(group: JoinGroup) -> Refusal:
     def refuse(state: Table) -> str | None:
         if (why := refusal(state)) is not None:
             return why
-        if not (flows := stranded(state, group.spec.correlations)):
+        if not (flows := stranded(state, group.spec.combining)):
             return None
         told = ", ".join(f"{count:,} of {flow}" for flow, count in sorted(flows.items()))
         return (

@@ -101,6 +101,7 @@ def test_a_result_that_no_record_holds_is_left_out_and_the_command_is_done() -> 
         (Failed(FailureClass.THROTTLED, "r", "", 1 << 70), ("r", "", 86_400_000)),
         (Failed(FailureClass.THROTTLED, "r", "", -5), ("r", "", 0)),
         (Failed(FailureClass.FENCED, 5, ValueError("x")), ("5", "x", None)),
+        (Failed(FailureClass.CANCELLED, "r", ""), ("r", "", None)),
         (Failed("business", "r", "", "soon"), ("r", "", None)),
     ],
 )
@@ -115,6 +116,7 @@ def test_what_it_tells_of_a_failure_can_be_written(
     assert (outcome.reason, outcome.detail, outcome.retry_after_ms) == expected
     assert outcome.failure in (told.failure, FailureClass.TRANSIENT)
     assert outcome.failure is not FailureClass.FENCED, "nobody would be told of it"
+    assert outcome.failure is not FailureClass.CANCELLED, "it would run again at once, for ever"
 
 
 @pytest.mark.parametrize("told", [Done("text"), Done(b"", 5), Done(5), "text", None])

@@ -360,6 +360,12 @@ EVENTS = st.builds(
 )
 
 
+def test_a_header_whose_name_is_no_text_stops_nothing() -> None:
+    content = batch([(1_000, b"k", b"{}", [("caf!", b"1")])]).replace(b"caf!", b"caf\xe9")
+    [record] = read(content, 1)
+    assert [("caf\ufffd", b"1")] == list(record.headers)
+
+
 @given(st.integers(0, 2**62), EVENTS, st.booleans(), st.text(max_size=70))
 def test_results_have_the_same_headers(offset: int, event: Event, is_late: bool, app: str) -> None:
     app = app.encode("utf-8", "replace").decode()

@@ -412,6 +412,14 @@ def test_events_that_are_to_be_in_commands_are_not_left_behind(kind: Debounced |
     assert {} == stranded(waiting.state, {})
 
 
+def test_a_flow_that_waits_for_other_things_by_the_same_name_leaves_events_behind() -> None:
+    bench = Bench([combines(Batched(5, 1 << 20, 100))])
+    bench.feed(came(0, 0))
+    assert {} == stranded(bench.state, bench.spec.combining)
+    otherwise = replace(bench.spec, correlations={"f": correlation(Counted(9), ["event"])})
+    assert {"f": 1} == stranded(bench.state, otherwise.combining)
+
+
 def test_the_next_command_of_a_key_has_another_id_also_after_the_key_was_forgotten() -> None:
     bench = Bench([combines(Batched(2, 1 << 20, 100), remember_ms=1_000)])
     for offset in range(0, 9, 3):

@@ -270,3 +270,12 @@ class JoinSpec:
     upstream: tuple[tuple[str, int], ...] = ()
     """Topics that the events come from, with their partitions: a deadline has not passed before
     what these had at the time has come here."""
+
+    @property
+    def combining(self) -> frozenset[str]:
+        """Flows whose events are all to be in commands: those that debounce or batch."""
+        return frozenset(
+            flow
+            for flow, correlation in self.correlations.items()
+            if isinstance(correlation.kind, Debounced | Batched)
+        )
