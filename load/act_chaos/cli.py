@@ -108,7 +108,7 @@ def show(aftermath: Aftermath, console: Console) -> None:
     table.add_column("times", justify="right")
     for harm, times in aftermath.harms.items():
         table.add_row(harm.value, str(times))
-    table.add_row("worker ended by an executor, or by itself", str(aftermath.crashes))
+    table.add_row("worker ended by an executor", str(aftermath.crashes))
     console.print(table)
     verdict = aftermath.verdict
     console.print(effects_table(verdict.tallies))

@@ -9,7 +9,7 @@ import os
 import time
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from edo_stream.actions import (
     BusinessError,
@@ -25,9 +25,13 @@ from load.effects import Ledger, Line, Moment
 DIRECTORY: Final = "CHAOS_DIRECTORY"
 """Where the ledger is."""
 LEDGER: Final = "ledger"
+ONCE: Final = "once"
+"""Directory of the attempts that have had what happens once."""
+CRASHED: Final = "crashed"
+"""Directory of those that have ended their process."""
 #: Longer than any timeout: the run is cancelled.
 _FOR_EVER_S: Final = 600.0
-_CRASHED: Final = 70
+_EXIT_CODE: Final = 70
 
 
 class BugError(Exception):
@@ -67,22 +71,31 @@ def _take(step: Step, job: Job, call: Call) -> None:
         case Step.THROTTLE if _is_first(call):
             raise Throttled("as it was told", retry_after=0.5)
         case Step.CRASH if _is_first(call):
-            os._exit(_CRASHED)
+            _crash(call)
         case _:
             _note(Moment.EFFECT, job, call)
     if step is Step.FAIL_AFTER:
         raise TransientError("as it was told")
     if step is Step.CRASH_AFTER and _is_first(call):
-        os._exit(_CRASHED)
+        _crash(call)
+
+
+def _crash(call: Call) -> NoReturn:
+    (_directory() / CRASHED / _name(call)).touch()
+    os._exit(_EXIT_CODE)
 
 
 def _is_first(call: Call) -> bool:
     """Whether this attempt is here for the first time, in whatever process."""
     try:
-        (_directory() / "once" / f"{call.id}-{call.attempt}").touch(exist_ok=False)
+        (_directory() / ONCE / _name(call)).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
+
+
+def _name(call: Call) -> str:
+    return f"{call.id}-{call.attempt}"
 
 
 def _note(moment: Moment, job: Job, call: Call) -> None:

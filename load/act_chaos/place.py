@@ -14,7 +14,7 @@ from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.flows import load_flows
 from edo_stream.registry import load
-from load.act_chaos.handlers import DIRECTORY, LEDGER
+from load.act_chaos.handlers import CRASHED, DIRECTORY, LEDGER, ONCE
 from load.act_chaos.plan import FLOWS, RETRIES, TIMEOUT_S, FlowPlan
 from load.field import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
 from load.fleet import LocalWorker
@@ -113,7 +113,8 @@ class Place:
 
     def prepare(self) -> None:
         """Write contracts and flows, and create their topics."""
-        (self.directory / "once").mkdir(parents=True)
+        for name in (ONCE, CRASHED):
+            (self.directory / name).mkdir(parents=True)
         (self.directory / "flows").mkdir()
         for flow in self.flows:
             self._declare(flow)

@@ -15,7 +15,7 @@ import msgspec
 from edo_stream.core.partitioner import partition_of
 from edo_stream.local.kafka import LocalKafka
 from load.act_chaos.evidence import gather, settle
-from load.act_chaos.handlers import LEDGER
+from load.act_chaos.handlers import CRASHED, LEDGER
 from load.act_chaos.judge import Verdict, judge
 from load.act_chaos.place import PARTITIONS, Place, headers_of, producer_to
 from load.act_chaos.plan import Job, Jobs
@@ -62,7 +62,7 @@ class Aftermath:
     sent: int
     harms: Counter[Harm]
     crashes: int
-    """Worker processes that ended by themselves, and were started again."""
+    """Worker processes that an executor has ended, by what the executors wrote down."""
     sent_s: float
     settled_s: float
 
@@ -101,7 +101,6 @@ class _Keeper:
 
     def __init__(self, workers: Sequence[LocalWorker]) -> None:
         self._workers = workers
-        self.crashes = 0
         self.hands = asyncio.Lock()
         """Whoever holds it starts and ends workers."""
 
@@ -115,7 +114,6 @@ class _Keeper:
     def _look(self) -> None:
         for worker in self._workers:
             if not worker.is_running:
-                self.crashes += 1
                 worker.launch()
 
 
@@ -147,7 +145,8 @@ async def endure(weather: Weather, scene: Scene, say: Callable[[str], None]) -> 
     verdict = judge(await gather(place, jobs), scene.receiver.receiver.applied)
     if unended:
         verdict.findings.append(f"{unended} commands have no end, and none came any more")
-    return Aftermath(verdict, sent, harms, keeper.crashes, sent_s, settled_s)
+    crashes = len(list((place.directory / CRASHED).iterdir()))
+    return Aftermath(verdict, sent, harms, crashes, sent_s, settled_s)
 
 
 async def _send(weather: Weather, place: Place, is_over: asyncio.Event) -> dict[str, list[Job]]:
