@@ -12,9 +12,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from edo_stream.core.act.command import ALONE, ANNOUNCED, CANCEL
-from edo_stream.core.act.reply import DEAD_LETTER, Replies
+from edo_stream.core.asked import DEAD_LETTER, Asker, Replies
 from edo_stream.core.contract import Contract
-from edo_stream.core.correlation.ends import SPLIT
+from edo_stream.core.correlation.ends import SPLIT, EndFeed
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, derive_id, id_start
@@ -51,6 +51,7 @@ if IS_COMPILED:
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
 _DETAIL_CHARS_MAX: Final = 1_000
+_EMPTY: Final = "empty"
 #: Headers of what cancels commands.
 _TOLD: Final = frozenset(
     {"ce_specversion", "ce_id", "ce_type", "ce_causationid", "edo-flow", "edo-position"}
@@ -88,7 +89,7 @@ class FlowTrigger:
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
     replies: Replies | None = None
-    """Where an event may ask to be told of its end."""
+    """Where an event may ask to be told of its end; of a split one, by the flow that gathers."""
 
 
 def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
@@ -149,22 +150,23 @@ class Trigger:
         try:
             pieces = pieces_of(split, event, facts)
         except UnsplitError as error:
-            return (self.letter(record, event, now_ms, error.reason, str(error)),)
+            return self.answered(self.letter(record, event, now_ms, error.reason, str(error)))
         commands: list[Publish] = []
         if not pieces and split.empty is OnEmpty.NOTHING:
-            return commands
+            _, *replies = self.answered(self._nothing(record, event, now_ms, split), _EMPTY)
+            return replies
         size_bytes = 0
         for piece in pieces:
             command = self.command(record, event, now_ms, piece.facts(facts), piece)
             if command.topic == self._trigger.dead_letters:
-                return (command,)
+                return self.answered(command)
             size_bytes += len(command.value or b"") + size_of(command.headers)
             if size_bytes > BYTES_MAX:
                 detail = f"split: expected at most {BYTES_MAX} bytes of all commands, found more"
-                return (self.letter(record, event, now_ms, "too-large", detail),)
+                return self.answered(self.letter(record, event, now_ms, "too-large", detail))
             commands.append(command)
         if not pieces:
-            commands.append(self._nothing(record, event, now_ms, split.outcomes))
+            commands.append(self._nothing(record, event, now_ms, split))
         return commands + self._told(record, event, now_ms, split, len(pieces))
 
     def answered(self, end: Publish, kind: str = DEAD_LETTER) -> Sequence[Publish]:
@@ -286,11 +288,14 @@ class Trigger:
             content_type=event.content_type,
             expect=count,
         )
-        return [end.record(event.id, joined, now_ms) for end in split.ends]
+        return [
+            end.record(event.id, replace(joined, asker=_asker(end, event)), now_ms)
+            for end in split.ends
+        ]
 
-    def _nothing(self, record: Record, event: Event, now_ms: int, topic: str) -> Publish:
+    def _nothing(self, record: Record, event: Event, now_ms: int, split: Split) -> Publish:
         """An outcome of no command: it tells that an event's list was empty."""
-        empty = self.outcome(record, event, now_ms, "empty", topic, b'{"count":0}')
+        empty = self.outcome(record, event, now_ms, _EMPTY, split.outcomes, b'{"count":0}')
         return replace(empty, headers=[*empty.headers, *split_headers(event.id, None, 0)])
 
     def outcome(  # noqa: PLR0913 - what an event is made of
@@ -345,6 +350,13 @@ class Trigger:
         if isinstance(value, int) and not isinstance(value, bool):
             return b"%d" % value
         return None
+
+
+def _asker(end: EndFeed, event: Event) -> Asker | None:
+    """Who asks by an event that is split to be told what becomes of the whole."""
+    if end.replies is None:
+        return None
+    return end.replies.asker(event.extensions, event.id, event.correlation_id)
 
 
 def _of_piece(headers: list[Header], command_id: str, piece: Piece) -> list[Header]:

@@ -24,7 +24,7 @@ from edo_stream.engine.keepers import keeper_plans, keeper_topics
 from edo_stream.engine.restore import Refusal
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import ActGroup, Flows
-from edo_stream.flows.flow import REPLY_PARTITIONS
+from edo_stream.flows.replying import REPLY_PARTITIONS, replies_topic
 from edo_stream.flows.targets import target_policies
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
@@ -34,6 +34,10 @@ _RETENTION_MS: Final = 7 * DAY_MS
 _REPLIES_RETENTION_MS: Final = DAY_MS
 #: A command on a tier, and its dead letter, have some headers more.
 _HEADROOM_BYTES: Final = 64 * 1024
+#: Of the result of a wait.
+_WAIT_BYTES_MAX: Final = 1 << 20
+#: Of what all steps of a saga have returned.
+_SAGA_BYTES_MAX: Final = 1 << 20
 
 
 def act_plans(flows: Flows, shared: TaskSpec, worker: str) -> dict[str, GroupPlan]:
@@ -85,11 +89,25 @@ def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
 
 
 def _replies(flows: Flows, replication: int) -> list[Wanted]:
-    """Topics of replies, which flows of several groups may share."""
-    policies = [flow.policy for flow in flows.flows.values() if flow.policy.replies is not None]
-    bytes_max = max((policy.record_bytes_max for policy in policies), default=0) + _HEADROOM_BYTES
-    config = deleted_by_age(_REPLIES_RETENTION_MS, bytes_max)
-    configs = {policy.replies: config for policy in policies if policy.replies is not None}
+    """Topics of replies, which flows of several groups, and sagas, may share."""
+    bytes_max = {
+        flow.policy.replies: flow.policy.record_bytes_max
+        for flow in flows.flows.values()
+        if flow.policy.replies is not None
+    }
+    bytes_max |= {
+        replies_topic(join.replies): max(_WAIT_BYTES_MAX, join.bytes_max)
+        for join in flows.joins.values()
+        if join.replies is not None
+    }
+    bytes_max |= {
+        spec.replies.topic: _SAGA_BYTES_MAX
+        for group in flows.sagas.values()
+        for spec in group.sagas.values()
+        if spec.replies is not None
+    }
+    most = max(bytes_max.values(), default=0) + _HEADROOM_BYTES
+    configs = dict.fromkeys(bytes_max, deleted_by_age(_REPLIES_RETENTION_MS, most))
     return wanted_internal(configs, REPLY_PARTITIONS, replication, "flows that reply")
 
 

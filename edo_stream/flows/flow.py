@@ -14,8 +14,9 @@ from edo_stream.core.act.policy import (
     Order,
     Singleton,
 )
-from edo_stream.core.act.reply import Replies
+from edo_stream.core.act.reply import replies_of
 from edo_stream.core.act.turns import KeyLimit, Throttle
+from edo_stream.core.asked import Replies
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
 from edo_stream.core.pieces import Split
@@ -25,14 +26,13 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.correlation import Join, JoinGroup, ends_of, feeds, join_groups
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.lookup import LookupGroup, Lookups, lookup_groups
+from edo_stream.flows.replying import REPLY_PARTITIONS, replies_topic
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
 from edo_stream.registry.plan import control_topic
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
-REPLY_PARTITIONS: Final = 8
-"""Of each topic of replies, whichever flows write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,12 @@ class Flows:
             if flow.lookups is not None
         )
 
+    def repliers(self, topic: str) -> Mapping[str, Replies]:
+        """Flows and sagas that reply to requests of a topic, by name."""
+        routes = self.task_routes(topic)
+        found = [] if routes is None else [one.feed or one.trigger for one in routes.routes]
+        return {one.replies.flow: one.replies for one in found if one.replies is not None}
+
     def task_routes(self, topic: str) -> Routes | None:
         """All that the task of a topic writes for its events.
 
@@ -171,9 +177,7 @@ class Flows:
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
             split=None if flow.split is None else replace(flow.split, ends=ends),
-            replies=None
-            if policy.replies is None
-            else Replies(policy.flow, policy.replies, policy.reply_partitions),
+            replies=next((end.replies for end in ends if end.replies), replies_of(policy)),
         )
 
 
@@ -189,11 +193,6 @@ NO_FLOWS: Final = Flows({}, {})
 def commands_topic(flow: str) -> str:
     """Topic of a flow's commands."""
     return f"{INTERNAL_PREFIX}commands.{flow}"
-
-
-def replies_topic(name: str) -> str:
-    """Topic on which flows reply."""
-    return f"{INTERNAL_PREFIX}replies.{name}"
 
 
 def tier_topic(group: str, delay_ms: int) -> str:

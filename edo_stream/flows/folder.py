@@ -121,7 +121,10 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
     if flow.replies is not None and flow.split is not None:
-        message = "replies is not of a flow with split: an event of it has an end for each piece"
+        message = (
+            "replies: an event that is split has an end for each piece: write it in a flow that "
+            f"gathers them, with when: {{gather: {flow.name}}}"
+        )
         document.find(("replies",), message)
     for name in ("action", "fallback"):
         action = getattr(flow, name)
