@@ -1076,11 +1076,18 @@ MUTANTS: Final = (
         f"{_ACT}/pipeline.py",
         (
             (
-                "(row.due_ms, queue) for queue, row in keys if row.is_resting)",
-                "(row.due_ms, queue) for queue, row in keys if not row)",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING]",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting]",
             ),
         ),
         (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        5,
+        "what rests waits as long as a throttle wanted that was taken back",
+        f"{_ACT}/turns.py",
+        (("        if free_us > most_us:", "        if False:"),),
+        (_CONTROL,),
     ),
     Mutant(
         5,
