@@ -1083,6 +1083,13 @@ MUTANTS: Final = (
         (_CONTROL, "tests/act/test_histories.py"),
     ),
     Mutant(
+        6,
+        "what waits in a way that its flow's declaration knows no longer is taken as it is",
+        f"{_CORRELATION}/waits.py",
+        (("        return (row.shape or self.flow.shape) != self.shape", "        return False"),),
+        ("tests/correlation/test_redeclared.py",),
+    ),
+    Mutant(
         5,
         "what rests waits as long as a throttle wanted that was taken back",
         f"{_ACT}/turns.py",

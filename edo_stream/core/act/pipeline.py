@@ -779,15 +779,8 @@ class ActPipeline:
         if row is None:
             return "the key is not blocked"
         match operation.verb, row.blocked:
-            case Verb.RUN_NOW, Blocked.WAITING:
-                row.run_now = True
-                self._keys.put(name, row)
-                work = self._pull(name)
-                if work is not None:
-                    self._place(work)
-            case Verb.RUN_NOW, _ if row.is_resting:
-                row.run_now = True
-                self._resume(name)
+            case Verb.RUN_NOW, blocked if blocked is Blocked.WAITING or row.is_resting:
+                self._run_now(name, row)
             case ((Verb.DROP | Verb.SKIP), Blocked.WAITING):
                 return self._drop_waiting(name, policy, operation.verb)
             case Verb.CONTINUE, Blocked.STOPPED:
@@ -797,6 +790,15 @@ class ActPipeline:
             case verb, blocked:
                 return f"{verb.value}: not while the key is {blocked.name.lower()}"
         return None
+
+    def _run_now(self, name: bytes, row: KeyRow) -> None:
+        """Let the head of a key run that waits for its time, or rests."""
+        row.run_now = True
+        self._keys.put(name, row)
+        if row.is_resting:
+            self._resume(name)
+        elif (work := self._pull(name)) is not None:
+            self._place(work)
 
     def _operate_flow(self, operation: ActOperation) -> None:
         flow = operation.flow
