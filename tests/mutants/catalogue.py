@@ -481,14 +481,8 @@ MUTANTS: Final = (
         (
             ("from typing import Final\n", "from time import time_ns\nfrom typing import Final\n"),
             (
-                (
-                    "        self._step.now_ms = now_ms\n        self._step.publish = []\n"
-                    "        if batches:\n"
-                ),
-                (
-                    "        self._step.now_ms = now_ms = time_ns() // 1_000_000\n"
-                    "        self._step.publish = []\n        if batches:\n"
-                ),
+                "        self._begin(now_ms)\n",
+                "        now_ms = time_ns() // 1_000_000\n        self._begin(now_ms)\n",
             ),
         ),
         (IMPORTS,),
