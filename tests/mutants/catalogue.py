@@ -136,6 +136,13 @@ MUTANTS: Final = (
         (_SCRIPTED,),
     ),
     Mutant(
+        1,
+        "who waits for batches that were given up waits for ever",
+        f"{_SECOND}/deliveries.py",
+        (("                    parcel.landed.cancel()\n", "                    pass\n"),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
         3,
         "a producer that is fenced tries again",
         f"{_SECOND}/fates.py",
