@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from edo_stream.core.act.command import ALONE, ANNOUNCED, CANCEL
+from edo_stream.core.act.tags import CANCEL_TAG, TAGS, encode_tag, encode_tags
 from edo_stream.core.asked import DEAD_LETTER, Asker, Replies
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.ends import SPLIT, EndFeed
@@ -86,6 +87,10 @@ class FlowTrigger:
     """Its events are no commands: they cancel those of their key that lie before them."""
     control: str = ""
     """Topic on which that is announced, with as many partitions."""
+    cancels_tag: str | None = None
+    """Those whose field of this name is what ``key`` reads, instead of those of the key."""
+    tags: tuple[str, ...] = ()
+    """Where fields are by which others cancel the commands; written as ``key`` is."""
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
     replies: Replies | None = None
@@ -111,16 +116,18 @@ class Trigger:
         self._place = (contract.topic, str(identity.partition))
         self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
         self._flow = ("edo-flow", utf8(trigger.flow))
-        key = trigger.key
-        self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
+        self._pointer = _pointer_of(trigger.key)
+        self._tags = [(place, _pointer_of(place)) for place in trigger.tags]
         self._kind = "cancel" if trigger.cancels else "command"
-        self.looks = any((self._pointer, trigger.make, trigger.split))
+        of_tags = any(pointer for _, pointer in self._tags)
+        self.looks = any((self._pointer, trigger.make, trigger.split, of_tags))
         """Whether it asks for more of an event than its attributes."""
 
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes commands of plain events, if there is such a thing."""
         trigger = self._trigger
-        is_plain = trigger.make is None and trigger.split is None and not trigger.cancels
+        is_plain = trigger.make is None and trigger.split is None
+        is_plain = is_plain and not trigger.cancels and not trigger.tags
         if not (IS_COMPILED and is_plain):
             return None
         cause = ("command", self._identity.app, trigger.flow, *self._place)
@@ -194,6 +201,8 @@ class Trigger:
             detail = f"key: expected {trigger.key} in the event, found none"
             return self.letter(record, event, now_ms, "no-key", detail)
         data, headers = event.data, self._headers(record, event)
+        if self._tags:
+            headers += self._tagged(record, event, facts)
         if piece is not None:
             data, headers = piece.data, _of_piece(headers, self._id_of(record, piece), piece)
         if trigger.make is not None:
@@ -236,9 +245,29 @@ class Trigger:
             return (self.letter(record, event, now_ms, "too-large", detail),)
         is_announced = bool(trigger.control) and size_bytes <= _ANNOUNCED_BYTES_MAX
         told.append((CANCEL, (ANNOUNCED if is_announced else ALONE).encode()))
-        partition = partition_of(key, trigger.partitions)
-        mark = Publish(trigger.commands, partition, key, None, told, now_ms)
-        return (replace(mark, topic=trigger.control), mark) if is_announced else (mark,)
+        marks = []
+        if trigger.cancels_tag is None:
+            partition = partition_of(key, trigger.partitions)
+            marks.append(Publish(trigger.commands, partition, key, None, told, now_ms))
+        else:
+            # Wherever the commands are that have it, by whatever keys.
+            tag = (CANCEL_TAG, encode_tag(trigger.cancels_tag, key.decode("utf-8", "replace")))
+            rest = [header for header in told if header[0] != "ce_id"]
+            for partition in range(trigger.partitions):
+                mark_id = self._id_of(record, more=(trigger.cancels_tag, str(partition)))
+                headers: list[Header] = [("ce_id", mark_id.encode()), *rest, tag]
+                marks.append(Publish(trigger.commands, partition, key, None, headers, now_ms))
+        announced = [replace(mark, topic=trigger.control) for mark in marks if is_announced]
+        return [*announced, *marks]
+
+    def _tagged(self, record: Record, event: Event, facts: Facts | None) -> list[Header]:
+        """The fields of an event by which others cancel its commands."""
+        found = {
+            place: value.decode("utf-8", "replace")
+            for place, pointer in self._tags
+            if (value := _value_of((place, pointer), record, event, facts))
+        }
+        return [(TAGS, encode_tags(found))] if found else []
 
     def _headers(self, record: Record, event: Event) -> list[Header]:
         headers: list[Header] = [
@@ -264,9 +293,9 @@ class Trigger:
         ]
         return headers
 
-    def _id_of(self, record: Record, piece: Piece | None = None) -> str:
+    def _id_of(self, record: Record, piece: Piece | None = None, more: tuple[str, ...] = ()) -> str:
         place = (*self._place, str(record.offset))
-        more = () if piece is None else (str(piece.index),)
+        more = more if piece is None else (str(piece.index),)
         return derive_id(self._kind, self._identity.app, self._trigger.flow, *place, *more)
 
     def _told(
@@ -336,20 +365,34 @@ class Trigger:
         return Publish(trigger.dead_letters, partition, key, data, headers + why, now_ms)
 
     def _key_of(self, record: Record, event: Event, facts: Facts | None) -> bytes | None:
-        key = self._trigger.key
-        if key is None:
-            return event.key
-        if key == "record":
-            return record.key
-        if key == "subject":
-            return None if event.subject is None else utf8(event.subject)
-        assert self._pointer is not None, "a key is record, subject or a pointer"
-        value = resolve((facts or Facts(event)).data, self._pointer)
-        if isinstance(value, str) and value:
-            return utf8(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return b"%d" % value
-        return None
+        return _value_of((self._trigger.key, self._pointer), record, event, facts)
+
+
+def _pointer_of(place: str | None) -> tuple[str, ...] | None:
+    return parse_pointer(place) if place is not None and place.startswith("/") else None
+
+
+def _value_of(
+    named: tuple[str | None, tuple[str, ...] | None],
+    record: Record,
+    event: Event,
+    facts: Facts | None,
+) -> bytes | None:
+    """What an event has at a place, and the tokens of it where it is a pointer."""
+    place, pointer = named
+    if place is None:
+        return event.key
+    if place == "record":
+        return record.key
+    if place == "subject":
+        return None if event.subject is None else utf8(event.subject)
+    facts = facts or Facts(event)
+    value = facts.attributes.get(place) if pointer is None else resolve(facts.data, pointer)
+    if isinstance(value, str) and value:
+        return utf8(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return b"%d" % value
+    return None
 
 
 def _asker(end: EndFeed, event: Event) -> Asker | None:

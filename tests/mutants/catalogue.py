@@ -48,6 +48,7 @@ _REPLIES: Final = "tests/act/test_replies.py"
 _REPLYING: Final = "tests/correlation/test_replying.py"
 _SAGA_REPLIES: Final = "tests/saga/test_replying.py"
 _JOIN_WORLD: Final = "tests/simulation/test_joins.py"
+_TAGS: Final = "tests/act/test_tags.py"
 _READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 _ACT: Final = "edo_stream/core/act"
@@ -764,6 +765,44 @@ MUTANTS: Final = (
         (_REPLYING,),
     ),
     Mutant(
+        4,
+        "what cancels by a field ends all that waits of a key",
+        f"{_CORE}/act/pipeline.py",
+        (
+            (
+                "if tag in work.command.tags:\n                        found",
+                "if tag:\n                        found",
+            ),
+        ),
+        (_CONTROL_MODEL,),
+    ),
+    Mutant(
+        6,
+        "what cancels by a field does not find the head of a key whose retry was not read yet",
+        f"{_CORE}/act/pipeline.py",
+        (
+            (
+                "            row.error, row.tags = error, command.tags\n",
+                "            row.error = error\n",
+            ),
+        ),
+        (_TAGS, _ACT_WORLD),
+    ),
+    Mutant(
+        6,
+        "what cancels by a field does not find what was parked before a restart",
+        f"{_CORE}/act/pipeline.py",
+        (("        self._restore_tags()\n", "        self._tagged.clear()\n"),),
+        (_CONTROL_MODEL, _ACT_WORLD),
+    ),
+    Mutant(
+        6,
+        "what cancels by a field looks for its commands on one partition",
+        f"{_CORE}/trigger.py",
+        (("for partition in range(trigger.partitions):", "for partition in range(1):"),),
+        ("tests/flows/test_cancel_by.py",),
+    ),
+    Mutant(
         6,
         "a request whose event is replaced by another one is never told",
         f"{_CORRELATION}/waits.py",
@@ -1258,7 +1297,7 @@ MUTANTS: Final = (
         7,
         "the commands of all elements have one id",
         f"{_CORE}/trigger.py",
-        (("more = () if piece is None else (str(piece.index),)", "more = ()"),),
+        (("more = more if piece is None else (str(piece.index),)", "more = ()"),),
         (_PIECES,),
     ),
     Mutant(

@@ -52,6 +52,7 @@ from edo_stream.core.act.policy import (
 )
 from edo_stream.core.act.reply import expired
 from edo_stream.core.act.switches import Paused, Switches
+from edo_stream.core.act.tags import Tagged
 from edo_stream.core.act.turns import Limits, Throttles
 from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
@@ -90,6 +91,7 @@ class ActPipeline(TaskPipeline):
         limits = {p.flow: p.rate_limit for p in spec.flows.values() if p.rate_limit is not None}
         self._limits = Limits(state, limits)
         self._cancels = Cancels(state)
+        self._tagged = Tagged({p.flow for p in spec.flows.values() if p.has_tags})
         self._switches = Switches(state)
         self._outlet = ActOutlet(identity, spec, self._step)
         self._control = Ledger(internal.control)
@@ -140,6 +142,7 @@ class ActPipeline(TaskPipeline):
         self._cancelled.clear()
         self._replayed = {}
         self._resting = []
+        self._restore_tags()
         # Nothing is decided here: the next step goes on with them. Those that rest are asked anew,
         # as their flow's throttle may be another one than before.
         keys = self._keys.all().items()
@@ -321,13 +324,25 @@ class ActPipeline(TaskPipeline):
             elif command.flow not in self._spec.flows:
                 self._reject(record, "unknown-flow", f"no flow {command.flow!r} in this group")
             elif flow is None:
+                self._tagged.hold(command)
                 self._wait(Work(command, record))
             elif command.cancels:
                 self._cancels.mark(command)
                 self._cancel(command, by_event(command))
                 window.end(record.offset, Fate.APPLIED)
             else:
+                self._tagged.hold(command)
                 self._admit(Work(command, record))
+
+    def _restore_tags(self) -> None:
+        """Find the tags of what is parked, and of heads on tiers; the rest is read anew."""
+        self._tagged.clear()
+        for name, row in self._keys.all().items():
+            policy = self._spec.flows.get(_flow_of(name))
+            if policy is not None and policy.has_tags:
+                for record in self._keys.behind(name, 0):
+                    self._tagged.hold(_parked(name, record).command)
+                self._tagged.send_away(name, row.tags)
 
     def _admit(self, work: Work) -> None:
         """A command comes for the first time."""
@@ -386,6 +401,7 @@ class ActPipeline(TaskPipeline):
     def _end_unrun(self, work: Work, why: Unrun) -> None:
         """End a command that is in no queue any more, or never was, without a run."""
         self._outlet.outcome(work.command, self._policy(work), why.kind, why)
+        self._tagged.release(work.command)
         record, fate = work.record, _FATES[why.kind]
         if work.is_parked:
             self._settle(record, fate)
@@ -403,25 +419,60 @@ class ActPipeline(TaskPipeline):
         self._go_on(name)
 
     def _cancel(self, cause: Command, why: Unrun) -> None:
-        """End all commands of a key that have come before; the one that runs, when it has ended."""
-        name = cause.queue
-        for work in self._waiting(name):
+        """End all that have come before of a key, or with a tag; what runs, when it has ended."""
+        if not cause.cancels or not cause.tags:
+            self._cancel_key(cause.queue, None, why)
+            return
+        (tag,) = cause.tags
+        for name in self._tagged.queues(tag):
+            self._cancel_key(name, tag, why)
+
+    def _cancel_key(self, name: bytes, tag: bytes | None, why: Unrun) -> None:
+        """End the commands of a key that have a tag; without one, all of them."""
+        for work in self._waiting(name) if tag is None else self._waiting_with(name, tag):
             self._end_unrun(work, why)
         queue, row = self._queues.get(name), self._keys.get(name)
         running = None if queue is None else queue.running
         if running is not None:
-            self._cancel_run(running, why)
+            if _is_meant(running, tag):
+                self._cancel_run(running, why)
         elif row is not None and row.blocked is Blocked.WAITING:
-            head = self._pull(name)
-            if head is not None:
-                self._end_first(head, why)
-            else:
-                # It ends as soon as it is read.
-                self._cancels.note(name, row.head, why)
-                row.run_now = True
-                self._keys.put(name, row)
+            self._cancel_head(name, row, tag, why)
         elif row is not None and row.is_resting:
-            self._end_first(_parked(name, self._keys.first(name)), why)
+            first = _parked(name, self._keys.first(name))
+            if _is_meant(first, tag):
+                self._end_first(first, why)
+
+    def _cancel_head(self, name: bytes, row: KeyRow, tag: bytes | None, why: Unrun) -> None:
+        """End the head of a key that waits for its retry; one that was not read, when it is."""
+        if tag is not None and tag not in row.tags:
+            return
+        head = self._pull(name)
+        if head is not None:
+            self._end_first(head, why)
+            return
+        self._cancels.note(name, row.head, why)
+        row.run_now = True
+        self._keys.put(name, row)
+
+    def _waiting_with(self, name: bytes, tag: bytes) -> list[Work]:
+        """Take out what has a tag of what waits behind the first of a key, as above."""
+        queue, row, found = self._queues.get(name), self._keys.get(name), []
+        if row is not None:
+            kept = int(row.blocked is Blocked.DRAINING)
+            parked = [_parked(name, one) for one in self._keys.behind(name, kept)]
+            first = next((n for n, one in enumerate(parked) if tag in one.command.tags), None)
+            if first is not None:
+                self._keys.take_behind(name, kept + first)
+                for work in parked[first:]:
+                    if tag in work.command.tags:
+                        found.append(work)
+                    else:
+                        self._keys.park(name, work.record)
+        if queue is not None:
+            found += [one for one in queue.waiting if tag in one.command.tags]
+            queue.waiting = deque(one for one in queue.waiting if tag not in one.command.tags)
+        return found
 
     def _cancel_run(self, work: Work, why: Unrun) -> None:
         if self._ready.remove(work):
@@ -441,6 +492,8 @@ class ActPipeline(TaskPipeline):
 
     def _wait(self, work: Work) -> None:
         row = self._keys.get(work.command.queue)
+        if row is not None and row.head == work.command.id:
+            self._tagged.bring_back(work.command.queue)
         if row is not None and row.run_now and row.head == work.command.id:
             self._place(work)
             return
@@ -461,6 +514,8 @@ class ActPipeline(TaskPipeline):
         tier_ms = self._spec.ladder.tier_of(wait_ms)
         self._outlet.retry(command, tier_ms, next_run, command.error)
         self._done_with(work, Fate.RETRIED)
+        if command.blocks:
+            self._tagged.send_away(command.queue, command.tags)
 
     def _place(self, work: Work) -> None:
         """Let a command run, wait for its turn in memory, or rest behind its key's head."""
@@ -610,7 +665,8 @@ class ActPipeline(TaskPipeline):
         if is_strict:
             row = self._block(work, Blocked.WAITING)
             row.head, row.attempt, row.due_ms = command.id, next_run.attempt, at_ms
-            row.error = error
+            row.error, row.tags = error, command.tags
+            self._tagged.send_away(command.queue, command.tags)
         else:
             self._next(work, Fate.RETRIED)
         return True
@@ -687,6 +743,7 @@ class ActPipeline(TaskPipeline):
         """Forget where it was kept."""
         record = work.record
         self._cancels.forget(work.command)
+        self._tagged.release(work.command)
         if work.is_parked:
             self._keys.unpark(work.command.queue)
             self._settle(record, fate)
@@ -844,8 +901,17 @@ def _takes_turns(work: Work, policy: FlowPolicy) -> bool:
     return policy.throttle is not None and work.command.first_ms is None
 
 
+def _flow_of(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode()
+
+
+def _is_meant(work: Work, tag: bytes | None) -> bool:
+    """Whether what cancels by a tag, or a whole key, means a command."""
+    return tag is None or tag in work.command.tags
+
+
 def _parked(name: bytes, record: StoredRecord) -> Work:
-    command = parse_command(record, name.partition(b"\0")[0].decode())
+    command = parse_command(record, _flow_of(name))
     assert isinstance(command, Command), f"a parked command was read before: {command}"
     return Work(command, record, is_parked=True)
 
