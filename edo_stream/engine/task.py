@@ -48,6 +48,7 @@ from edo_stream.engine.transaction import (
     Change,
     FencedError,
     OutcomeUnknownError,
+    TooLargeError,
     Transaction,
     TransactionAbortedError,
     TransactionError,
@@ -58,6 +59,9 @@ log = logging.getLogger(__name__)
 
 #: How often the fetcher's position is looked at while a due timer waits for the end of the log.
 _CATCH_UP_POLL_S = 0.05
+
+#: How often a transaction that is too large for a topic is tried before the task gives up.
+_TOO_LARGE_TRIES = 3
 
 #: How often, and for how long each, a runner is told to end before the process is given up.
 _CANCELS_MAX = 10
@@ -225,6 +229,8 @@ class Task:
         self._stop = asyncio.Event()
         self._busy = False
         self._is_misplaced = False
+        self._too_large = 0
+        """Times in a row that a topic did not take what was to be written."""
         self._runner: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._caught_up_ms = 0
@@ -371,6 +377,18 @@ class Task:
                 return
             except Exception as error:  # noqa: BLE001 - whatever failed, only the log tells what is true
                 await self._reset(error)
+                if self._is_too_large(error):
+                    self.phase = Phase.REFUSED
+                    self.refusal = f"{error}, then start the worker again; nothing is lost"
+                    log.error("task stopped: %s: %s", self.name, self.refusal, extra=self._fields())
+                    return
+
+    def _is_too_large(self, error: Exception) -> bool:
+        """Whether the task would be reset for ever, as a topic does not take what it writes."""
+        if not isinstance(error, TooLargeError):
+            return False
+        self._too_large += 1
+        return self._too_large >= _TOO_LARGE_TRIES
 
     async def _take_over(self) -> None:
         self.phase = Phase.FENCING
@@ -663,6 +681,7 @@ class Task:
                 table.write_through(last.get(table.changelog), now_ms)
         finally:
             self._busy = False
+        self._too_large = 0
         self.stats.transactions += 1
         self.progress.committed.update((topic, next_) for (topic, _), next_ in offsets.items())
         ended = clock.time()

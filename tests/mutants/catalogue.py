@@ -1191,4 +1191,25 @@ MUTANTS: Final = (
         (("if self._flow.row.held >= most:", "if False:"),),
         (_LOOKUPS,),
     ),
+    Mutant(
+        10,
+        "an event goes to those that gather its pieces however large it is",
+        f"{_CORE}/trigger.py",
+        (("            if not fits(told, feed.bytes_max):\n", "            if not told.topic:\n"),),
+        ("tests/core/test_sizes.py",),
+    ),
+    Mutant(
+        10,
+        "a dead letter is written whole, though its topic does not take it",
+        f"{_CORE}/sizes.py",
+        (("    if fits(whole, bytes_max):\n", "    if whole.headers:\n"),),
+        ("tests/core/test_sizes.py",),
+    ),
+    Mutant(
+        10,
+        "a task tries for ever to write what a topic does not take",
+        f"{_ENGINE}/task.py",
+        (("        return self._too_large >= _TOO_LARGE_TRIES\n", "        return False\n"),),
+        ("tests/simulation/test_refusals.py",),
+    ),
 )

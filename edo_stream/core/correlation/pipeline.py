@@ -52,6 +52,7 @@ from edo_stream.core.event import Violation
 from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.notices import Notices
 from edo_stream.core.record import Batch, Record
+from edo_stream.core.sizes import HEADROOM_BYTES
 from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import (
     InternalTopics,
@@ -106,7 +107,8 @@ class JoinPipeline:
         self._ledger = Ledger(spec.topic)
         self._control = Ledger(internal.control)
         self._notices = Notices(identity, internal)
-        self._undecodable = UndecodableOutlet(identity, dead_letters, self._step)
+        letters_bytes = spec.bytes_max + HEADROOM_BYTES
+        self._undecodable = UndecodableOutlet(identity, dead_letters, self._step, letters_bytes)
         self._written = Written()
         shared = SharedState(
             self._step, state, self._rows, self._events, self._ledger, self._written

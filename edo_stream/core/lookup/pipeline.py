@@ -27,6 +27,7 @@ from edo_stream.core.notices import Notices
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import MISSING, parse_json
 from edo_stream.core.record import Batch, Record
+from edo_stream.core.sizes import FRAME_BYTES, HEADROOM_BYTES
 from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import (
     InternalTopics,
@@ -68,7 +69,10 @@ class LookupPipeline:
         self._control = Ledger(internal.control)
         self._table_ledgers = {table: Ledger(table) for table in spec.tables}
         self._notices = Notices(identity, internal)
-        self._undecodable = UndecodableOutlet(identity, spec.dead_letters, self._step)
+        letters_bytes = spec.bytes_max + HEADROOM_BYTES
+        self._undecodable = UndecodableOutlet(
+            identity, spec.dead_letters, self._step, letters_bytes
+        )
         shared = SharedState(
             identity, self._step, state, self._queue_rows, self._events, self._timers, self._ledger
         )
@@ -236,6 +240,12 @@ class LookupPipeline:
             return decoded
         if decoded.data is None or parse_json(decoded.data) is MISSING:
             return Violation("invalid", "a row is JSON: found none")
+        size_bytes = len(row_of(record.topic, record.key or b"")) + len(decoded.data)
+        bytes_max = self._spec.bytes_max + HEADROOM_BYTES
+        if size_bytes > bytes_max - FRAME_BYTES:
+            # As it was written it may have been compressed; in the state it is not.
+            detail = f"a row has at most {bytes_max} bytes with its key: found {size_bytes}"
+            return Violation("too-large", detail)
         return decoded.data
 
     def _expire(self, limit_ms: int) -> bool:
