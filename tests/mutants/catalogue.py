@@ -717,11 +717,11 @@ MUTANTS: Final = (
         f"{_CORE}/act/outlet.py",
         (
             (
-                "        self._step.publish.append(\n            Publish(policy.replies, place,",
+                "        self._step.publish.append(fitting_end(reply, policy.record_bytes_max + ",
                 (
                     "        late = self.__dict__.setdefault('late', [])\n"
                     "        self._step.publish += late[-1:]\n"
-                    "        late.append(\n            Publish(policy.replies, place,"
+                    "        late.append(fitting_end(reply, policy.record_bytes_max + "
                 ),
             ),
         ),
@@ -1030,7 +1030,7 @@ MUTANTS: Final = (
         10,
         "a command of many events is written although no topic takes it",
         f"{_CORRELATION}/outlet.py",
-        (("if size_bytes > target.bytes_max - _FRAME_BYTES:", "if False:"),),
+        (("        if not fits(command, target.bytes_max):", "        if False:"),),
         (_COMBINING,),
     ),
     Mutant(
