@@ -18,6 +18,7 @@ reset in another process.
 import asyncio
 import itertools
 import logging
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ from aiokafka.errors import KafkaError
 
 from edo_stream.core.contract import Start
 from edo_stream.core.effects import Effects
-from edo_stream.core.record import Batch
+from edo_stream.core.record import Batch, Record
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import (
@@ -539,8 +540,29 @@ class Task:
                 for batch in batches:
                     self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
             self.progress.in_hand = ()
-            for done in handed:
-                self._ports.intake.credit(done)
+            self._give_back(handed)
+
+    def _give_back(self, handed: Sequence[Handed]) -> None:
+        """Credit what is done with; what the step has left unread is what the next begins with."""
+        positions = self.pipeline.positions()
+        for one in reversed(handed):
+            topic, records = one.partition.topic, one.records
+            is_current = one.epoch == self._epochs.get(one.partition)
+            if not is_current or records[-1].offset < positions[topic]:
+                self._ports.intake.credit(one)
+                continue
+            done = bisect_left(records, positions[topic], key=_offset_of)
+            size_bytes = one.size_bytes * done // len(records)
+            first = Handed(one.partition, records[:done], one.epoch, one.previous, size_bytes)
+            rest = Handed(
+                one.partition,
+                records[done:],
+                one.epoch,
+                records[done - 1].offset if done else one.previous,
+                one.size_bytes - size_bytes,
+            )
+            self._ports.intake.credit(first)
+            self._inbox.appendleft(rest)
 
     async def _decide(self, batches: Sequence[Batch], now_ms: int) -> Effects:
         pipeline, caught_up_ms = self.pipeline, self._caught_up_ms
@@ -753,6 +775,10 @@ class Task:
             with suppress(Exception):
                 async with asyncio.timeout(5.0):
                     await producer.stop()
+
+
+def _offset_of(record: Record) -> int:
+    return record.offset
 
 
 def _failure_of(error: Exception) -> Failure:

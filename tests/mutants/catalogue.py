@@ -1146,7 +1146,7 @@ MUTANTS: Final = (
         6,
         "a row that comes lets nothing go on",
         f"{_LOOKUP}/pipeline.py",
-        (("                queue.release(key, row)\n", "                pass\n"),),
+        (("                queue.release(key)\n", "                pass\n"),),
         (_LOOKUPS, _LOOKED_UP),
     ),
     Mutant(

@@ -281,7 +281,7 @@ class ActPipeline(TaskPipeline):
         self._starting.clear()
         while self._resumed:
             self._run_first_parked(self._resumed.pop())
-        while self._finished:
+        while self._finished and not self._step.is_full:
             self._end(*self._finished.popleft())
         for batch in batches:
             if batch.topic == self._internal.control:

@@ -7,7 +7,6 @@ key that was forgotten and comes back is another one.
 
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -78,13 +77,6 @@ class End(msgspec.Struct, frozen=True):
     is_complete: bool = False
 
 
-@dataclass(slots=True)
-class Written:
-    """How much a step has written so far, over all flows of the task."""
-
-    size_bytes: int = 0
-
-
 class JoinOutlet:
     """Writes for one flow within one task."""
 
@@ -94,14 +86,12 @@ class JoinOutlet:
         correlation: Correlation,
         topic: str,
         step: Step,
-        written: Written,
     ) -> None:
         """Write for a flow; ``topic`` is that of the joins."""
         self._identity = identity
         self._correlation = correlation
         self._place = f"{topic}/{identity.partition}"
         self._step = step
-        self._written = written
         # Not that of results and outcomes, each of which has one record as its cause.
         self._source = ("ce_source", utf8(f"/edo/{identity.app}/waits"))
         self._flow = ("edo-flow", utf8(correlation.flow))
@@ -239,7 +229,6 @@ class JoinOutlet:
         return Publish(topic, partition, key, value, headers, self._step.now_ms)
 
     def _publish(self, record: Publish) -> None:
-        self._written.size_bytes += len(record.value or b"")
         self._step.publish.append(record)
 
 

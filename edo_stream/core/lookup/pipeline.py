@@ -20,7 +20,7 @@ from edo_stream.core.effects import Effects
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.lookup.path import decode_seeker
-from edo_stream.core.lookup.queue import FlowOfTask, Queue, SharedState
+from edo_stream.core.lookup.queue import AT_ONCE, FlowOfTask, Queue, SharedState
 from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
 from edo_stream.core.lookup.spec import LookupSpec
 from edo_stream.core.partitioner import partition_of
@@ -35,8 +35,6 @@ from edo_stream.core.timers import Timers
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
-_PUBLISH_MAX: Final = 10_000
-"""Records of a step beyond which no further timer fires; the rest fire in the next."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 
 
@@ -111,23 +109,28 @@ class LookupPipeline(TaskPipeline):
         return self._timers.next_due_ms
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
+        """Decide on batches, then on timers due up to ``caught_up_ms``, until the step is full."""
         self._begin(now_ms)
+        has_fired = False
+        while not self._step.is_full and self._expire(AT_ONCE):
+            has_fired = True
         for batch in batches:
+            if self._step.is_full:
+                break
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             elif batch.topic == self._spec.topic:
                 self._read_events(batch)
             else:
                 self._read_rows(batch)
-        has_fired = self._expire(min(now_ms, caught_up_ms))
+        has_fired = self._expire(min(now_ms, caught_up_ms)) or has_fired
         if not batches and not has_fired:
             return Effects()
         return self._conclude(self._ledgers)
 
     def _read_events(self, batch: Batch) -> None:
         row, now_ms = self._step.row, self._step.now_ms
-        for record in self._new_records(batch, self._ledger):
+        for record in self._until_full(batch, self._ledger):
             if record.timestamp > row.stream_ms:
                 row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
             seeker = decode_seeker(record.value)
@@ -144,7 +147,7 @@ class LookupPipeline(TaskPipeline):
 
     def _read_rows(self, batch: Batch) -> None:
         table, ledger = batch.topic, self._table_ledgers[batch.topic]
-        for record in self._new_records(batch, ledger):
+        for record in self._until_full(batch, ledger):
             row = self._misplaced(record) or self._row_of(record)
             match row:
                 case Violation():
@@ -161,7 +164,7 @@ class LookupPipeline(TaskPipeline):
         self._state.write(row_of(table, key), row)
         if row is not None:
             for queue in self._by_table[table]:
-                queue.release(key, row)
+                queue.release(key)
 
     def _misplaced(self, record: Record) -> Violation | None:
         """Why no event would find a row, if so."""
@@ -197,7 +200,7 @@ class LookupPipeline(TaskPipeline):
         """Fire timers that are due; whether there were any."""
         due = self._timers.due(limit_ms, _TIMERS_MAX)
         for due_ms, name in due:
-            if len(self._step.publish) >= _PUBLISH_MAX:
+            if self._step.is_full:
                 break
             place = parse_queue(name)
             queue = self._queues.get((place.flow, place.lookup))
@@ -218,7 +221,7 @@ class LookupPipeline(TaskPipeline):
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._new_records(batch, self._control):
+        for record in self._until_full(batch, self._control):
             operation, request = parse_wait_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):
