@@ -1,16 +1,13 @@
 """A step writes what one transaction takes; the rest of its batches is for the next one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edo_stream.core import pipeline as plain_steps
-from edo_stream.core import task
-from edo_stream.core.correlation import pipeline as waiting_steps
 from edo_stream.core.correlation.spec import Counted
 from edo_stream.core.effects import Effects, Publish
 from edo_stream.core.lane import Source
@@ -22,27 +19,9 @@ from edo_stream.core.task import WRITTEN_BYTES_MAX, WRITTEN_MAX
 from edo_stream.core.trigger import FlowTrigger
 from tests.core import bench as plain
 from tests.core.bench import NOW_MS, contract, decode, record
+from tests.core.limits import Limits
 from tests.correlation import bench as waits
 from tests.lookup import bench as lookups
-
-_WHERE = (task, plain_steps, waiting_steps)
-
-
-@dataclass
-class Limits:
-    """How much a step writes, in tests that want less than there is."""
-
-    records: int = WRITTEN_MAX
-    size_bytes: int = WRITTEN_BYTES_MAX
-    _patch: pytest.MonkeyPatch = field(default_factory=pytest.MonkeyPatch)
-
-    def __enter__(self) -> None:
-        for where in _WHERE:
-            self._patch.setattr(where, "WRITTEN_MAX", self.records)
-            self._patch.setattr(where, "WRITTEN_BYTES_MAX", self.size_bytes)
-
-    def __exit__(self, *_: object) -> None:
-        self._patch.undo()
 
 
 def in_steps(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.test_full_steps import Limits
+from tests.core.limits import Limits
 from tests.simulation.joins import JoinWorld
 from tests.simulation.lookups import LookupWorld
 from tests.simulation.saga import SagaWorld
@@ -41,4 +41,6 @@ def test_each_record_is_a_step_and_what_is_left_is_no_batch_that_was_lost() -> N
         outcome = world.run()
     assert outcome.failures == []
     assert outcome.transactions > len(FATES)
-    assert 0 == sum(worker.stats("rewinds") for worker in world.workers.values())
+    for worker in world.workers.values():
+        assert 0 == worker.stats("rewinds")
+        assert {0} == set(worker.intake._outstanding.values())
