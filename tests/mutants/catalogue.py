@@ -1040,7 +1040,7 @@ MUTANTS: Final = (
         f"{_ACT}/pipeline.py",
         (
             (
-                "return _takes_turns(work, policy) and not self.is_known(work.command)",
+                "return takes_turns(work.command, policy) and not self.is_known(work.command)",
                 "return False",
             ),
         ),
@@ -1056,11 +1056,11 @@ MUTANTS: Final = (
     Mutant(
         4,
         "the next of a key begins while a cancelled run of it has not ended",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (
             (
-                "        if self._ready.remove(work):\n",
-                "        if self._ready.remove(work) or True:\n",
+                "        if self.ready.remove(work):\n",
+                "        if self.ready.remove(work) or True:\n",
             ),
         ),
         (_CONTROL, _CONTROL_MODEL),
@@ -1075,7 +1075,7 @@ MUTANTS: Final = (
     Mutant(
         5,
         "keys that rest for their throttle are forgotten by a takeover",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (
             (
                 "for queue, row in keys if row.blocked is Blocked.DRAINING]",
@@ -1115,7 +1115,7 @@ MUTANTS: Final = (
     Mutant(
         6,
         "a command that is passed over while it is parked keeps its place in the accounts",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (
             (
                 "        if work.is_parked:\n            self._settle(record, fate)\n",
@@ -1139,7 +1139,7 @@ MUTANTS: Final = (
     Mutant(
         9,
         "a thousand commands that end without a run end one within the other",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (("        if self._is_going_on:\n", "        if False:\n"),),
         (_CONTROL,),
     ),
