@@ -152,7 +152,10 @@ class Replies(NamedTuple):
     def answered(self, end: Publish, kind: str) -> tuple[Publish, ...]:
         """The end of an event of which there is no command, with its reply if one is asked for."""
         told = {name: (value or b"").decode("utf-8", "replace") for name, value in end.headers}
-        asker = self.asker(end.headers, told["ce_causationid"], told["ce_correlationid"])
+        # Where they are too long to be repeated, the end is without them, and so refused.
+        too_long = "-" * (_ID_CHARS_MAX + 1)
+        ids = (told.get(name, too_long) for name in ("ce_causationid", "ce_correlationid"))
+        asker = self.asker(end.headers, *ids)
         if asker is None:
             return (end,)
         if isinstance(asker.place, str):

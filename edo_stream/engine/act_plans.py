@@ -6,6 +6,7 @@ from typing import Final
 from edo_stream.core.act.keys import stranded
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.contract import DAY_MS
+from edo_stream.core.saga.replies import BYTES_MAX as SAGA_BYTES_MAX
 from edo_stream.core.state import Table
 from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.act import ActTask
@@ -34,10 +35,6 @@ _RETENTION_MS: Final = 7 * DAY_MS
 _REPLIES_RETENTION_MS: Final = DAY_MS
 #: A command on a tier, and its dead letter, have some headers more.
 _HEADROOM_BYTES: Final = 64 * 1024
-#: Of the result of a wait.
-_WAIT_BYTES_MAX: Final = 1 << 20
-#: Of what all steps of a saga have returned.
-_SAGA_BYTES_MAX: Final = 1 << 20
 
 
 def act_plans(flows: Flows, shared: TaskSpec, worker: str) -> dict[str, GroupPlan]:
@@ -90,24 +87,25 @@ def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
 
 def _replies(flows: Flows, replication: int) -> list[Wanted]:
     """Topics of replies, which flows of several groups, and sagas, may share."""
-    bytes_max = {
-        flow.policy.replies: flow.policy.record_bytes_max
+    bytes_max = [
+        (flow.policy.replies, flow.policy.record_bytes_max)
         for flow in flows.flows.values()
         if flow.policy.replies is not None
-    }
-    bytes_max |= {
-        replies_topic(join.replies): max(_WAIT_BYTES_MAX, join.bytes_max)
+    ]
+    bytes_max += [
+        (replies_topic(join.replies), join.bytes_max)
         for join in flows.joins.values()
         if join.replies is not None
-    }
-    bytes_max |= {
-        spec.replies.topic: _SAGA_BYTES_MAX
+    ]
+    bytes_max += [
+        (spec.replies.topic, SAGA_BYTES_MAX)
         for group in flows.sagas.values()
         for spec in group.sagas.values()
         if spec.replies is not None
-    }
-    most = max(bytes_max.values(), default=0) + _HEADROOM_BYTES
-    configs = dict.fromkeys(bytes_max, deleted_by_age(_REPLIES_RETENTION_MS, most))
+    ]
+    most = max((size for _, size in bytes_max), default=0) + _HEADROOM_BYTES
+    config = deleted_by_age(_REPLIES_RETENTION_MS, most)
+    configs = {topic: config for topic, _ in bytes_max}
     return wanted_internal(configs, REPLY_PARTITIONS, replication, "flows that reply")
 
 

@@ -32,6 +32,8 @@ class EndFeed:
     """Internal topic of its group."""
     partitions: int
     """Of it."""
+    bytes_max: int = 1_048_576
+    """What it takes."""
     replies: Replies | None = None
     """Where the event that is split may ask to be told of the end of the whole."""
 

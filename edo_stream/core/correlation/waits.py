@@ -10,7 +10,7 @@ from edo_stream.core.accounts import Fate
 from edo_stream.core.asked import FAILED
 from edo_stream.core.correlation.changes import Ending
 from edo_stream.core.correlation.joined import Joined, decode_joined
-from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Part, Written
+from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Part
 from edo_stream.core.correlation.rows import (
     FLOW,
     TIMER,
@@ -76,7 +76,6 @@ class SharedState:
     rows: RowCache[WaitRow]
     events: EventRows
     ledger: Ledger
-    written: Written
 
 
 class Waits:
@@ -88,9 +87,7 @@ class Waits:
         self.correlation = correlation
         self.shape = shape
         """How the flow holds its events."""
-        self.outlet = JoinOutlet(
-            identity, correlation, shared.ledger.topic, shared.step, shared.written
-        )
+        self.outlet = JoinOutlet(identity, correlation, shared.ledger.topic, shared.step)
         self.events = shared.events
         self._prefix = correlation.flow.encode() + b"\0"
         self._step = shared.step

@@ -14,10 +14,13 @@ from edo_stream.core.asked import DONE, FAILED, Asker, Cause, Replies, reason_of
 from edo_stream.core.headers import utf8
 from edo_stream.core.saga.changes import Abandoned, Change, Compensated, Completed
 from edo_stream.core.saga.instance import InstanceRow
+from edo_stream.core.sizes import fitting_end
 from edo_stream.core.state import Table
 from edo_stream.core.task import Step, TaskIdentity
 
 ASKER: Final = b"a"
+BYTES_MAX: Final = 1 << 20
+"""Of a reply: of what all steps have returned."""
 SKIPPED: Final = "skipped"
 COMPENSATED: Final = "compensated"
 ABANDONED: Final = "abandoned"
@@ -82,7 +85,7 @@ class SagaReplies:
         cause = Cause(replies.flow, kind, self._source, cause_id, self._step.now_ms)
         reply = replies.reply(asker, cause, key, data)
         if reply is not None:
-            self._step.publish.append(reply)
+            self._step.publish.append(fitting_end(reply, BYTES_MAX))
 
 
 def _end(row: InstanceRow, change: Change) -> tuple[str, bytes] | None:
