@@ -780,7 +780,7 @@ MUTANTS: Final = (
     Mutant(
         6,
         "what cancels by a field does not find the head of a key whose retry was not read yet",
-        f"{_CORE}/act/in_hand.py",
+        f"{_CORE}/act/pipeline.py",
         (
             (
                 "            row.error, row.tags = error, command.tags\n",
@@ -852,7 +852,7 @@ MUTANTS: Final = (
         6,
         "who asks for an event that is split is never told of the whole",
         f"{_CORE}/trigger.py",
-        (("replace(joined, asker=_asker(end, event))", "replace(joined, asker=None)"),),
+        (("replace(joined, asker=_asker(feed, event))", "replace(joined, asker=None)"),),
         ("tests/requests/test_ends.py",),
     ),
     Mutant(
