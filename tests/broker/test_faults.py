@@ -198,7 +198,10 @@ def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
     bench.apply()
     with Proxy(kafka.bootstrap) as proxy:
         first = bench.worker(
-            "first", EDO_BROKER=proxy.bootstrap, EDO_TRANSACTION_TIMEOUT_MS="60000"
+            "first",
+            EDO_BROKER=proxy.bootstrap,
+            EDO_TRANSACTION_TIMEOUT_MS="600000",
+            EDO_REBALANCE_TIMEOUT_MS="600000",
         )
         second = bench.worker("second")
         first.start()
@@ -207,10 +210,8 @@ def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
         bench.send(topic, [event("e")])
         wait_for(lambda: rule.times_triggered, rule.name)
 
-        start_s = time.monotonic()
         second.launch()
+        # Neither for the transaction's timeout nor for that of the rebalance: it waits for less.
         wait_until_logged(second, "task running")
 
-        # Neither for the transaction's timeout nor for that of the rebalance, 30 s.
-        assert time.monotonic() - start_s < 25.0
         assert bench.result_ids(topic, 1) == ["e"]

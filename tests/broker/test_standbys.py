@@ -13,7 +13,15 @@ from edo_stream.engine.changelog import BrokerFollower
 from edo_stream.engine.ports import ChangelogRecord
 from edo_stream.engine.security import BrokerAccess
 from load.fleet import LocalWorker
-from tests.broker.bench import Bench, Sent, event, log_of, wait_for, wait_until_logged
+from tests.broker.bench import (
+    PATIENCE_S,
+    Bench,
+    Sent,
+    event,
+    log_of,
+    wait_for,
+    wait_until_logged,
+)
 
 KEYS = 300
 ROUNDS = 8
@@ -27,7 +35,7 @@ def burst(number: int, keys: int) -> list[Sent]:
 
 def seen(worker: LocalWorker) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{worker.port}/status", timeout=5) as answer:
+    with opener.open(f"http://127.0.0.1:{worker.port}/status", timeout=PATIENCE_S) as answer:
         told: dict[str, Any] = json.load(answer)
         return told
 
@@ -99,6 +107,8 @@ def test_a_worker_that_starts_before_the_last_one_has_left_gets_its_disks(bench:
 def test_a_worker_with_a_name_that_is_restarted_at_once_moves_nothing(bench: Bench) -> None:
     source = bench.declare("named", partitions=2)
     bench.apply()
+    # However long its start takes: only a session that ends makes the group move anything.
+    bench.environment |= {"EDO_SESSION_TIMEOUT_MS": "120000", "EDO_REBALANCE_TIMEOUT_MS": "120000"}
     first, second = (
         bench.worker(name, EDO_INSTANCE=name, EDO_STANDBYS="1") for name in ("first", "second")
     )
