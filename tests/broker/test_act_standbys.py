@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from load.fleet import LocalWorker
-from tests.broker.bench import Bench, Sent, event, wait_for
+from tests.broker.bench import PATIENCE_S, Bench, Sent, event, wait_for
 from tests.broker.test_standbys import seen
 
 HANDLER = """\
@@ -49,7 +49,7 @@ def test_a_standby_of_an_act_task_goes_on_with_what_waits_and_what_is_parked(
     for worker in (first, second):
         worker.launch()
     for worker in (first, second):
-        worker.wait_ready(60.0)
+        worker.wait_ready(PATIENCE_S)
     # A key's events come from one partition, in order; each key's first command fails and waits.
     bench.send(topic, [of_key(key, number) for number in range(ROUNDS) for key in range(KEYS)])
     wait_for(lambda: parked(bench) == KEYS * (ROUNDS - 1), "all others to be parked")

@@ -29,7 +29,8 @@ def page(worker: LocalWorker, path: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"{worker.address}{path}", timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def status_of(worker: LocalWorker) -> dict[str, Any]:

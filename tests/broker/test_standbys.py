@@ -55,7 +55,7 @@ def test_the_standby_of_a_killed_worker_takes_over_without_a_restore(bench: Benc
     for worker in (first, second):
         worker.launch()
     for worker in (first, second):
-        worker.wait_ready(60.0)
+        worker.wait_ready(PATIENCE_S)
     wait_for(lambda: all(len(seen(w)["standbys"]) == 1 for w in (first, second)), "standbys")
 
     for number in range(1, ROUNDS + 1):
@@ -95,7 +95,7 @@ def test_a_worker_that_starts_before_the_last_one_has_left_gets_its_disks(bench:
     next_.launch()
     wait_until_logged(next_, "is in use by another worker")
     last.stop()
-    next_.wait_ready(60.0)
+    next_.wait_ready(PATIENCE_S)
     bench.send(source, [event(f"{key}/2", f"k{key}", 2) for key in range(KEYS)])
 
     causes = bench.result_ids(source, 2 * KEYS)
@@ -115,7 +115,7 @@ def test_a_worker_with_a_name_that_is_restarted_at_once_moves_nothing(bench: Ben
     for worker in (first, second):
         worker.launch()
     for worker in (first, second):
-        worker.wait_ready(60.0)
+        worker.wait_ready(PATIENCE_S)
     bench.send(source, burst(1, KEYS))
     bench.results(source, KEYS)
     wait_for(lambda: is_warm(first) and is_warm(second), "warm standbys")
