@@ -27,7 +27,7 @@ on: {topic}
 group: {name}
 partitions: 2
 action: {{kind: python, handler: standby_handler:ship, idempotency_key: command, replay: safe}}
-retry: {{initial: 2s, max: 2s, retries: 1000}}
+retry: {{initial: 8s, max: 8s, retries: 20}}
 breaker: {{window: 10000, consecutive: 1000000, failure_ratio: 1}}
 """
 

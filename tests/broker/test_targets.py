@@ -34,7 +34,7 @@ on: {topic}
 group: {group}
 partitions: 4
 action: {{kind: python, handler: "carrier:call", idempotency_key: command, replay: safe}}
-retry: {{initial: 300ms, max: 300ms, retries: 1000}}
+retry: {{initial: 300ms, max: 300ms, retries: 20}}
 target: {group}
 {more}
 """
