@@ -55,8 +55,8 @@ def test_a_standby_of_an_act_task_goes_on_with_what_waits_and_what_is_parked(
     wait_for(lambda: parked(bench) == KEYS * (ROUNDS - 1), "all others to be parked")
     wait_for(lambda: follows(second, flow), "a standby that has all of it")
 
-    mended.write_text("")
     first.kill()
+    mended.write_text("")
     total = KEYS * ROUNDS
     records = wait_for(
         lambda: len(found := bench.read(f"edo.outcomes.{flow}")) >= total and found, "outcomes"
