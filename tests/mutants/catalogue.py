@@ -136,6 +136,13 @@ MUTANTS: Final = (
         (_SCRIPTED,),
     ),
     Mutant(
+        1,
+        "who waits for batches that were given up waits for ever",
+        f"{_SECOND}/deliveries.py",
+        (("                    parcel.landed.cancel()\n", "                    pass\n"),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
         3,
         "a producer that is fenced tries again",
         f"{_SECOND}/fates.py",
@@ -481,14 +488,8 @@ MUTANTS: Final = (
         (
             ("from typing import Final\n", "from time import time_ns\nfrom typing import Final\n"),
             (
-                (
-                    "        self._step.now_ms = now_ms\n        self._step.publish = []\n"
-                    "        if batches:\n"
-                ),
-                (
-                    "        self._step.now_ms = now_ms = time_ns() // 1_000_000\n"
-                    "        self._step.publish = []\n        if batches:\n"
-                ),
+                "        self._begin(now_ms)\n",
+                "        now_ms = time_ns() // 1_000_000\n        self._begin(now_ms)\n",
             ),
         ),
         (IMPORTS,),
@@ -1076,11 +1077,25 @@ MUTANTS: Final = (
         f"{_ACT}/pipeline.py",
         (
             (
-                "(row.due_ms, queue) for queue, row in keys if row.is_resting)",
-                "(row.due_ms, queue) for queue, row in keys if not row)",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING]",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting]",
             ),
         ),
         (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        6,
+        "what waits in a way that its flow's declaration knows no longer is taken as it is",
+        f"{_CORRELATION}/waits.py",
+        (("        return (row.shape or self.flow.shape) != self.shape", "        return False"),),
+        ("tests/correlation/test_redeclared.py",),
+    ),
+    Mutant(
+        5,
+        "what rests waits as long as a throttle wanted that was taken back",
+        f"{_ACT}/turns.py",
+        (("        if free_us > most_us:", "        if False:"),),
+        (_CONTROL,),
     ),
     Mutant(
         5,
