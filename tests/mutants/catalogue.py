@@ -1187,6 +1187,20 @@ MUTANTS: Final = (
     ),
     Mutant(
         5,
+        "a table that is looked up again goes on where it was, without its rows",
+        f"{_ENGINE}/lookups.py",
+        (("        await self._read_anew()\n", ""),),
+        (_LOOKED_UP,),
+    ),
+    Mutant(
+        6,
+        "rows that were left when a table is looked up again stay, whatever has become of them",
+        f"{_LOOKUP}/pipeline.py",
+        (("for row, _ in list(self._state.scan(*rows_of(table))):", "for row, _ in ():"),),
+        ("tests/lookup/test_lookup.py",),
+    ),
+    Mutant(
+        5,
         "an event is looked at before its tables are read",
         f"{_ENGINE}/lookups.py",
         (("is_early = self._is_loading and", "is_early = False and"),),
