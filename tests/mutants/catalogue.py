@@ -137,6 +137,20 @@ MUTANTS: Final = (
     ),
     Mutant(
         1,
+        "a transaction commits over batches that nobody sends any more",
+        f"{_SECOND}/deliveries.py",
+        (("        if self._waiting:\n            # Who", "        if False:\n            # Who"),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
+        1,
+        "a batch stays under way when another of its round has failed",
+        "edo_stream/engine/gathering.py",
+        ((", return_exceptions=True", ""),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
+        1,
         "who waits for batches that were given up waits for ever",
         f"{_SECOND}/deliveries.py",
         (("                    parcel.landed.cancel()\n", "                    pass\n"),),
