@@ -93,7 +93,7 @@ class InHand:
         for name, row in self.keys.all().items():
             policy = self._spec.flows.get(_flow_of(name))
             if policy is not None and policy.has_tags:
-                for record in self.keys.behind(name, 0):
+                for record in self.keys.found(name):
                     self.tagged.hold(_parked(name, record).command)
                 self.tagged.send_away(name, row.tags)
 

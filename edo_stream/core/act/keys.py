@@ -125,6 +125,12 @@ class Keys:
         assert value is not None, f"{queue!r} has lost its first parked command"
         return _decode_parked(value)
 
+    def found(self, queue: bytes) -> list[StoredRecord]:
+        """Parked commands of a key that are there: before the state is restored, not all may be."""
+        row = self._rows[queue]
+        rows = self._state.scan(_parked_row(queue, row.first), _parked_row(queue, row.next))
+        return [_decode_parked(value) for _, value in rows]
+
     def behind(self, queue: bytes, kept: int) -> list[StoredRecord]:
         """All parked commands but the first ``kept``, in order."""
         row = self._rows[queue]
