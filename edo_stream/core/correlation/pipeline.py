@@ -117,7 +117,7 @@ class JoinPipeline:
         }
         self._by_name = {name.encode(): flow for name, flow in self._flows.items()}
         waits = [flow.waits for flow in self._flows.values()]
-        self._plain = plain_waits(identity, waits, self._rows, self._ledger)
+        self._plain = plain_waits(identity, waits, self._rows)
         self._read_since_sweep = 0
         self.restore()
 
@@ -203,7 +203,9 @@ class JoinPipeline:
         )
         source = self._source_row(batch.topic)
         ledger.open(source.next_offset)
-        records = [record for record in batch.records if record.offset >= source.next_offset]
+        records = batch.records
+        if records[0].offset < source.next_offset:
+            records = [record for record in records if record.offset >= source.next_offset]
         if records:
             source.next_offset = records[-1].offset + 1
         return records
@@ -225,7 +227,7 @@ class JoinPipeline:
         offsets, fates, _, last = ledger.pages()
         at = plain.take(
             records, at, now_ms, row.stream_ms, now_ms + _SKEW_MS,
-            offsets, fates, last, self._step.publish,
+            offsets, fates, last, *ledger.settlement(), self._step.publish,
         )  # fmt: skip
         row.stream_ms = plain.stream_ms
         self._written.size_bytes += plain.written_bytes
