@@ -130,6 +130,7 @@ class StallWatch:
             for client in clients:
                 stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
                 stack.push_async_callback(stop)
+            for client in clients:
                 async with asyncio.timeout(_PATIENCE_S):
                     await client.start()
             while True:

@@ -99,9 +99,9 @@ async def _judge(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    await consumer.start()
     outcomes = []
     try:
+        await consumer.start()
         for topic, decode in decoders.items():
             if topic not in seen:
                 outcomes.append(Outcome(topic, is_there=False))

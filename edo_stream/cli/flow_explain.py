@@ -73,9 +73,9 @@ async def _read(environment: Environment, topics: Sequence[str], last: int) -> l
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    await consumer.start()
     found: list[ConsumerRecord] = []
     try:
+        await consumer.start()
         for topic in seen:
             places = [TopicPartition(topic, number) for number in range(seen[topic].partitions)]
             records = [record async for record in newest(consumer, places, last)]

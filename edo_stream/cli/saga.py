@@ -204,10 +204,7 @@ def _group(environment: Environment, name: str) -> SagaGroup:
     for group in environment.flows.sagas.values():
         if name in group.sagas:
             return group
-    known = sagas_of(environment.flows.sagas)
-    raise CommandError(
-        f"no saga {name}: {nearest(name, known) if known else 'there are none'}", USAGE
-    )
+    raise CommandError(f"no saga {name}: {nearest(name, sagas_of(environment.flows.sagas))}", USAGE)
 
 
 def _instances(environment: Environment, groups: Mapping[str, SagaGroup]) -> list[InstanceRow]:

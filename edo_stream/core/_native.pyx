@@ -57,7 +57,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 6
+BUILD = 7
 
 ctypedef const uint8_t *Bytes
 
@@ -124,6 +124,7 @@ cdef Py_ssize_t _WAIT_ENDED_MS = edo_offset(WaitRow, b"ended_ms")
 cdef Py_ssize_t _WAIT_COMPLETED_BY = edo_offset(WaitRow, b"completed_by")
 cdef Py_ssize_t _WAIT_POSTPONED = edo_offset(WaitRow, b"postponed")
 cdef Py_ssize_t _WAIT_BURSTS = edo_offset(WaitRow, b"bursts")
+cdef Py_ssize_t _WAIT_SHAPE = edo_offset(WaitRow, b"shape")
 cdef Py_ssize_t _HEAD_INPUT = edo_offset(Head, b"input")
 cdef Py_ssize_t _HEAD_OFFSET = edo_offset(Head, b"offset")
 cdef Py_ssize_t _HEAD_PAYLOAD = edo_offset(Head, b"payload")
@@ -2077,6 +2078,7 @@ cdef class PlainWay:
     cdef int64_t _idle_ms
     cdef object _router
     cdef readonly int64_t stream_ms
+    cdef readonly int64_t written_bytes
 
     def __init__(
         self,
@@ -2125,13 +2127,17 @@ cdef class PlainWay:
         list times_ms not None,
         int64_t last_offset,
         list publish not None,
+        Py_ssize_t written_max,
+        int64_t written_bytes_max,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
         Stream time as it is then is in ``stream_ms``. ``fresh`` is ``None`` without dedupe;
-        ``last_offset`` is below the first offset that may be marked.
+        ``last_offset`` is below the first offset that may be marked. With as much as
+        ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends;
+        what was written here is in ``written_bytes``.
         """
-        cdef Py_ssize_t index, end = len(judged)
+        cdef Py_ssize_t index, before, end = len(judged)
         cdef int64_t timestamp, offset, number = 0
         cdef WireHeaders headers
         cdef PyObject *found
@@ -2139,6 +2145,7 @@ cdef class PlainWay:
         cdef bytes key
         cdef object row = None
         self.stream_ms = stream_ms
+        self.written_bytes = 0
         for index in range(start, end):
             event = judged[index]
             record = records[index]
@@ -2198,10 +2205,14 @@ cdef class PlainWay:
                 of_expiry.append(digest)
             time_ms = _field(event, _AT_TIME_MS, "time_ms")
             publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
-            if type(self._router) is PlainRouter:
-                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
-            elif self._router is not None:
-                publish.extend(self._router.commands(record, event, now_ms))
+            self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
+            if self._router is not None:
+                before = len(publish)
+                if type(self._router) is PlainRouter:
+                    (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
+                else:
+                    publish.extend(self._router.commands(record, event, now_ms))
+                self.written_bytes += _bytes_since(publish, before)
             offsets.append(offset)
             fates.append(self._fate)
             times_ms.append(timestamp if time_ms is None else time_ms)
@@ -2209,7 +2220,21 @@ cdef class PlainWay:
                 row.next = number + 1
                 row.touched_ms = self.stream_ms
                 self._dirty[name] = None
+            if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
+                return index + 1
         return end
+
+
+cdef int64_t _bytes_since(list publish, Py_ssize_t start) except -1:
+    """Bytes of keys and values of what was published from a place on."""
+    cdef int64_t size = 0
+    cdef Py_ssize_t index
+    for index in range(start, len(publish)):
+        item = publish[index]
+        key = _field(item, _ITEM_KEY, "key")
+        value = _field(item, _ITEM_VALUE, "value")
+        size += (0 if key is None else len(key)) + (0 if value is None else len(value))
+    return size
 
 
 # -- waits for named inputs
@@ -2457,10 +2482,10 @@ cdef class PlainWait:
     cdef bytes _prefix, _timer
     cdef set _set, _cleared
     cdef list _names, _texts
-    cdef bint _is_loaded, _is_changed
+    cdef bint _is_loaded, _is_changed, _is_own
     cdef int64_t _open, _held, _fired  # Of its counts, while records are taken.
     cdef Py_ssize_t _needed
-    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max
+    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape
     cdef bint _is_event_time, _is_once
     cdef bytes _id_start, _birth, _name, _source, _type, _place
     cdef str _topic
@@ -2473,6 +2498,7 @@ cdef class PlainWait:
         was born or nothing, the flow, source, type, where its events lie, topic and partitions.
         """
         self._waits = waits
+        self._shape = waits.shape
         self._prefix, self._timer, self._set, self._cleared = timers
         self._names = [name.encode() for name in names]
         self._texts = list(names)
@@ -2491,6 +2517,7 @@ cdef class PlainWait:
         """Read what is counted; nobody else counts until it is stored."""
         flow = self._waits.flow
         self._open, self._held, self._fired = flow.open, flow.held, flow.fired
+        self._is_own = <int64_t>flow.shape == self._shape
         self._is_loaded = True
         self._is_changed = False
         return 0
@@ -2725,11 +2752,14 @@ cdef class PlainWaits:
         list settled not None,
         int64_t read_from,
         list publish not None,
+        Py_ssize_t written_max,
+        int64_t written_bytes_max,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
         Stream time as it is then is in ``stream_ms``, and how much was written in
-        ``written_bytes``. What was held below ``read_from`` is noted in ``settled``.
+        ``written_bytes``. What was held below ``read_from`` is noted in ``settled``. With as much
+        as ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends.
         """
         cdef Py_ssize_t index = start, end = len(records)
         self.stream_ms = stream_ms
@@ -2744,6 +2774,8 @@ cdef class PlainWaits:
                 break
             last_offset = <int64_t>offsets[len(offsets) - 1]
             index += 1
+            if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
+                break
         for wait in self._flows.values():
             if (<PlainWait>wait)._is_loaded:
                 (<PlainWait>wait)._store()
@@ -2794,7 +2826,7 @@ cdef class PlainWaits:
         if wait is None:
             return False
         number = wait._number_of(joined.input)
-        if number < 0:
+        if number < 0 or not wait._is_own:
             return False
         if timestamp > stream_ms:
             stream_ms = max(stream_ms, min(timestamp, ahead_ms))
@@ -2822,7 +2854,7 @@ cdef class PlainWaits:
         held = _field(row, _WAIT_HELD, "held")
         if (
             (phase != 0 and phase != _OPEN)
-            or held != there
+            or held != there or _field(row, _WAIT_SHAPE, "shape")
             or _field(row, _WAIT_POSTPONED, "postponed") or _field(row, _WAIT_BURSTS, "bursts")
             or held >= wait._events_max
             or <int64_t>_field(row, _WAIT_SIZE_BYTES, "size_bytes") + size_bytes

@@ -156,8 +156,8 @@ async def _ahead(
     if not asked:
         return ()
     consumer = AIOKafkaConsumer(**access.client(enable_auto_commit=False))
-    await consumer.start()
     try:
+        await consumer.start()
         found = await consumer.offsets_for_times(asked)
     finally:
         await consumer.stop()

@@ -52,6 +52,8 @@ def find_mistake(document: Document, error: Any, root: type[Declared] = Declarat
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was meant, or which ones there are."""
     names = list(known)
+    if not names:
+        return "there are none"
     near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else f"known are {_listed(names)}"
 

@@ -34,6 +34,7 @@ _TRANSACTION: Final = "tests/engine/test_transaction.py"
 _SECOND: Final = "edo_stream/engine/transaction_v2"
 _SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
+_FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
@@ -134,6 +135,13 @@ MUTANTS: Final = (
         f"{_SECOND}/deliveries.py",
         (("append(parcels[0])", "extend(parcels)"),),
         (_SCRIPTED,),
+    ),
+    Mutant(
+        1,
+        "who waits for batches that were given up waits for ever",
+        f"{_SECOND}/deliveries.py",
+        (("                    parcel.landed.cancel()\n", "                    pass\n"),),
+        ("tests/engine/test_deliveries.py",),
     ),
     Mutant(
         3,
@@ -481,14 +489,8 @@ MUTANTS: Final = (
         (
             ("from typing import Final\n", "from time import time_ns\nfrom typing import Final\n"),
             (
-                (
-                    "        self._step.now_ms = now_ms\n        self._step.publish = []\n"
-                    "        if batches:\n"
-                ),
-                (
-                    "        self._step.now_ms = now_ms = time_ns() // 1_000_000\n"
-                    "        self._step.publish = []\n        if batches:\n"
-                ),
+                "        self._begin(now_ms)\n",
+                "        now_ms = time_ns() // 1_000_000\n        self._begin(now_ms)\n",
             ),
         ),
         (IMPORTS,),
@@ -716,11 +718,11 @@ MUTANTS: Final = (
         f"{_CORE}/act/outlet.py",
         (
             (
-                "        self._step.publish.append(\n            Publish(policy.replies, place,",
+                "        self._step.publish.append(fitting_end(reply, policy.record_bytes_max + ",
                 (
                     "        late = self.__dict__.setdefault('late', [])\n"
                     "        self._step.publish += late[-1:]\n"
-                    "        late.append(\n            Publish(policy.replies, place,"
+                    "        late.append(fitting_end(reply, policy.record_bytes_max + "
                 ),
             ),
         ),
@@ -1029,7 +1031,7 @@ MUTANTS: Final = (
         10,
         "a command of many events is written although no topic takes it",
         f"{_CORRELATION}/outlet.py",
-        (("if size_bytes > target.bytes_max - _FRAME_BYTES:", "if False:"),),
+        (("        if not fits(command, target.bytes_max):", "        if False:"),),
         (_COMBINING,),
     ),
     Mutant(
@@ -1038,7 +1040,7 @@ MUTANTS: Final = (
         f"{_ACT}/pipeline.py",
         (
             (
-                "return _takes_turns(work, policy) and not self.is_known(work.command)",
+                "return takes_turns(work.command, policy) and not self.is_known(work.command)",
                 "return False",
             ),
         ),
@@ -1054,11 +1056,11 @@ MUTANTS: Final = (
     Mutant(
         4,
         "the next of a key begins while a cancelled run of it has not ended",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (
             (
-                "        if self._ready.remove(work):\n",
-                "        if self._ready.remove(work) or True:\n",
+                "        if self.ready.remove(work):\n",
+                "        if self.ready.remove(work) or True:\n",
             ),
         ),
         (_CONTROL, _CONTROL_MODEL),
@@ -1073,14 +1075,28 @@ MUTANTS: Final = (
     Mutant(
         5,
         "keys that rest for their throttle are forgotten by a takeover",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (
             (
-                "(row.due_ms, queue) for queue, row in keys if row.is_resting)",
-                "(row.due_ms, queue) for queue, row in keys if not row)",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING]",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting]",
             ),
         ),
         (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        6,
+        "what waits in a way that its flow's declaration knows no longer is taken as it is",
+        f"{_CORRELATION}/waits.py",
+        (("        return (row.shape or self.flow.shape) != self.shape", "        return False"),),
+        ("tests/correlation/test_redeclared.py",),
+    ),
+    Mutant(
+        5,
+        "what rests waits as long as a throttle wanted that was taken back",
+        f"{_ACT}/turns.py",
+        (("        if free_us > most_us:", "        if False:"),),
+        (_CONTROL,),
     ),
     Mutant(
         5,
@@ -1099,7 +1115,7 @@ MUTANTS: Final = (
     Mutant(
         6,
         "a command that is passed over while it is parked keeps its place in the accounts",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (
             (
                 "        if work.is_parked:\n            self._settle(record, fate)\n",
@@ -1123,7 +1139,7 @@ MUTANTS: Final = (
     Mutant(
         9,
         "a thousand commands that end without a run end one within the other",
-        f"{_ACT}/pipeline.py",
+        f"{_ACT}/in_hand.py",
         (("        if self._is_going_on:\n", "        if False:\n"),),
         (_CONTROL,),
     ),
@@ -1145,7 +1161,7 @@ MUTANTS: Final = (
         6,
         "a row that comes lets nothing go on",
         f"{_LOOKUP}/pipeline.py",
-        (("                queue.release(key, row)\n", "                pass\n"),),
+        (("                queue.release(key)\n", "                pass\n"),),
         (_LOOKUPS, _LOOKED_UP),
     ),
     Mutant(
@@ -1190,5 +1206,78 @@ MUTANTS: Final = (
         f"{_LOOKUP}/queue.py",
         (("if self._flow.row.held >= most:", "if False:"),),
         (_LOOKUPS,),
+    ),
+    Mutant(
+        10,
+        "an event goes to those that gather its pieces however large it is",
+        f"{_CORE}/trigger.py",
+        (("            if not fits(told, feed.bytes_max):\n", "            if not told.topic:\n"),),
+        ("tests/core/test_sizes.py",),
+    ),
+    Mutant(
+        10,
+        "a dead letter is written whole, though its topic does not take it",
+        f"{_CORE}/sizes.py",
+        (("    if fits(whole, bytes_max):\n", "    if whole.headers:\n"),),
+        ("tests/core/test_sizes.py",),
+    ),
+    Mutant(
+        10,
+        "a task tries for ever to write what a topic does not take",
+        f"{_ENGINE}/task.py",
+        (("        return self._too_large >= _TOO_LARGE_TRIES\n", "        return False\n"),),
+        ("tests/simulation/test_refusals.py",),
+    ),
+    Mutant(
+        9,
+        "a step writes whatever comes of its batches",
+        f"{_CORE}/task.py",
+        (("        return self.written_bytes >= WRITTEN_BYTES_MAX\n", "        return False\n"),),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        9,
+        "a row lets as many events go in one step as wait for it",
+        f"{_LOOKUP}/queue.py",
+        (
+            (
+                "        while queue.leaving and not step.is_full:\n",
+                "        while queue.leaving:\n",
+            ),
+        ),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        4,
+        "what comes behind a row is read before all that waited has gone on with it",
+        f"{_LOOKUP}/pipeline.py",
+        (
+            (
+                "        while not self._step.is_full and self._expire(AT_ONCE):\n",
+                "        while False:\n",
+            ),
+        ),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        6,
+        "an event whose time is over does without the row that is there",
+        f"{_LOOKUP}/queue.py",
+        (("        elif is_there:\n", "        elif False:\n"),),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        6,
+        "what a full step leaves of its batch counts as read",
+        f"{_CORE}/task_pipeline.py",
+        (("next_offset = record.offset\n", "next_offset += 0\n"),),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        6,
+        "what a step has left unread is dropped by its task",
+        f"{_ENGINE}/task.py",
+        (("            self._inbox.appendleft(rest)\n", "            del rest\n"),),
+        ("tests/simulation/test_full_steps.py",),
     ),
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edo_stream.registry import RegistryError, Role, load
+from edo_stream.registry.mistakes import nearest
 from edo_stream.registry.quantity import duration_ms, duration_text, size_text, time_ms, time_text
 
 MINIMAL = """\
@@ -162,3 +163,9 @@ def test_deeply_nested_file_is_a_finding_and_not_the_end(tmp_path: Path) -> None
     write(tmp_path, "x: " + "[" * 100_000)
 
     assert 1 == len(findings(tmp_path))
+
+
+def test_what_is_not_known_is_told_with_what_is() -> None:
+    assert "did you mean order?" == nearest("ordr", ["order", "payment"])
+    assert "known are order, payment" == nearest("x", ["order", "payment"])
+    assert "there are none" == nearest("order", [])

@@ -12,63 +12,53 @@ event), or a dead letter. A row is *applied*, or a dead letter, and the row befo
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.rows import EventRows, FlowRow
-from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Event, Ignored, Violation
-from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.ledger import Ledger
 from edo_stream.core.lookup.path import decode_seeker
-from edo_stream.core.lookup.queue import FlowOfTask, Queue, SharedState
+from edo_stream.core.lookup.queue import AT_ONCE, FlowOfTask, Queue, SharedState
 from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
 from edo_stream.core.lookup.spec import LookupSpec
-from edo_stream.core.notices import Notices
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import MISSING, parse_json
 from edo_stream.core.record import Batch, Record
+from edo_stream.core.sizes import FRAME_BYTES, HEADROOM_BYTES
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import (
-    InternalTopics,
-    SourceRow,
-    Step,
-    TaskIdentity,
-    TaskRow,
-    load_task,
-    save_task,
-)
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task_pipeline import TaskPipeline
 from edo_stream.core.timers import Timers
 
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
-_PUBLISH_MAX: Final = 10_000
-"""Records of a step beyond which no further timer fires; the rest fire in the next."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 
 
-class LookupPipeline:
-    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+class LookupPipeline(TaskPipeline):
+    """Decides for one task that looks up."""
 
     def __init__(
         self, identity: TaskIdentity, spec: LookupSpec, state: Table, internal: InternalTopics
     ) -> None:
+        super().__init__(identity, state, internal)
         self.events_topic = spec.topic
         """By which events come."""
         self.tables = tuple(spec.tables)
-        self._identity = identity
         self._spec = spec
-        self._internal = internal
-        self._state = state
-        self._step = Step(TaskRow())
         self._queue_rows = RowCache(state, QUEUE, encode_queue, decode_queue)
         self._events = EventRows(state)
         self._timers = Timers(state)
         self._ledger = Ledger(spec.topic)
         self._control = Ledger(internal.control)
         self._table_ledgers = {table: Ledger(table) for table in spec.tables}
-        self._notices = Notices(identity, internal)
-        self._undecodable = UndecodableOutlet(identity, spec.dead_letters, self._step)
+        letters_bytes = spec.bytes_max + HEADROOM_BYTES
+        self._undecodable = UndecodableOutlet(
+            identity, spec.dead_letters, self._step, letters_bytes
+        )
         shared = SharedState(
             identity, self._step, state, self._queue_rows, self._events, self._timers, self._ledger
         )
@@ -92,9 +82,8 @@ class LookupPipeline:
         return [self._ledger, self._control, *self._table_ledgers.values()]
 
     def restore(self) -> None:
-        """Read anew what is kept in memory; after the table was restored or discarded."""
-        self._step.row = load_task(self._state)
-        self._step.publish = []
+        """Read anew what is kept in memory; after the tables were restored or discarded."""
+        super().restore()
         self._queue_rows.discard()
         self._events.discard()
         self._timers.restore()
@@ -102,19 +91,6 @@ class LookupPipeline:
             flow.restore()
         for ledger in self._ledgers:
             ledger.discard()
-
-    def discard(self) -> None:
-        """Forget all that is uncommitted: the transaction was aborted."""
-        self._state.discard()
-        self.restore()
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic that was ever started."""
-        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest event read; ``None`` before the first."""
-        return self._step.row.stream_ms or None
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events that wait, and since when one of the first of them does; call between steps."""
@@ -132,53 +108,29 @@ class LookupPipeline:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
         return self._timers.next_due_ms
 
-    def start(
-        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
-    ) -> Effects:
-        """Begin to read a topic at an offset, or go on behind what is gone of it."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
-        self._source_row(topic).next_offset = offset
-        account = account_of_start(self._identity, topic, offset, now_ms, lost)
-        self._flush()
-        return self._effects([account])
-
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        """Decide on batches, then on timers due up to ``caught_up_ms``, until the step is full."""
+        self._begin(now_ms)
+        has_fired = False
+        while not self._step.is_full and self._expire(AT_ONCE):
+            has_fired = True
         for batch in batches:
+            if self._step.is_full:
+                break
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             elif batch.topic == self._spec.topic:
                 self._read_events(batch)
             else:
                 self._read_rows(batch)
-        has_fired = self._expire(min(now_ms, caught_up_ms))
+        has_fired = self._expire(min(now_ms, caught_up_ms)) or has_fired
         if not batches and not has_fired:
             return Effects()
-        accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
-        self._flush()
-        return self._effects([account for account in accounts if account is not None])
-
-    def _source_row(self, topic: str) -> SourceRow:
-        return self._step.row.sources.setdefault(topic, SourceRow(0))
-
-    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
-        """Records of a batch that were not processed before; a redelivery may repeat some."""
-        assert batch.partition == self._identity.partition, (
-            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
-        )
-        source = self._source_row(batch.topic)
-        ledger.open(source.next_offset)
-        records = [record for record in batch.records if record.offset >= source.next_offset]
-        if records:
-            source.next_offset = records[-1].offset + 1
-        return records
+        return self._conclude(self._ledgers)
 
     def _read_events(self, batch: Batch) -> None:
         row, now_ms = self._step.row, self._step.now_ms
-        for record in self._take(batch, self._ledger):
+        for record in self._until_full(batch, self._ledger):
             if record.timestamp > row.stream_ms:
                 row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
             seeker = decode_seeker(record.value)
@@ -195,7 +147,7 @@ class LookupPipeline:
 
     def _read_rows(self, batch: Batch) -> None:
         table, ledger = batch.topic, self._table_ledgers[batch.topic]
-        for record in self._take(batch, ledger):
+        for record in self._until_full(batch, ledger):
             row = self._misplaced(record) or self._row_of(record)
             match row:
                 case Violation():
@@ -212,7 +164,7 @@ class LookupPipeline:
         self._state.write(row_of(table, key), row)
         if row is not None:
             for queue in self._by_table[table]:
-                queue.release(key, row)
+                queue.release(key)
 
     def _misplaced(self, record: Record) -> Violation | None:
         """Why no event would find a row, if so."""
@@ -236,13 +188,19 @@ class LookupPipeline:
             return decoded
         if decoded.data is None or parse_json(decoded.data) is MISSING:
             return Violation("invalid", "a row is JSON: found none")
+        size_bytes = len(row_of(record.topic, record.key or b"")) + len(decoded.data)
+        bytes_max = self._spec.bytes_max + HEADROOM_BYTES
+        if size_bytes > bytes_max - FRAME_BYTES:
+            # As it was written it may have been compressed; in the state it is not.
+            detail = f"a row has at most {bytes_max} bytes with its key: found {size_bytes}"
+            return Violation("too-large", detail)
         return decoded.data
 
     def _expire(self, limit_ms: int) -> bool:
         """Fire timers that are due; whether there were any."""
         due = self._timers.due(limit_ms, _TIMERS_MAX)
         for due_ms, name in due:
-            if len(self._step.publish) >= _PUBLISH_MAX:
+            if self._step.is_full:
                 break
             place = parse_queue(name)
             queue = self._queues.get((place.flow, place.lookup))
@@ -263,17 +221,14 @@ class LookupPipeline:
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._take(batch, self._control):
+        for record in self._until_full(batch, self._control):
             operation, request = parse_wait_operation(record.value)
+            key, refusal = None, None
             if isinstance(operation, Violation):
-                key, refusal = None, operation.detail
+                refusal = operation.detail
             else:
-                key, refusal = operation.key, self._operate(operation) or ""
-            self._step.publish.append(
-                self._notices.outcome(
-                    record.offset, key, request, refusal or None, self._step.now_ms
-                )
-            )
+                key, refusal = operation.key, self._operate(operation)
+            self._answer(record, key, request, refusal)
             self._control.mark(record.offset, Fate.APPLIED)
 
     def _operate(self, operation: WaitOperation) -> str | None:
@@ -301,12 +256,4 @@ class LookupPipeline:
         self._timers.flush()
         for flow in self._flows.values():
             flow.flush()
-        save_task(self._state, self._step.row)
-
-    def _effects(self, accounts: list[Account]) -> Effects:
-        internal = self._internal
-        publish, self._step.publish = self._step.publish, []
-        publish += account_records(
-            accounts, internal.accounts, internal.accounts_partitions, self._step.now_ms
-        )
-        return counted(publish, accounts)
+        super()._flush()
