@@ -14,7 +14,7 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from edo_stream.core.state import Expand, Table
-from edo_stream.engine.ports import Disk, Follower, Handed
+from edo_stream.engine.ports import ChangelogRecord, Disk, Follower, Handed
 from edo_stream.engine.restore import Refusal, TaskTable, nothing_refused
 from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
@@ -66,7 +66,7 @@ class Assignment:
         self,
         plans: Mapping[str, GroupPlan],
         ports: Ports,
-        follower: Follower,
+        follower: Follower[ChangelogRecord],
         open_disk: OpenDisk,
         on_given_up: Callable[[str], None],
     ) -> None:
@@ -121,6 +121,8 @@ class Assignment:
         await self.revoke()
         if self._is_closed:
             return  # A rebalance that ends while the worker stops.
+        if self._ports.global_tables is not None:
+            self._ports.global_tables.begin()
         wanted = self._wanted(partitions)
         warm = self._touched(standbys) - wanted
         # Before the tasks begin: from here on only they write to the disks of what was warm.
@@ -146,6 +148,8 @@ class Assignment:
         await self.revoke()
         await self._ports.runs.close()
         await self.standbys.close()
+        if self._ports.global_tables is not None:
+            await self._ports.global_tables.close()
         self._close_disks(keep=set())
 
     def _touched(self, partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:

@@ -179,7 +179,8 @@ class Path:
                     detail = f"lookup: expected at most {enrichment.bytes_max} bytes of event "
                     detail += f"and rows, found {len(value)}"
                     return self.answered(self.letter(record, event, now_ms, "too-large", detail))
-                partition = partition_of(key, lookup.partitions)
+                own_key = event.key if lookup.is_global else None
+                partition = partition_of(own_key or key, lookup.partitions)
                 return (Publish(lookup.topic, partition, key, value, (), now_ms),)
             if lookup.missing is not OnMissing.NULL:
                 said = "none" if not key else f"{len(key)} bytes"

@@ -5,11 +5,16 @@ events come, keyed as the rows are: what meets is in one task. A row is kept as 
 tombstone deletes it; events find it or wait (:mod:`.queue`). The step is a pure function of the
 tables, the batches and the two times it is given, as that of :mod:`edo_stream.core.pipeline` is.
 
+Rows of a global table are none of the task's own. It looks them up in what the worker has, is told
+which have come, and lets go what waits for them at the beginning of its next step (see
+:mod:`.arrivals`). What an event finds is what is there in the one step that is committed.
+
 Every event has a fate: *emitted* when it went on, held before if it waited, *failed* (a failure
 event), or a dead letter. A row is *applied*, or a dead letter, and the row before it stays.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from edo_stream.core.accounts import Account, Fate
@@ -17,15 +22,16 @@ from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wa
 from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.rows import EventRows, FlowRow
 from edo_stream.core.effects import Effects, account_records, counted
-from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.event import Ignored, Violation
 from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.lookup.arrivals import Arrivals
+from edo_stream.core.lookup.global_table import row_of_record
 from edo_stream.core.lookup.path import decode_seeker
-from edo_stream.core.lookup.queue import FlowOfTask, Queue, SharedState
+from edo_stream.core.lookup.queue import Find, FlowOfTask, Queue, SharedState
 from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
 from edo_stream.core.lookup.spec import LookupSpec
 from edo_stream.core.notices import Notices
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.pointer import MISSING, parse_json
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import (
@@ -44,6 +50,8 @@ _SKEW_MS: Final = 5 * 60 * 1000
 _TIMERS_MAX: Final = 500
 _PUBLISH_MAX: Final = 10_000
 """Records of a step beyond which no further timer fires; the rest fire in the next."""
+_ARRIVALS_MAX: Final = 1_000
+"""Rows that have come, and queues, that a step looks at."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 
 
@@ -55,7 +63,8 @@ class LookupPipeline:
     ) -> None:
         self.events_topic = spec.topic
         """By which events come."""
-        self.tables = tuple(spec.tables)
+        self.tables = tuple(table for table in spec.tables if table not in spec.judged)
+        """Of which it keeps rows."""
         self._identity = identity
         self._spec = spec
         self._internal = internal
@@ -82,10 +91,35 @@ class LookupPipeline:
             if lookup.topic == spec.topic
         }
         self._by_table = {
-            table: [queue for queue in self._queues.values() if queue.table == table]
+            table: [
+                queue
+                for queue in self._queues.values()
+                if queue.table == table and not queue.is_global
+            ]
             for table in spec.tables
         }
+        self._global_tables = shared.global_tables
+        self._arrivals = Arrivals()
         self.restore()
+
+    @property
+    def global_tables(self) -> frozenset[str]:
+        """Tables in which it looks rows up that it does not have."""
+        return frozenset(queue.table for queue in self._queues.values() if queue.is_global)
+
+    def share(self, tables: Mapping[str, Find]) -> None:
+        """Look up in these tables what is of global ones."""
+        self._global_tables.update(tables)
+
+    def tell(self, table: str, keys: Sequence[bytes] | None) -> None:
+        """Note rows of a global table that have come, between steps; ``None``: any may have."""
+        if self._waits_for_global():
+            self._arrivals.tell(table, keys)
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether rows have come that the next step looks at."""
+        return bool(self._arrivals)
 
     @property
     def _ledgers(self) -> list[Ledger]:
@@ -102,6 +136,11 @@ class LookupPipeline:
             flow.restore()
         for ledger in self._ledgers:
             ledger.discard()
+        # What came while nobody listened, or was seen in a step that was in vain.
+        if self._waits_for_global():
+            self._arrivals.look_at_all()
+        else:
+            self._arrivals.looked(None)
 
     def discard(self) -> None:
         """Forget all that is uncommitted: the transaction was aborted."""
@@ -147,6 +186,7 @@ class LookupPipeline:
         """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
         self._step.now_ms = now_ms
         self._step.publish = []
+        has_released = self._release()
         for batch in batches:
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
@@ -155,7 +195,7 @@ class LookupPipeline:
             else:
                 self._read_rows(batch)
         has_fired = self._expire(min(now_ms, caught_up_ms))
-        if not batches and not has_fired:
+        if not batches and not has_fired and not has_released:
             return Effects()
         accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
         self._flush()
@@ -196,7 +236,7 @@ class LookupPipeline:
     def _read_rows(self, batch: Batch) -> None:
         table, ledger = batch.topic, self._table_ledgers[batch.topic]
         for record in self._take(batch, ledger):
-            row = self._misplaced(record) or self._row_of(record)
+            row = self._misplaced(record) or row_of_record(record, self._spec.tables[table])
             match row:
                 case Violation():
                     self._undecodable.dead_letter(record, row, (table, str(record.partition)))
@@ -209,6 +249,8 @@ class LookupPipeline:
 
     def _keep(self, table: str, key: bytes, row: bytes | None) -> None:
         """Keep a row, or delete it; what waits for it goes on."""
+        if table in self._spec.judged:
+            return
         self._state.write(row_of(table, key), row)
         if row is not None:
             for queue in self._by_table[table]:
@@ -216,8 +258,8 @@ class LookupPipeline:
 
     def _misplaced(self, record: Record) -> Violation | None:
         """Why no event would find a row, if so."""
-        if not record.key:
-            return Violation("no-key", "a row's record has a key: found none")
+        if not record.key or record.topic in self._spec.judged:
+            return None
         owner = partition_of(record.key, self._spec.partitions)
         if owner == record.partition:
             return None
@@ -227,16 +269,38 @@ class LookupPipeline:
         )
         return Violation("misplaced-row", detail)
 
-    def _row_of(self, record: Record) -> bytes | Violation | Ignored | None:
-        """The row that a record has, as JSON; ``None``: its key has none any more."""
-        if record.value is None:
-            return None
-        decoded = self._spec.tables[record.topic](record)
-        if not isinstance(decoded, Event):
-            return decoded
-        if decoded.data is None or parse_json(decoded.data) is MISSING:
-            return Violation("invalid", "a row is JSON: found none")
-        return decoded.data
+    def _waits_for_global(self) -> bool:
+        return any(queue.is_global and queue.waits for queue in self._queues.values())
+
+    def _release(self) -> bool:
+        """Let go what waits for rows of global tables that have come; whether anything did."""
+        if not self._arrivals:
+            return False
+        before = sum(flow.row.held for flow in self._flows.values())
+        left, publish = _ARRIVALS_MAX, self._step.publish
+        while left and len(publish) < _PUBLISH_MAX and (told := self._arrivals.pop()) is not None:
+            table, key = told
+            left -= 1
+            for queue in self._queues.values():
+                if queue.is_global and queue.table == table:
+                    queue.look(key)
+        if left and self._arrivals.next is not None:
+            self._look_through(self._arrivals.next, left)
+        return before != sum(flow.row.held for flow in self._flows.values())
+
+    def _look_through(self, start: bytes, most: int) -> None:
+        """Look at so many of the queues from one on."""
+        rows = self._state.scan(QUEUE + start, bytes((QUEUE[0] + 1,)))
+        names = [key[len(QUEUE) :] for key, _ in islice(rows, most)]
+        for name in names:
+            if len(self._step.publish) >= _PUBLISH_MAX:
+                self._arrivals.looked(name)
+                return
+            place = parse_queue(name)
+            queue = self._queues.get((place.flow, place.lookup))
+            if queue is not None and queue.is_global:
+                queue.look(place.key)
+        self._arrivals.looked(names[-1] + b"\0" if len(names) == most else None)
 
     def _expire(self, limit_ms: int) -> bool:
         """Fire timers that are due; whether there were any."""

@@ -8,7 +8,7 @@ the reading of the table had been. A lookup that does not wait is one whose dead
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -32,6 +32,8 @@ from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import Step, TaskIdentity
 from edo_stream.core.timers import Timers
 
+Find = Callable[[bytes], bytes | None]
+"""The row of a key, as JSON."""
 Go = Callable[[Seeker, int], None]
 """Where an event goes that is taken off a queue, by its offset."""
 
@@ -47,6 +49,8 @@ class SharedState:
     events: EventRows
     timers: Timers
     ledger: Ledger
+    global_tables: dict[str, Find] = field(default_factory=dict)
+    """Tables that the whole worker shares, by name."""
 
 
 class FlowOfTask:
@@ -95,6 +99,13 @@ class Queue:
         self._lookup = flow.enrichment.lookups[stage]
         self._shared = shared
         self.table = self._lookup.table
+        self.is_global = self._lookup.is_global
+
+    def find(self, key: bytes) -> bytes | None:
+        """The row of a key, as it is now."""
+        if self.is_global:
+            return self._shared.global_tables[self.table](key)
+        return self._shared.table.get(row_of(self.table, key))
 
     def place(self, record: Record, seeker: Seeker) -> None:
         """Let an event go on with its row, or wait."""
@@ -102,7 +113,7 @@ class Queue:
         name = self._name(key)
         queue = shared.queues.get(name)
         if queue is None:
-            row = shared.table.get(row_of(self.table, key))
+            row = self.find(key)
             if row is not None:
                 self._go_on(seeker, record.offset, row)
                 return
@@ -128,6 +139,19 @@ class Queue:
         self._flow.note(held=1)
         shared.ledger.mark(record.offset, Fate.HELD)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any event of the flow waits in the task."""
+        return self._flow.row.held > 0
+
+    def look(self, key: bytes) -> None:
+        """Let all that waits for a key go on if its row is there."""
+        name = self._name(key)
+        if self.waits and self._shared.queues.get(name) is not None:
+            row = self.find(key)
+            if row is not None:
+                self.release(key, row)
+
     def release(self, key: bytes, row: bytes) -> None:
         """Let all that waits for a row go on with it."""
         name = self._name(key)
@@ -140,6 +164,10 @@ class Queue:
         name = self._name(key)
         queue = self._shared.queues.get(name)
         assert queue is not None, f"timer of {name!r} without its queue"
+        if self.is_global and (row := self.find(key)) is not None:
+            # It has come, and the task has not got to it yet.
+            self.release(key, row)
+            return
         events = self._shared.events
         count = 0
         while count < queue.held:
