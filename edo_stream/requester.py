@@ -19,7 +19,7 @@ both the correlation and the request that it names are.
 import asyncio
 import random
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
@@ -345,8 +345,7 @@ class Requester:
 
 async def _end(reading: asyncio.Task[None]) -> None:
     reading.cancel()
-    with suppress(asyncio.CancelledError):
-        await reading
+    await asyncio.wait([reading])
 
 
 def _silence(topic: str, timeout_s: float, sent: Sent | None) -> str:

@@ -11,32 +11,24 @@ from typing import Final
 
 import msgspec
 
-from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.accounts import Fate
 from edo_stream.core.assembly import ASSEMBLY, decode_assembly, encode_assembly
 from edo_stream.core.dedupe import Ids
-from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.held import Held
 from edo_stream.core.idle import REACHED, SEQUENCE, IdleSweep
 from edo_stream.core.lane import Lane, Source
-from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.ledger import Ledger
 from edo_stream.core.monotonic import decode_reached, encode_reached
-from edo_stream.core.notices import Notices
 from edo_stream.core.operations import ApplyContract, Operation, SkipGap, parse_operation
 from edo_stream.core.published import CONTRACT, decode_published, encode_published
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.resequencer import SequenceState
 from edo_stream.core.sequence import decode_sequence, encode_sequence
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import (
-    InternalTopics,
-    SourceRow,
-    Step,
-    TaskIdentity,
-    TaskRow,
-    load_task,
-    save_task,
-)
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task_pipeline import TaskPipeline
 from edo_stream.core.timers import Timers
 
 _SKEW_MS: Final = 5 * 60 * 1000
@@ -50,8 +42,8 @@ _PART_RECORDS: Final = 500
 """Decided without a pause: some five milliseconds."""
 
 
-class Pipeline:
-    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+class Pipeline(TaskPipeline):
+    """Decides for one task of the decide plane."""
 
     def __init__(
         self,
@@ -61,15 +53,11 @@ class Pipeline:
         ids: Table,
         internal: InternalTopics,
     ) -> None:
-        self._identity = identity
-        self._internal = internal
-        self._state = state
+        super().__init__(identity, state, internal)
         self._ids_table = ids
         self._ids = Ids(ids)
-        self._step = Step(TaskRow())
         self._timers = Timers(state)
         self._held = Held(state)
-        self._notices = Notices(identity, internal)
         self._sequences = RowCache(state, SEQUENCE, encode_sequence, decode_sequence)
         self._reached = RowCache(state, REACHED, encode_reached, decode_reached)
         self._assemblies = RowCache(state, ASSEMBLY, encode_assembly, decode_assembly)
@@ -88,8 +76,7 @@ class Pipeline:
 
     def restore(self) -> None:
         """Read anew what is kept in memory; after the tables were restored or discarded."""
-        self._step.row = load_task(self._state)
-        self._step.publish = []
+        super().restore()
         self._sequences.discard()
         self._reached.discard()
         self._assemblies.discard()
@@ -106,17 +93,8 @@ class Pipeline:
 
     def discard(self) -> None:
         """Forget all that is uncommitted: the transaction was aborted."""
-        self._state.discard()
         self._ids_table.discard()
-        self.restore()
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic that was ever started."""
-        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest record read; ``None`` before the first."""
-        return self._step.row.stream_ms or None
+        super().discard()
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events held by topic, and since when the oldest of them waits; call between steps."""
@@ -137,21 +115,6 @@ class Pipeline:
     def next_due_ms(self) -> int | None:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
         return self._timers.next_due_ms
-
-    def start(
-        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
-    ) -> Effects:
-        """Begin to read a source at an offset; with ``lost``, go on behind records that are gone.
-
-        ``lost`` is a range of offsets, first and next, that the log no longer had; ``offset`` is
-        its end then.
-        """
-        self._step.now_ms = now_ms
-        self._step.publish = []
-        self._source_row(topic).next_offset = offset
-        account = account_of_start(self._identity, topic, offset, now_ms, lost)
-        self._flush()
-        return self._effects([account])
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on batches, then on timers that are due.
@@ -174,8 +137,7 @@ class Pipeline:
 
         Until it is at its end nobody else may call anything but ``discard``.
         """
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        self._begin(now_ms)
         if batches:
             self._idle.run()
             rows_max = _SWEPT_MIN + 2 * len(batches)
@@ -189,32 +151,13 @@ class Pipeline:
         if not batches and not has_fired:
             return Effects()
         times_ms = {ledger.topic: ledger.times_ms for ledger in self._ledgers if ledger.times_ms}
-        accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
-        self._flush()
-        effects = self._effects([account for account in accounts if account is not None])
+        effects = self._conclude(self._ledgers)
         effects.times_ms = times_ms
         return effects
 
-    def _source_row(self, topic: str) -> SourceRow:
-        return self._step.row.sources.setdefault(topic, SourceRow(0))
-
-    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
-        """Records of a batch that were not processed before; a redelivery may repeat some."""
-        assert batch.partition == self._identity.partition, (
-            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
-        )
-        source = self._source_row(batch.topic)
-        ledger.open(source.next_offset)
-        records = batch.records
-        if records[0].offset < source.next_offset:
-            records = [record for record in records if record.offset >= source.next_offset]
-        if records:
-            source.next_offset = records[-1].offset + 1
-        return records
-
     def _read(self, lane: Lane, batch: Batch) -> Generator[None, None, None]:
         """Bring the records of one source to their fates, in the order of their offsets."""
-        records = self._take(batch, lane.ledger)
+        records = self._new_records(batch, lane.ledger)
         for at in range(0, len(records), _PART_RECORDS):
             self._read_part(lane, records[at : at + _PART_RECORDS])
             yield
@@ -274,7 +217,7 @@ class Pipeline:
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._take(batch, self._control):
+        for record in self._new_records(batch, self._control):
             operation, request = parse_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):
@@ -283,9 +226,7 @@ class Pipeline:
                 key, refusal = operation.key, self._operate(operation)
                 if isinstance(operation, ApplyContract) and operation.topic in self._lanes:
                     request = {**request, "from": self._source_row(operation.topic).next_offset}
-            self._step.publish.append(
-                self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
-            )
+            self._answer(record, key, request, refusal)
             self._control.mark(record.offset, Fate.APPLIED)
 
     def _operate(self, operation: Operation) -> str | None:
@@ -341,12 +282,4 @@ class Pipeline:
         self._assemblies.flush()
         self._held.flush()
         self._timers.flush()
-        save_task(self._state, self._step.row)
-
-    def _effects(self, accounts: list[Account]) -> Effects:
-        internal, now_ms = self._internal, self._step.now_ms
-        publish, self._step.publish = self._step.publish, []
-        publish += account_records(
-            accounts, internal.accounts, internal.accounts_partitions, now_ms
-        )
-        return counted(publish, accounts)
+        super()._flush()

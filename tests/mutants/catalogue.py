@@ -136,6 +136,13 @@ MUTANTS: Final = (
         (_SCRIPTED,),
     ),
     Mutant(
+        1,
+        "who waits for batches that were given up waits for ever",
+        f"{_SECOND}/deliveries.py",
+        (("                    parcel.landed.cancel()\n", "                    pass\n"),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
         3,
         "a producer that is fenced tries again",
         f"{_SECOND}/fates.py",
@@ -481,14 +488,8 @@ MUTANTS: Final = (
         (
             ("from typing import Final\n", "from time import time_ns\nfrom typing import Final\n"),
             (
-                (
-                    "        self._step.now_ms = now_ms\n        self._step.publish = []\n"
-                    "        if batches:\n"
-                ),
-                (
-                    "        self._step.now_ms = now_ms = time_ns() // 1_000_000\n"
-                    "        self._step.publish = []\n        if batches:\n"
-                ),
+                "        self._begin(now_ms)\n",
+                "        now_ms = time_ns() // 1_000_000\n        self._begin(now_ms)\n",
             ),
         ),
         (IMPORTS,),

@@ -55,21 +55,13 @@ from edo_stream.core.act.switches import Paused, Switches
 from edo_stream.core.act.turns import Limits, Throttles
 from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
-from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Violation
-from edo_stream.core.ledger import Ledger, account_of_start
-from edo_stream.core.notices import Notices
+from edo_stream.core.ledger import Ledger
 from edo_stream.core.record import Batch, Record, StoredRecord
 from edo_stream.core.state import Table
-from edo_stream.core.task import (
-    InternalTopics,
-    SourceRow,
-    Step,
-    TaskIdentity,
-    TaskRow,
-    load_task,
-    save_task,
-)
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task_pipeline import TaskPipeline
 
 _STARTED: Final = b"s"
 _OF_FLOWS: Final = frozenset({Verb.OPEN, Verb.CLOSE, Verb.PAUSE, Verb.RESUME, Verb.NOTE_REPLAY})
@@ -85,17 +77,14 @@ class End(NamedTuple):
     """It became a dead letter."""
 
 
-class ActPipeline:
-    """Decides for one task of the act plane; synchronous, and free of I/O, clocks and chance."""
+class ActPipeline(TaskPipeline):
+    """Decides for one task of the act plane."""
 
     def __init__(
         self, identity: TaskIdentity, spec: ActSpec, state: Table, internal: InternalTopics
     ) -> None:
-        self._identity = identity
+        super().__init__(identity, state, internal)
         self._spec = spec
-        self._state = state
-        self._internal = internal
-        self._step = Step(TaskRow())
         self._keys = Keys(state)
         self._throttles = Throttles(state)
         limits = {p.flow: p.rate_limit for p in spec.flows.values() if p.rate_limit is not None}
@@ -103,7 +92,6 @@ class ActPipeline:
         self._cancels = Cancels(state)
         self._switches = Switches(state)
         self._outlet = ActOutlet(identity, spec, self._step)
-        self._notices = Notices(identity, internal)
         self._control = Ledger(internal.control)
         self._flow_of_topic = {policy.commands: policy.flow for policy in spec.flows.values()}
         self._tiers = frozenset(spec.tiers.values())
@@ -132,8 +120,7 @@ class ActPipeline:
 
     def restore(self) -> None:
         """Read anew what is kept in memory; after the tables were restored or discarded."""
-        self._step.row = load_task(self._state)
-        self._step.publish = []
+        super().restore()
         self._control.discard()
         self._keys.restore()
         self._throttles.restore()
@@ -159,19 +146,6 @@ class ActPipeline:
             queue for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting
         ]
 
-    def discard(self) -> None:
-        """Forget all that is uncommitted: the transaction was aborted."""
-        self._state.discard()
-        self.restore()
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic to commit: all below is done with."""
-        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest record read; ``None`` before the first."""
-        return self._step.row.stream_ms or None
-
     def next_due_ms(self) -> int | None:
         """Time of the earliest retry in hand; 0 when there is something to decide at once."""
         if self._finished or self._starting or self._resumed:
@@ -194,15 +168,10 @@ class ActPipeline:
     def start(
         self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
     ) -> Effects:
-        """Begin to read a source at an offset; see the decide plane's pipeline."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
-        self._source_row(topic).next_offset = offset
+        """Begin to read a source at an offset; its window begins there too."""
         if topic in self._windows:
             self._windows[topic].restore(offset)
-        account = account_of_start(self._identity, topic, offset, now_ms, lost)
-        save_task(self._state, self._step.row)
-        return self._effects([account])
+        return super().start(topic, offset, now_ms, lost)
 
     # What an act task asks besides.
 
@@ -305,8 +274,7 @@ class ActPipeline:
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on what has ended, on batches, and on retries that are due."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        self._begin(now_ms)
         self._ready.begin_step()
         for work in self._starting:
             self._note_start(work)
@@ -316,7 +284,6 @@ class ActPipeline:
         while self._finished:
             self._end(*self._finished.popleft())
         for batch in batches:
-            assert batch.partition == self._identity.partition, batch.topic
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             else:
@@ -337,13 +304,11 @@ class ActPipeline:
 
     # Reading.
 
-    def _source_row(self, topic: str) -> SourceRow:
-        return self._step.row.sources.setdefault(topic, SourceRow(0))
-
     def _policy(self, work: Work) -> FlowPolicy:
         return self._spec.flows[work.command.flow]
 
     def _read(self, batch: Batch) -> None:
+        assert batch.partition == self._identity.partition, batch.topic
         window = self._windows[batch.topic]
         flow = self._flow_of_topic.get(batch.topic)
         row = self._step.row
@@ -734,12 +699,7 @@ class ActPipeline:
     # Operators' requests.
 
     def _operate_all(self, batch: Batch) -> None:
-        source = self._source_row(batch.topic)
-        self._control.open(source.next_offset)
-        for record in batch.records:
-            if record.offset < source.next_offset:
-                continue
-            source.next_offset = record.offset + 1
+        for record in self._new_records(batch, self._control):
             self._control.mark(record.offset, Fate.APPLIED)
             cause = parse_command(record, None) if record.value is None else None
             if isinstance(cause, Command) and cause.cancels:
@@ -751,9 +711,7 @@ class ActPipeline:
                 refusal = operation.detail
             else:
                 key, refusal = operation.key, self._operate(operation)
-            self._step.publish.append(
-                self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
-            )
+            self._answer(record, key, request, refusal)
 
     def _announce(self, cause: Command) -> None:
         """Cancel what was read of a key, if it lies before the mark: that is, if that was not."""
@@ -857,16 +815,11 @@ class ActPipeline:
         told = [account for account in accounts if account is not None]
         if not (told or self._step.publish or self._state.changelog):
             return Effects()
-        save_task(self._state, self._step.row)
+        self._flush()
         return self._effects(told)
 
     def _effects(self, accounts: list[Account]) -> Effects:
-        internal, now_ms = self._internal, self._step.now_ms
-        publish, self._step.publish = self._step.publish, []
-        publish += account_records(
-            accounts, internal.accounts, internal.accounts_partitions, now_ms
-        )
-        effects = counted(publish, accounts)
+        effects = super()._effects(accounts)
         effects.replayed, self._replayed = self._replayed, {}
         return effects
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.batching import Batching
 from edo_stream.core.correlation.collecting import Collecting
 from edo_stream.core.correlation.compiled import plain_waits
@@ -47,21 +47,13 @@ from edo_stream.core.correlation.spec import (
 )
 from edo_stream.core.correlation.waits import Arrival, SharedState, Waits
 from edo_stream.core.correlation.windows import InWindows
-from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Violation
-from edo_stream.core.ledger import Ledger, account_of_start
-from edo_stream.core.notices import Notices
+from edo_stream.core.ledger import Ledger
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import (
-    InternalTopics,
-    SourceRow,
-    Step,
-    TaskIdentity,
-    TaskRow,
-    load_task,
-    save_task,
-)
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task_pipeline import TaskPipeline
 
 if TYPE_CHECKING:
     from edo_stream.core._native import PlainWaits
@@ -84,8 +76,8 @@ class FlowOfTask(NamedTuple):
     history: History | None
 
 
-class JoinPipeline:
-    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+class JoinPipeline(TaskPipeline):
+    """Decides for one task that correlates."""
 
     def __init__(
         self,
@@ -95,17 +87,13 @@ class JoinPipeline:
         state: Table,
         internal: InternalTopics,
     ) -> None:
+        super().__init__(identity, state, internal)
         self.upstream = spec.upstream
         """Topics that the events come from, with their partitions."""
-        self._identity = identity
-        self._internal = internal
-        self._state = state
-        self._step = Step(TaskRow())
         self._rows = RowCache(state, WAIT, encode_wait, decode_wait)
         self._events = EventRows(state)
         self._ledger = Ledger(spec.topic)
         self._control = Ledger(internal.control)
-        self._notices = Notices(identity, internal)
         self._undecodable = UndecodableOutlet(identity, dead_letters, self._step)
         self._written = Written()
         shared = SharedState(
@@ -122,28 +110,14 @@ class JoinPipeline:
         self.restore()
 
     def restore(self) -> None:
-        """Read anew what is kept in memory; after the table was restored or discarded."""
-        self._step.row = load_task(self._state)
-        self._step.publish = []
+        """Read anew what is kept in memory; after the tables were restored or discarded."""
+        super().restore()
         self._rows.discard()
         self._events.discard()
         for flow in self._flows.values():
             flow.waits.restore()
         for ledger in (self._ledger, self._control):
             ledger.discard()
-
-    def discard(self) -> None:
-        """Forget all that is uncommitted: the transaction was aborted."""
-        self._state.discard()
-        self.restore()
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic that was ever started."""
-        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest record read; ``None`` before the first."""
-        return self._step.row.stream_ms or None
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events held, and since when the oldest wait is open; call between steps."""
@@ -162,21 +136,9 @@ class JoinPipeline:
         due = [flow.waits.timers.next_due_ms for flow in self._flows.values()]
         return min((due_ms for due_ms in due if due_ms is not None), default=None)
 
-    def start(
-        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
-    ) -> Effects:
-        """Begin to read a topic at an offset, or go on behind what is gone of it."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
-        self._source_row(topic).next_offset = offset
-        account = account_of_start(self._identity, topic, offset, now_ms, lost)
-        self._flush()
-        return self._effects([account])
-
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        self._begin(now_ms)
         self._written.size_bytes = 0
         if batches:
             self._sweep()
@@ -188,28 +150,10 @@ class JoinPipeline:
         has_fired = self._expire(min(now_ms, caught_up_ms))
         if not batches and not has_fired:
             return Effects()
-        ledgers = (self._ledger, self._control)
-        accounts = [ledger.close(self._identity, now_ms) for ledger in ledgers]
-        self._flush()
-        return self._effects([account for account in accounts if account is not None])
-
-    def _source_row(self, topic: str) -> SourceRow:
-        return self._step.row.sources.setdefault(topic, SourceRow(0))
-
-    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
-        """Records of a batch that were not processed before; a redelivery may repeat some."""
-        assert batch.partition == self._identity.partition, (
-            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
-        )
-        source = self._source_row(batch.topic)
-        ledger.open(source.next_offset)
-        records = [record for record in batch.records if record.offset >= source.next_offset]
-        if records:
-            source.next_offset = records[-1].offset + 1
-        return records
+        return self._conclude((self._ledger, self._control))
 
     def _read(self, batch: Batch) -> None:
-        records = self._take(batch, self._ledger)
+        records = self._new_records(batch, self._ledger)
         self._read_since_sweep += len(records)
         at = 0
         while at < len(records):
@@ -276,17 +220,14 @@ class JoinPipeline:
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._take(batch, self._control):
+        for record in self._new_records(batch, self._control):
             operation, request = parse_wait_operation(record.value)
+            key, refusal = None, None
             if isinstance(operation, Violation):
-                key, refusal = None, operation.detail
+                refusal = operation.detail
             else:
-                key, refusal = operation.key, self._operate(operation) or ""
-            self._step.publish.append(
-                self._notices.outcome(
-                    record.offset, key, request, refusal or None, self._step.now_ms
-                )
-            )
+                key, refusal = operation.key, self._operate(operation)
+            self._answer(record, key, request, refusal)
             self._control.mark(record.offset, Fate.APPLIED)
 
     def _operate(self, operation: WaitOperation) -> str | None:
@@ -332,15 +273,7 @@ class JoinPipeline:
         self._events.flush()
         for flow in self._flows.values():
             flow.waits.flush()
-        save_task(self._state, self._step.row)
-
-    def _effects(self, accounts: list[Account]) -> Effects:
-        internal = self._internal
-        publish, self._step.publish = self._step.publish, []
-        publish += account_records(
-            accounts, internal.accounts, internal.accounts_partitions, self._step.now_ms
-        )
-        return counted(publish, accounts)
+        super()._flush()
 
 
 def _flow(identity: TaskIdentity, correlation: Correlation, shared: SharedState) -> FlowOfTask:

@@ -17,32 +17,24 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.rows import EventRows, FlowRow
-from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Ignored, Violation
-from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.ledger import Ledger
 from edo_stream.core.lookup.arrivals import Arrivals
 from edo_stream.core.lookup.global_table import row_of_record
 from edo_stream.core.lookup.path import decode_seeker
 from edo_stream.core.lookup.queue import Find, FlowOfTask, Queue, SharedState
 from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
 from edo_stream.core.lookup.spec import LookupSpec
-from edo_stream.core.notices import Notices
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import (
-    InternalTopics,
-    SourceRow,
-    Step,
-    TaskIdentity,
-    TaskRow,
-    load_task,
-    save_task,
-)
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task_pipeline import TaskPipeline
 from edo_stream.core.timers import Timers
 
 _SKEW_MS: Final = 5 * 60 * 1000
@@ -55,28 +47,24 @@ _ARRIVALS_MAX: Final = 1_000
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 
 
-class LookupPipeline:
-    """Decides for one task; synchronous, and free of I/O, clocks and chance."""
+class LookupPipeline(TaskPipeline):
+    """Decides for one task that looks up."""
 
     def __init__(
         self, identity: TaskIdentity, spec: LookupSpec, state: Table, internal: InternalTopics
     ) -> None:
+        super().__init__(identity, state, internal)
         self.events_topic = spec.topic
         """By which events come."""
         self.tables = tuple(table for table in spec.tables if table not in spec.judged)
         """Of which it keeps rows."""
-        self._identity = identity
         self._spec = spec
-        self._internal = internal
-        self._state = state
-        self._step = Step(TaskRow())
         self._queue_rows = RowCache(state, QUEUE, encode_queue, decode_queue)
         self._events = EventRows(state)
         self._timers = Timers(state)
         self._ledger = Ledger(spec.topic)
         self._control = Ledger(internal.control)
         self._table_ledgers = {table: Ledger(table) for table in spec.tables}
-        self._notices = Notices(identity, internal)
         self._undecodable = UndecodableOutlet(identity, spec.dead_letters, self._step)
         shared = SharedState(
             identity, self._step, state, self._queue_rows, self._events, self._timers, self._ledger
@@ -126,9 +114,8 @@ class LookupPipeline:
         return [self._ledger, self._control, *self._table_ledgers.values()]
 
     def restore(self) -> None:
-        """Read anew what is kept in memory; after the table was restored or discarded."""
-        self._step.row = load_task(self._state)
-        self._step.publish = []
+        """Read anew what is kept in memory; after the tables were restored or discarded."""
+        super().restore()
         self._queue_rows.discard()
         self._events.discard()
         self._timers.restore()
@@ -141,19 +128,6 @@ class LookupPipeline:
             self._arrivals.look_at_all()
         else:
             self._arrivals.looked(None)
-
-    def discard(self) -> None:
-        """Forget all that is uncommitted: the transaction was aborted."""
-        self._state.discard()
-        self.restore()
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic that was ever started."""
-        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest event read; ``None`` before the first."""
-        return self._step.row.stream_ms or None
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events that wait, and since when one of the first of them does; call between steps."""
@@ -171,21 +145,9 @@ class LookupPipeline:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
         return self._timers.next_due_ms
 
-    def start(
-        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
-    ) -> Effects:
-        """Begin to read a topic at an offset, or go on behind what is gone of it."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
-        self._source_row(topic).next_offset = offset
-        account = account_of_start(self._identity, topic, offset, now_ms, lost)
-        self._flush()
-        return self._effects([account])
-
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        self._begin(now_ms)
         has_released = self._release()
         for batch in batches:
             if batch.topic == self._internal.control:
@@ -197,28 +159,11 @@ class LookupPipeline:
         has_fired = self._expire(min(now_ms, caught_up_ms))
         if not batches and not has_fired and not has_released:
             return Effects()
-        accounts = [ledger.close(self._identity, now_ms) for ledger in self._ledgers]
-        self._flush()
-        return self._effects([account for account in accounts if account is not None])
-
-    def _source_row(self, topic: str) -> SourceRow:
-        return self._step.row.sources.setdefault(topic, SourceRow(0))
-
-    def _take(self, batch: Batch, ledger: Ledger) -> Sequence[Record]:
-        """Records of a batch that were not processed before; a redelivery may repeat some."""
-        assert batch.partition == self._identity.partition, (
-            f"{batch.topic}/{batch.partition} is not of partition {self._identity.partition}"
-        )
-        source = self._source_row(batch.topic)
-        ledger.open(source.next_offset)
-        records = [record for record in batch.records if record.offset >= source.next_offset]
-        if records:
-            source.next_offset = records[-1].offset + 1
-        return records
+        return self._conclude(self._ledgers)
 
     def _read_events(self, batch: Batch) -> None:
         row, now_ms = self._step.row, self._step.now_ms
-        for record in self._take(batch, self._ledger):
+        for record in self._new_records(batch, self._ledger):
             if record.timestamp > row.stream_ms:
                 row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
             seeker = decode_seeker(record.value)
@@ -235,7 +180,7 @@ class LookupPipeline:
 
     def _read_rows(self, batch: Batch) -> None:
         table, ledger = batch.topic, self._table_ledgers[batch.topic]
-        for record in self._take(batch, ledger):
+        for record in self._new_records(batch, ledger):
             row = self._misplaced(record) or row_of_record(record, self._spec.tables[table])
             match row:
                 case Violation():
@@ -327,17 +272,14 @@ class LookupPipeline:
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._take(batch, self._control):
+        for record in self._new_records(batch, self._control):
             operation, request = parse_wait_operation(record.value)
+            key, refusal = None, None
             if isinstance(operation, Violation):
-                key, refusal = None, operation.detail
+                refusal = operation.detail
             else:
-                key, refusal = operation.key, self._operate(operation) or ""
-            self._step.publish.append(
-                self._notices.outcome(
-                    record.offset, key, request, refusal or None, self._step.now_ms
-                )
-            )
+                key, refusal = operation.key, self._operate(operation)
+            self._answer(record, key, request, refusal)
             self._control.mark(record.offset, Fate.APPLIED)
 
     def _operate(self, operation: WaitOperation) -> str | None:
@@ -365,12 +307,4 @@ class LookupPipeline:
         self._timers.flush()
         for flow in self._flows.values():
             flow.flush()
-        save_task(self._state, self._step.row)
-
-    def _effects(self, accounts: list[Account]) -> Effects:
-        internal = self._internal
-        publish, self._step.publish = self._step.publish, []
-        publish += account_records(
-            accounts, internal.accounts, internal.accounts_partitions, self._step.now_ms
-        )
-        return counted(publish, accounts)
+        super()._flush()

@@ -21,10 +21,9 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.core.accounts import Account, Fate
-from edo_stream.core.effects import Effects, account_records, counted
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Violation, derive_id
-from edo_stream.core.ledger import Ledger, account_of_start
-from edo_stream.core.notices import Notices
+from edo_stream.core.ledger import Ledger
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.saga.changes import NAMES, begun
 from edo_stream.core.saga.definition import SagaSpec
@@ -39,15 +38,8 @@ from edo_stream.core.saga.machine import Machine, Reply, Said
 from edo_stream.core.saga.operations import SagaOperation, SagaVerb, parse_saga_operation
 from edo_stream.core.saga.outlet import SagaOutlet
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import (
-    InternalTopics,
-    SourceRow,
-    Step,
-    TaskIdentity,
-    TaskRow,
-    load_task,
-    save_task,
-)
+from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task_pipeline import TaskPipeline
 from edo_stream.core.timers import Timers
 
 INSTANCE: Final = b"i"
@@ -91,8 +83,8 @@ def unknown_versions(state: Table, specs: Mapping[str, SagaSpec]) -> str | None:
     return None
 
 
-class SagaPipeline:
-    """Decides for one task of sagas; synchronous, and free of I/O, clocks and chance."""
+class SagaPipeline(TaskPipeline):
+    """Decides for one task of sagas."""
 
     def __init__(
         self,
@@ -101,16 +93,12 @@ class SagaPipeline:
         state: Table,
         internal: InternalTopics,
     ) -> None:
-        self._identity = identity
+        super().__init__(identity, state, internal)
         self._specs = specs
-        self._state = state
-        self._internal = internal
-        self._step = Step(TaskRow())
         self._timers = Timers(state)
         self._instances = RowCache(state, INSTANCE, encode_instance, decode_instance)
         self._versions = RowCache(state, VERSION, _encode_version, _decode_version)
         self._outlet = SagaOutlet(identity, self._step)
-        self._notices = Notices(identity, internal)
         self._changes: dict[tuple[str, str], int] = {}
         self._sources: dict[str, tuple[_Source, SagaSpec]] = {}
         for spec in specs.values():
@@ -122,27 +110,13 @@ class SagaPipeline:
 
     def restore(self) -> None:
         """Read anew what is kept in memory; after the tables were restored or discarded."""
-        self._step.row = load_task(self._state)
-        self._step.publish = []
+        super().restore()
         self._changes = {}
         self._instances.discard()
         self._versions.discard()
         self._timers.restore()
         for ledger in self._ledgers.values():
             ledger.discard()
-
-    def discard(self) -> None:
-        """Forget all that is uncommitted: the transaction was aborted."""
-        self._state.discard()
-        self.restore()
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic that was ever started."""
-        return {topic: source.next_offset for topic, source in self._step.row.sources.items()}
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest record read; ``None`` before the first."""
-        return self._step.row.stream_ms or None
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events held; a saga holds none."""
@@ -152,54 +126,21 @@ class SagaPipeline:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
         return self._timers.next_due_ms
 
-    def start(
-        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
-    ) -> Effects:
-        """Begin to read a source at an offset; see the decide plane's pipeline."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
-        self._source_row(topic).next_offset = offset
-        account = account_of_start(self._identity, topic, offset, now_ms, lost)
-        save_task(self._state, self._step.row)
-        return self._effects([account])
-
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on batches, then on timers that are due and up to which all was read."""
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        self._begin(now_ms)
         for batch in batches:
             self._read(batch)
         has_fired = self._fire(min(now_ms, caught_up_ms))
         if not batches and not has_fired:
             return Effects()
-        accounts = [
-            account
-            for ledger in self._ledgers.values()
-            if (account := ledger.close(self._identity, now_ms)) is not None
-        ]
-        self._instances.flush()
-        self._versions.flush()
-        self._timers.flush()
-        save_task(self._state, self._step.row)
-        return self._effects(accounts)
+        return self._conclude(self._ledgers.values())
 
     # Reading.
 
-    def _source_row(self, topic: str) -> SourceRow:
-        return self._step.row.sources.setdefault(topic, SourceRow(0))
-
     def _read(self, batch: Batch) -> None:
-        assert batch.partition == self._identity.partition, batch.topic
-        source, ledger, row = (
-            self._source_row(batch.topic),
-            self._ledgers[batch.topic],
-            self._step.row,
-        )
-        ledger.open(source.next_offset)
-        for record in batch.records:
-            if record.offset < source.next_offset:
-                continue
-            source.next_offset = record.offset + 1
+        ledger, row = self._ledgers[batch.topic], self._step.row
+        for record in self._new_records(batch, ledger):
             row.stream_ms = max(row.stream_ms, min(record.timestamp, self._step.now_ms))
             ledger.mark(record.offset, self._take(record))
 
@@ -257,9 +198,7 @@ class SagaPipeline:
             refusal: str | None = operation.detail
         else:
             key, refusal = operation.key, self._refusal(operation)
-        self._step.publish.append(
-            self._notices.outcome(record.offset, key, request, refusal, self._step.now_ms)
-        )
+        self._answer(record, key, request, refusal)
 
     def _refusal(self, operation: SagaOperation) -> str | None:
         """Carry a request out; why not, if it is refused."""
@@ -346,13 +285,14 @@ class SagaPipeline:
         else:
             self._versions.delete(name)
 
+    def _flush(self) -> None:
+        self._instances.flush()
+        self._versions.flush()
+        self._timers.flush()
+        super()._flush()
+
     def _effects(self, accounts: list[Account]) -> Effects:
-        internal, now_ms = self._internal, self._step.now_ms
-        publish, self._step.publish = self._step.publish, []
-        publish += account_records(
-            accounts, internal.accounts, internal.accounts_partitions, now_ms
-        )
-        effects = counted(publish, accounts)
+        effects = super()._effects(accounts)
         effects.changes, self._changes = self._changes, {}
         return effects
 

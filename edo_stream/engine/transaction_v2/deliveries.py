@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -70,15 +69,16 @@ class Deliveries:
     async def drop(self) -> None:
         """Send no more, and forget all of it."""
         rounds, self._rounds = self._rounds, None
-        if rounds is not None:
-            rounds.cancel()
-            with suppress(asyncio.CancelledError):
+        try:
+            if rounds is not None:
+                rounds.cancel()
                 await asyncio.wait([rounds])
-        for parcels in self._waiting.values():
-            for parcel in parcels:
-                parcel.landed.cancel()
-        self._waiting.clear()
-        self._failure = None
+        finally:
+            for parcels in self._waiting.values():
+                for parcel in parcels:
+                    parcel.landed.cancel()
+            self._waiting.clear()
+            self._failure = None
 
     async def _run(self) -> None:
         try:
