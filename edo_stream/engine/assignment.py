@@ -6,7 +6,7 @@ and they pass from a standby to a task, or back, as they are.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from edo_stream.core.state import Expand, Table
+from edo_stream.engine.global_tables import Held
 from edo_stream.engine.ports import ChangelogRecord, Disk, Follower, Handed
 from edo_stream.engine.restore import Refusal, TaskTable, nothing_refused
 from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
@@ -93,6 +94,12 @@ class Assignment:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._is_closed = False
+
+    @property
+    def global_tables(self) -> Collection[Held]:
+        """What all its tasks look up in."""
+        tables = self._ports.global_tables
+        return () if tables is None else tables.held.values()
 
     def offer(self, handed: Handed) -> None:
         """Hand a batch to its task; without one it is void, and read again by its next owner."""

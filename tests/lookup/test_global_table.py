@@ -142,3 +142,15 @@ def test_rows_that_nothing_waits_for_cost_nothing() -> None:
     bench.arrive(bench.row("k", 7))
     assert not bench.pipeline.has_arrivals
     assert not bench.step().publish
+
+
+def test_what_came_before_a_crash_is_let_go_after_it() -> None:
+    bench = Bench(lookup(global_partitions=1, wait_ms=10**9))
+    bench.feed(bench.event(0, "k", NOW_MS))
+    bench.arrive(bench.row("k", 7))
+    bench.step()
+    bench.open()
+    assert bench.pipeline.has_arrivals
+    bench.feed()
+    assert [("command", (0, 7))] == bench.ends()
+    assert not bench.pipeline.has_arrivals

@@ -48,7 +48,7 @@ def global_scenario_of(seed: int) -> Scenario:
     random = Random(f"{seed} global")
     partitions = random.choice((1, 2))
     contracts = (contract_of(EVENTS, "in", partitions, NoOrder(), DedupePolicy()),)
-    looking = _LookupGroup(NAME, random.choice((1, 2, 3)), ())
+    looking = GlobalLookupGroup(NAME, random.choice((1, 2, 3)), ())
     scenario.groups = [Group("in", partitions, contracts), looking]
     grows_at_s = random.uniform(0, 12.0)
     scenario.blows = sorted([*scenario.blows, Blow(grows_at_s, "grow")], key=lambda one: one.at_s)
@@ -65,7 +65,7 @@ def global_scenario_of(seed: int) -> Scenario:
     return scenario
 
 
-class _LookupGroup(LookupGroup):
+class GlobalLookupGroup(LookupGroup):
     """Its tasks read no table: the workers do."""
 
     @property

@@ -99,7 +99,9 @@ def row_of(random: Random, key: str, count: int, partition: int) -> Arrival:
     return Arrival(at_s, place, [record], open_s)
 
 
-def scenario_of_a_table_that_is_read_late(open_s: float) -> Scenario:
+def scenario_of_a_table_that_is_read_late(
+    open_s: float, looking: type[LookupGroup] = LookupGroup
+) -> Scenario:
     """Nothing goes wrong, but the newest row is in a transaction that ends after the event came."""
     contract = contract_of(EVENTS, "in", 1, NoOrder(), DedupePolicy())
     table, events = TopicPartition(ROWS, 0), TopicPartition(EVENTS, 0)
@@ -109,10 +111,10 @@ def scenario_of_a_table_that_is_read_late(open_s: float) -> Scenario:
 
     arrivals = [
         Arrival(0.0, table, [record(b"k", id="r", v=1)]),
-        Arrival(0.0, table, [record(b"k", id="r", v=2)], open_s),
+        Arrival(0.001, table, [record(b"k", id="r", v=2)], open_s),
         Arrival(0.0, events, [record(b"o", id=f"e{number}", k="k") for number in range(3)]),
     ]
-    groups = [Group("in", 1, (contract,)), LookupGroup(NAME, 1, ())]
+    groups = [Group("in", 1, (contract,)), looking(NAME, 1, ())]
     return Scenario(seed=1, groups=groups, arrivals=arrivals, machines=1)
 
 

@@ -2,9 +2,16 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
+from aiokafka import TopicPartition
 
-from tests.simulation.global_lookups import GlobalLookupWorld
+from tests.simulation.global_lookups import GlobalLookupGroup, GlobalLookupWorld
+from tests.simulation.lookups import (
+    FLOWS,
+    commands_of,
+    scenario_of_a_table_that_is_read_late,
+)
 
 _SEEDS = 90
 _PART = 30
@@ -27,3 +34,14 @@ def test_a_row_is_found_by_every_task_wherever_it_lies(first: int) -> None:
     assert counts["grow"] == _PART
     assert counts["kill"]
     assert counts["wipe"]
+
+
+def test_events_wait_until_the_worker_has_read_what_there_was_when_they_began() -> None:
+    scenario = scenario_of_a_table_that_is_read_late(5.0, GlobalLookupGroup)
+    world = GlobalLookupWorld(1, scenario=scenario)
+    outcome = world.run()
+    assert [] == outcome.failures
+    for flow in FLOWS:
+        commands = world.broker.logs[TopicPartition(commands_of(flow), 0)].committed()
+        rows = [msgspec.json.decode(one.value or b"")["row"]["v"] for one in commands]
+        assert [2, 2, 2] == rows
