@@ -139,12 +139,11 @@ class ActPipeline(TaskPipeline):
         self._ended.clear()
         self._cancelled.clear()
         self._replayed = {}
+        self._resting = []
+        # Nothing is decided here: the next step goes on with them. Those that rest are asked anew,
+        # as their flow's throttle may be another one than before.
         keys = self._keys.all().items()
-        self._resting = sorted((row.due_ms, queue) for queue, row in keys if row.is_resting)
-        # Nothing is decided here: the next step goes on with them.
-        self._resumed = [
-            queue for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting
-        ]
+        self._resumed = [queue for queue, row in keys if row.blocked is Blocked.DRAINING]
 
     def next_due_ms(self) -> int | None:
         """Time of the earliest retry in hand; 0 when there is something to decide at once."""
@@ -280,7 +279,7 @@ class ActPipeline(TaskPipeline):
             self._note_start(work)
         self._starting.clear()
         while self._resumed:
-            self._run_first_parked(self._resumed.pop())
+            self._resume(self._resumed.pop())
         while self._finished:
             self._end(*self._finished.popleft())
         for batch in batches:
@@ -522,8 +521,9 @@ class ActPipeline(TaskPipeline):
             told = {"reason": "rate-limit", "limit": str(limit)}
             self._end_first(work, Unrun(LIMITED, told))
             return
-        throttle = policy.throttle
-        if throttle is not None and _takes_turns(work, policy):
+        throttle, row = policy.throttle, self._keys.get(command.queue)
+        is_wanted = row is not None and row.run_now
+        if throttle is not None and _takes_turns(work, policy) and not is_wanted:
             wait_ms = self._throttles.wait_ms(command.queue, throttle, now_ms)
             if wait_ms:
                 self._rest(work, now_ms + wait_ms)
@@ -548,9 +548,15 @@ class ActPipeline(TaskPipeline):
     def _end_rest(self, until_ms: int, name: bytes) -> None:
         row = self._keys.get(name)
         if row is not None and row.is_resting and row.due_ms == until_ms:
+            self._resume(name)
+
+    def _resume(self, name: bytes) -> None:
+        """Go on with a key that drains; it may come to rest again."""
+        row = self._keys.get(name)
+        if row is not None and row.is_resting:
             row.due_ms = 0
             self._keys.put(name, row)
-            self._run_first_parked(name)
+        self._run_first_parked(name)
 
     def _park(self, name: bytes, work: Work) -> None:
         self._keys.park(name, work.record)
@@ -627,7 +633,7 @@ class ActPipeline(TaskPipeline):
             row = KeyRow(blocked, self._step.now_ms)
             self._keys.put(name, row)
         self._done_with(work, fate)
-        row.blocked = blocked
+        row.blocked, row.run_now = blocked, False
         self._keys.put(name, row)
         queue = self._queues[name]
         queue.running = None
@@ -731,12 +737,8 @@ class ActPipeline(TaskPipeline):
         if row is None:
             return "the key is not blocked"
         match operation.verb, row.blocked:
-            case Verb.RUN_NOW, Blocked.WAITING:
-                row.run_now = True
-                self._keys.put(name, row)
-                work = self._pull(name)
-                if work is not None:
-                    self._place(work)
+            case Verb.RUN_NOW, blocked if blocked is Blocked.WAITING or row.is_resting:
+                self._run_now(name, row)
             case ((Verb.DROP | Verb.SKIP), Blocked.WAITING):
                 return self._drop_waiting(name, policy, operation.verb)
             case Verb.CONTINUE, Blocked.STOPPED:
@@ -746,6 +748,15 @@ class ActPipeline(TaskPipeline):
             case verb, blocked:
                 return f"{verb.value}: not while the key is {blocked.name.lower()}"
         return None
+
+    def _run_now(self, name: bytes, row: KeyRow) -> None:
+        """Let the head of a key run that waits for its time, or rests."""
+        row.run_now = True
+        self._keys.put(name, row)
+        if row.is_resting:
+            self._resume(name)
+        elif (work := self._pull(name)) is not None:
+            self._place(work)
 
     def _operate_flow(self, operation: ActOperation) -> None:
         flow = operation.flow
