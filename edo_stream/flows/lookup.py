@@ -63,6 +63,8 @@ class LookupGroup:
     dead_letters: str
     bytes_max: int
     """What the internal topic takes."""
+    row_bytes_max: int
+    """What the tables take."""
 
 
 def group_name(partitions: int) -> str:
@@ -124,6 +126,7 @@ def _lookup(
         missing=OnMissing(rules.then if rules.missing == "wait" else rules.missing),
         per_key_max=rules.max_per_key,
         global_partitions=of_table if is_global else 0,
+        row_bytes_max=1 if entry is None else entry.declaration.record_bytes_max,
     )
 
 
@@ -170,14 +173,18 @@ def _group(partitions: int, enrichments: Mapping[str, Enrichment]) -> LookupGrou
     here = [one for one in lookups if one.partitions == partitions]
     kept = {one.table for one in here if not one.is_global}
     judged = {one.table for one in lookups if one.global_partitions == partitions} - kept
+    tables = kept | judged
     return LookupGroup(
         name=name,
         partitions=partitions,
         topic=f"{INTERNAL_PREFIX}{name}",
-        tables=tuple(sorted(kept | judged)),
+        tables=tuple(sorted(tables)),
         judged=frozenset(judged),
         global_tables=tuple(sorted({one.table for one in here if one.is_global})),
         enrichments=enrichments,
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
         bytes_max=max(enrichment.bytes_max for enrichment in enrichments.values()),
+        row_bytes_max=max(
+            (one.row_bytes_max for one in lookups if one.table in tables), default=1_048_576
+        ),
     )

@@ -247,9 +247,16 @@ def wait_until_logged(worker: LocalWorker, text: str, count: int = 1) -> None:
     wait_for(lambda: log_of(worker).count(text) >= count, f"{text!r} in {worker.log}")
 
 
+#: Before compression.
+_REQUEST_BYTES_MAX = 16 << 20
+
+
 async def _send(broker: str, topic: str, sent: Iterable[Sent], compression: str | None) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=broker, enable_idempotence=True, compression_type=compression
+        bootstrap_servers=broker,
+        enable_idempotence=True,
+        compression_type=compression,
+        max_request_size=_REQUEST_BYTES_MAX,
     )
     await producer.start()
     try:

@@ -40,6 +40,8 @@ class Lookup:
     missing: OnMissing = OnMissing.DEAD_LETTER
     per_key_max: int = 1_000
     """Events of one key that may wait; what is more is a dead letter."""
+    row_bytes_max: int = 1_048_576
+    """What the table takes."""
     global_partitions: int = 0
     """Of a table that each worker has in full; 0: it is none."""
 
@@ -78,5 +80,7 @@ class LookupSpec:
     """Those whose partitions the tasks read."""
     enrichments: Mapping[str, Enrichment]
     """By flow."""
+    bytes_max: int = 1_048_576
+    """What the state takes in one row, and the topic of dead letters, but for 64 KiB more."""
     judged: frozenset[str] = frozenset()
     """Tables of which a task keeps no rows: they are global, and it only says what is none."""

@@ -1,0 +1,419 @@
+"""The commands in hand of one act task: of each key the one that runs, and those behind it.
+
+Theory of operation. A command that was read is *placed*: it becomes ready, waits in memory for its
+turn, or is parked behind a blocked head of its key. What comes off a tier before its time *waits*
+for it. A command whose key's throttle is too early *rests*, parked. When one has its fate, its key
+*goes on*: the next one becomes ready, if nothing says that it must not run.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from edo_stream.core.accounts import Fate
+from edo_stream.core.act.cancels import Cancels
+from edo_stream.core.act.command import Command, parse_command
+from edo_stream.core.act.keys import Blocked, KeyRow, Keys
+from edo_stream.core.act.outcome import Failed, FailureClass, Unrun
+from edo_stream.core.act.outlet import CANCELLED, LIMITED, SKIPPED, UNKNOWN, ActOutlet, NextRun
+from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy
+from edo_stream.core.act.starts import Starts
+from edo_stream.core.act.switches import Switches
+from edo_stream.core.act.turns import Limits, Throttles
+from edo_stream.core.act.window import Window
+from edo_stream.core.act.work import KeyQueue, Ready, Work
+from edo_stream.core.record import Record, StoredRecord
+from edo_stream.core.state import Table
+from edo_stream.core.task import Step
+
+_FATES: Final = {SKIPPED: Fate.PASSED_OVER, LIMITED: Fate.LIMITED, CANCELLED: Fate.CANCELLED}
+
+
+class InHand:
+    """What the task has read and not brought to its end; its rows, and what repeats them."""
+
+    def __init__(
+        self,
+        spec: ActSpec,
+        state: Table,
+        step: Step,
+        outlet: ActOutlet,
+        is_known: Callable[[Command], bool],
+    ) -> None:
+        self._spec = spec
+        self._step = step
+        self._outlet = outlet
+        self._is_known = is_known
+        self.keys = Keys(state)
+        self.starts = Starts(state)
+        self.throttles = Throttles(state)
+        limits = {p.flow: p.rate_limit for p in spec.flows.values() if p.rate_limit is not None}
+        self.limits = Limits(state, limits)
+        self.cancels = Cancels(state)
+        self.switches = Switches(state)
+        topics = [policy.commands for policy in spec.flows.values()]
+        self.windows = {topic: Window(topic, state) for topic in (*topics, *spec.tiers.values())}
+        self.ready = Ready()
+        self._queues: dict[bytes, KeyQueue] = {}
+        self._due: list[tuple[int, int, Work]] = []
+        self._due_count = 0
+        self._resumed: list[bytes] = []
+        self._resting: list[tuple[int, bytes]] = []
+        self._freed: deque[bytes] = deque()
+        self._is_going_on = False
+        self._cancelled: list[Command] = []
+
+    def restore(self) -> None:
+        """Read anew what is kept in memory; after the table was restored or discarded."""
+        self.keys.restore()
+        self.throttles.restore()
+        self.limits.restore()
+        self.cancels.restore()
+        self.switches.restore()
+        for topic, window in self.windows.items():
+            source = self._step.row.sources.get(topic)
+            window.restore(0 if source is None else source.next_offset)
+        self.ready.clear()
+        self._queues.clear()
+        self._due.clear()
+        self._cancelled.clear()
+        self._resting = []
+        # Nothing is decided here: the next step goes on with them. Those that rest are asked anew,
+        # as their flow's throttle may be another one than before.
+        keys = self.keys.all().items()
+        self._resumed = [queue for queue, row in keys if row.blocked is Blocked.DRAINING]
+
+    def next_due_ms(self) -> int | None:
+        """When the next retry or rest is due; 0 when a key is to go on at once."""
+        if self._resumed:
+            return 0
+        firsts = [heap[0][0] for heap in (self._due, self._resting) if heap]
+        return min(firsts, default=None)
+
+    def resume_draining(self) -> None:
+        """Go on with keys that were draining at the restore."""
+        while self._resumed:
+            self.resume(self._resumed.pop())
+
+    def pass_time(self, now_ms: int) -> None:
+        """Go on with retries and rests that are due."""
+        while self._due and self._due[0][0] <= now_ms:
+            self._leave_tier(heappop(self._due)[2])
+        while self._resting and self._resting[0][0] <= now_ms:
+            self._end_rest(*heappop(self._resting))
+
+    def cancelled(self) -> list[Command]:
+        """Commands whose runs are to be ended; each once."""
+        cancelled, self._cancelled = self._cancelled, []
+        return cancelled
+
+    def policy(self, work: Work) -> FlowPolicy:
+        """Of its flow."""
+        return self._spec.flows[work.command.flow]
+
+    def is_running(self, name: bytes) -> bool:
+        """Whether a command of a key runs, or is ready to."""
+        queue = self._queues.get(name)
+        return queue is not None and queue.running is not None
+
+    def first_parked(self, name: bytes) -> Work:
+        """The first parked command of a key that has one."""
+        return _parked(name, self.keys.first(name))
+
+    def is_busy(self, name: bytes) -> bool:
+        """Whether a command of a key is in hand, or waits."""
+        return name in self._queues or self.keys.get(name) is not None
+
+    def head_of(self, name: bytes) -> str:
+        """Id of the command of a key that runs, or is the next to."""
+        queue, row = self._queues.get(name), self.keys.get(name)
+        if queue is not None and queue.running is not None:
+            return queue.running.command.id
+        return "" if row is None else row.head
+
+    def take_waiting(self, name: bytes) -> list[Work]:
+        """Take out what waits behind the first of a key; the caller ends it."""
+        queue, row, found = self._queues.get(name), self.keys.get(name), []
+        if row is not None:
+            kept = int(row.blocked is Blocked.DRAINING)
+            found = [_parked(name, one) for one in self.keys.take_behind(name, kept)]
+        if queue is not None:
+            found += queue.waiting
+            queue.waiting.clear()
+        return found
+
+    def wait(self, work: Work) -> None:
+        """Keep what was read of a tier until its time, unless an operator wants it to run now."""
+        row = self.keys.get(work.command.queue)
+        if row is not None and row.run_now and row.head == work.command.id:
+            self.place(work)
+            return
+        # Those that are due already leave at the end of the step.
+        self._due_count += 1
+        heappush(self._due, (work.command.due_ms, self._due_count, work))
+
+    def _leave_tier(self, work: Work) -> None:
+        """Its tier's time is over: it runs, or goes through a tier again."""
+        command = work.command
+        wait_ms = command.not_before_ms - self._step.now_ms
+        row = self.keys.get(command.queue)
+        is_dropped = command.blocks and (row is None or row.head != command.id)
+        if wait_ms <= 0 or is_dropped:
+            self.place(work)
+            return
+        next_run = NextRun(command.not_before_ms, command.attempt, command.blocks)
+        tier_ms = self._spec.ladder.tier_of(wait_ms)
+        self._outlet.retry(command, tier_ms, next_run, command.error)
+        self.done_with(work, Fate.RETRIED)
+
+    def place(self, work: Work) -> None:
+        """Let a command run, wait for its turn in memory, or rest behind its key's head."""
+        command = work.command
+        name = command.queue
+        row = self.keys.get(name)
+        queue = self._queues.setdefault(name, KeyQueue())
+        if row is None:
+            if command.blocks:
+                # Its key would be blocked if it were still to be run: an operator dropped it.
+                self.done_with(work, Fate.DROPPED)
+            elif queue.running is None:
+                self._make_ready(work, queue)
+            else:
+                queue.wait(work)
+        elif command.blocks:
+            if row.blocked is Blocked.WAITING and row.head == command.id:
+                row.run_now = False
+                self._make_ready(work, queue)
+            else:
+                self.done_with(work, Fate.DROPPED)
+        elif queue.waiting or row.parked >= self.policy(work).parked_per_key_max:
+            queue.waiting.append(work)
+        else:
+            self._park(name, work)
+        self._tidy(name)
+
+    def _make_ready(self, work: Work, queue: KeyQueue) -> None:
+        assert queue.running is None, f"{work.command.queue!r} runs already"
+        queue.running = work
+        command, policy = work.command, self.policy(work)
+        cancelled = self.cancels.why(command)
+        is_begun = self.starts.is_noted(command)
+        has_turns = policy.rate_limit is not None or policy.throttle is not None
+        is_bound = (
+            cancelled is not None or is_begun or has_turns or policy.flow in self.switches.paused
+        )
+        if is_bound and self._is_known(command):
+            # First, as it runs in any case: also where nothing of its flow may begin.
+            self.ready.add(work, first=True)
+            if cancelled is not None:
+                self._cancelled.append(command)
+        elif cancelled is not None:
+            self.end_first(work, cancelled)
+        elif is_begun:
+            # It was begun, at most once, and nobody knows what came of it.
+            why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
+            self._outlet.outcome(command, policy, UNKNOWN, why)
+            self.next(work, Fate.UNKNOWN)
+        elif has_turns:
+            self._take_turn(work, policy)
+        else:
+            self.ready.add(work)
+
+    def _take_turn(self, work: Work, policy: FlowPolicy) -> None:
+        """Let it run, if the limits of its key do; a retry has had its turn."""
+        command, now_ms, limit = work.command, self._step.now_ms, policy.rate_limit
+        is_counted = limit is not None and command.first_ms is None and not command.redrive
+        if is_counted and not self.limits.admit(command, now_ms):
+            told = {"reason": "rate-limit", "limit": str(limit)}
+            self.end_first(work, Unrun(LIMITED, told))
+            return
+        throttle, row = policy.throttle, self.keys.get(command.queue)
+        is_wanted = row is not None and row.run_now
+        if throttle is not None and takes_turns(command, policy) and not is_wanted:
+            wait_ms = self.throttles.wait_ms(command.queue, throttle, now_ms)
+            if wait_ms:
+                self._rest(work, now_ms + wait_ms)
+                return
+        self.ready.add(work)
+
+    def _rest(self, work: Work, until_ms: int) -> None:
+        """Its key may not begin a command before: park it, and what is in hand behind it."""
+        name = work.command.queue
+        row = self.keys.get(name) or KeyRow(Blocked.DRAINING, self._step.now_ms)
+        row.head, row.due_ms = work.command.id, until_ms
+        self.keys.put(name, row)
+        queue = self._queues[name]
+        queue.running = None
+        if not work.is_parked:
+            self._park(name, work)
+        while queue.waiting and row.parked < self.policy(work).parked_per_key_max:
+            self._park(name, queue.waiting.popleft())
+        heappush(self._resting, (until_ms, name))
+        self._tidy(name)
+
+    def _end_rest(self, until_ms: int, name: bytes) -> None:
+        row = self.keys.get(name)
+        if row is not None and row.is_resting and row.due_ms == until_ms:
+            self.resume(name)
+
+    def resume(self, name: bytes) -> None:
+        """Go on with a key that drains; it may come to rest again."""
+        row = self.keys.get(name)
+        if row is not None and row.is_resting:
+            row.due_ms = 0
+            self.keys.put(name, row)
+        self._run_first_parked(name)
+
+    def _park(self, name: bytes, work: Work) -> None:
+        self.keys.park(name, work.record)
+        self.windows[work.record.topic].end(work.record.offset, Fate.HELD)
+
+    def _tidy(self, name: bytes) -> None:
+        queue = self._queues.get(name)
+        if queue is not None and queue.is_empty:
+            del self._queues[name]
+
+    def pull(self, name: bytes) -> Work | None:
+        """Take the head of a key out of those that wait for their time."""
+        row = self.keys.get(name)
+        for index, (_, _, work) in enumerate(self._due):
+            if row is not None and work.command.queue == name and work.command.id == row.head:
+                del self._due[index]
+                heapify(self._due)
+                return work
+        return None
+
+    def end_unrun(self, work: Work, why: Unrun) -> None:
+        """End a command that is in no queue any more, or never was, without a run."""
+        self._outlet.outcome(work.command, self.policy(work), why.kind, why)
+        record, fate = work.record, _FATES[why.kind]
+        if work.is_parked:
+            self._settle(record, fate)
+        else:
+            self.windows[record.topic].end(record.offset, fate)
+
+    def end_first(self, work: Work, why: Unrun) -> None:
+        """End the command that a key waits for, without a run, or with one that was ended."""
+        name = work.command.queue
+        self._outlet.outcome(work.command, self.policy(work), why.kind, why)
+        queue = self._queues.get(name)
+        if queue is not None:
+            queue.running = None
+        self.done_with(work, _FATES[why.kind])
+        self.go_on(name)
+
+    def cancel(self, cause: Command, why: Unrun) -> None:
+        """End all commands of a key that have come before; the one that runs, when it has ended."""
+        name = cause.queue
+        for work in self.take_waiting(name):
+            self.end_unrun(work, why)
+        queue, row = self._queues.get(name), self.keys.get(name)
+        running = None if queue is None else queue.running
+        if running is not None:
+            self._cancel_run(running, why)
+        elif row is not None and row.blocked is Blocked.WAITING:
+            head = self.pull(name)
+            if head is not None:
+                self.end_first(head, why)
+            else:
+                # It ends as soon as it is read.
+                self.cancels.note(name, row.head, why)
+                row.run_now = True
+                self.keys.put(name, row)
+        elif row is not None and row.is_resting:
+            self.end_first(self.first_parked(name), why)
+
+    def _cancel_run(self, work: Work, why: Unrun) -> None:
+        if self.ready.remove(work):
+            self.end_first(work, why)
+        elif (
+            self.policy(work).delivery is Delivery.AT_LEAST_ONCE
+            and self.cancels.why(work.command) is None
+        ):
+            self.cancels.note(work.command.queue, work.command.id, why)
+            self._cancelled.append(work.command)
+
+    def block(self, work: Work, blocked: Blocked, fate: Fate = Fate.RETRIED) -> KeyRow:
+        """Its key may not go on: park what is in hand behind it."""
+        name = work.command.queue
+        row = self.keys.get(name)
+        if row is None:
+            row = KeyRow(blocked, self._step.now_ms)
+            self.keys.put(name, row)
+        self.done_with(work, fate)
+        row.blocked, row.run_now = blocked, False
+        self.keys.put(name, row)
+        queue = self._queues[name]
+        queue.running = None
+        most = self.policy(work).parked_per_key_max
+        while queue.waiting and row.parked < most:
+            self._park(name, queue.waiting.popleft())
+        self._tidy(name)
+        return row
+
+    def next(self, work: Work, fate: Fate) -> None:
+        """It is through: the next of its key may run."""
+        name = work.command.queue
+        self.done_with(work, fate)
+        self._queues[name].running = None
+        self.go_on(name)
+
+    def go_on(self, name: bytes) -> None:
+        """Run what is first of a key: parked, or else in hand."""
+        self._freed.append(name)
+        if self._is_going_on:
+            # A thousand in a row may end without a run: one after the other, not one in another.
+            return
+        self._is_going_on = True
+        try:
+            while self._freed:
+                self._run_first(self._freed.popleft())
+        finally:
+            self._is_going_on = False
+            self._freed.clear()
+
+    def _run_first(self, name: bytes) -> None:
+        row = self.keys.get(name)
+        if row is not None and row.parked:
+            row.blocked, row.head, row.due_ms, row.run_now = Blocked.DRAINING, "", 0, False
+            self.keys.put(name, row)
+            self._run_first_parked(name)
+            return
+        if row is not None:
+            self.keys.free(name)
+        queue = self._queues.get(name)
+        if queue is not None and queue.waiting:
+            self._make_ready(queue.waiting.popleft(), queue)
+        self._tidy(name)
+
+    def _run_first_parked(self, name: bytes) -> None:
+        self._make_ready(self.first_parked(name), self._queues.setdefault(name, KeyQueue()))
+
+    def done_with(self, work: Work, fate: Fate) -> None:
+        """It has its fate: forget where it was kept."""
+        record = work.record
+        self.cancels.forget(work.command)
+        if work.is_parked:
+            self.keys.unpark(work.command.queue)
+            self._settle(record, fate)
+        else:
+            self.windows[record.topic].end(record.offset, fate)
+        if self.policy(work).delivery is Delivery.AT_MOST_ONCE:
+            self.starts.forget(work.command)
+
+    def _settle(self, record: Record, fate: Fate) -> None:
+        window = self.windows.get(record.topic)
+        if window is not None:
+            window.settle(record.offset, fate)
+
+
+def takes_turns(command: Command, policy: FlowPolicy) -> bool:
+    """Whether its start counts for the throttle of its key; a retry has had its turn."""
+    return policy.throttle is not None and command.first_ms is None
+
+
+def _parked(name: bytes, record: StoredRecord) -> Work:
+    command = parse_command(record, name.partition(b"\0")[0].decode())
+    assert isinstance(command, Command), f"a parked command was read before: {command}"
+    return Work(command, record, is_parked=True)
