@@ -9,7 +9,7 @@ then is not there, wherever the reading of the table had been. A lookup that doe
 whose deadline is at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,7 +27,7 @@ from edo_stream.core.correlation.rows import (
 )
 from edo_stream.core.effects import Publish
 from edo_stream.core.ledger import Ledger
-from edo_stream.core.lookup.path import NULL, Path, Seeker, decode_seeker
+from edo_stream.core.lookup.path import NULL, Path, Seeker, decode_seeker, with_way_back
 from edo_stream.core.lookup.rows import Leave, QueueName, QueueRow, parse_queue, row_of
 from edo_stream.core.lookup.spec import Enrichment, OnMissing
 from edo_stream.core.record import Record
@@ -261,10 +261,13 @@ class Queue:
         path = self._flow.path(seeker)
         found = {**seeker.found, self._lookup.name: row}
         seen = (seeker.record(), seeker.event())
-        written = path.onward(self._stage + 1, seen, found, self._shared.step.now_ms)
+        now_ms = self._shared.step.now_ms
+        written = path.onward(self._stage + 1, seen, found, now_ms, redrive=seeker.redrive)
         letters = self._flow.enrichment.trigger.dead_letters
-        is_letter = any(one.topic == letters for one in written)
-        self._write(offset, Fate.DEAD_LETTERED if is_letter else Fate.EMITTED, *written)
+        if any(one.topic == letters for one in written):
+            self._write_letter(seeker, offset, written)
+        else:
+            self._write(offset, Fate.EMITTED, *written)
         self._flow.note(fired=1)
 
     def _miss(self, seeker: Seeker, offset: int) -> None:
@@ -290,7 +293,18 @@ class Queue:
         path = self._flow.path(seeker)
         now_ms = self._shared.step.now_ms
         letter = path.letter(seeker.record(), seeker.event(), now_ms, reason, detail)
-        self._write(offset, Fate.DEAD_LETTERED, *path.answered(letter))
+        self._write_letter(seeker, offset, path.answered(letter))
+
+    def _write_letter(self, seeker: Seeker, offset: int, written: Sequence[Publish]) -> None:
+        """Write a dead letter, and what goes with it, so that it can be sent again."""
+        trigger = self._flow.enrichment.trigger
+        back = [
+            with_way_back(one, seeker, trigger.bytes_max)
+            if one.topic == trigger.dead_letters
+            else one
+            for one in written
+        ]
+        self._write(offset, Fate.DEAD_LETTERED, *back)
 
     def _write(self, offset: int, fate: Fate, *written: Publish) -> None:
         self._shared.step.publish += written
