@@ -25,7 +25,7 @@ from load.fleet import LocalWorker
 from load.read import records
 
 #: Long, for machines under load: a wait ends as soon as there is what it waits for.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 _POLL_S = 0.2
 
 CONTRACT = """\
