@@ -1,5 +1,6 @@
 """Rows of a table that is read in full: which record of a key holds, whenever it is read."""
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from edo_stream.core.lookup.global_table import DELETED, GlobalTable
 from edo_stream.core.record import Record, StoredRecord
 from tests.core.bench import decode
 from tests.core.memory import Memory
-from tests.lookup.bench import NOW_MS, WAIT_MS, Bench, lookup
+from tests.lookup.bench import NOW_MS, TABLE, WAIT_MS, Bench, lookup
 
 WRITES = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 6), st.sampled_from("ab"),
@@ -154,3 +155,16 @@ def test_what_came_before_a_crash_is_let_go_after_it() -> None:
     bench.feed()
     assert [("command", (0, 7))] == bench.ends()
     assert not bench.pipeline.has_arrivals
+
+
+def test_a_table_of_which_the_task_kept_no_rows_is_read_anew_when_it_is_to_keep_them() -> None:
+    bench = Bench(lookup(global_partitions=1))
+    bench.spec = dataclasses.replace(bench.spec, judged=frozenset({TABLE}))
+    bench.open()
+    bench.commit(bench.pipeline.start(TABLE, 0, NOW_MS))
+    bench.feed(bench.row("k", 7))
+    assert bench.fates(TABLE) == {0: "a"}
+    assert [] == [key for key in bench.rows.rows if key[:1] == b"r"]
+    bench.spec = dataclasses.replace(bench.spec, judged=frozenset())
+    bench.open()
+    assert [TABLE] == bench.pipeline.returning

@@ -26,10 +26,10 @@ from tests.simulation.lookups import (
     ROWS,
     LookupGroup,
     LookupWorld,
+    arrived_rows_of,
     commands_of,
     event_of,
     row_of,
-    rows_of,
 )
 from tests.simulation.scenario import scenario_of
 from tests.simulation.world import Blow, Scenario, Worker
@@ -151,7 +151,9 @@ class GlobalLookupWorld(LookupWorld):
 
     def _judge_haste(self) -> None:
         """What has waited went on soon after its row was there."""
-        first_ms = {key: min(row.seen_ms for row in rows) for key, rows in rows_of(self).items()}
+        first_ms = {
+            key: min(row.seen_ms for row in rows) for key, rows in arrived_rows_of(self).items()
+        }
         calm_ms = START_MS + int(1000 * self.scenario.hurts_until_s)
         for entry in self.broker.logs[TopicPartition(commands_of("patient"), 0)].committed():
             data = msgspec.json.decode(entry.value or b"")

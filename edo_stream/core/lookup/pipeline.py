@@ -11,11 +11,17 @@ which have come, and lets go what waits for them at the beginning of its next st
 
 Every event has a fate: *emitted* when it went on, held before if it waited, *failed* (a failure
 event), or a dead letter. A row is *applied*, or a dead letter, and the row before it stays.
+
+Rows of a table that no flow looks up any more go, so many a step. Where the table was read to is
+kept, as the group's offset is there as well; a flow that looks it up again has it read anew
+(:meth:`LookupPipeline.read_anew`), for which a row ``g`` says that its rows are gone.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
+
+from msgspec.structs import replace
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
@@ -23,12 +29,20 @@ from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.rows import EventRows, FlowRow
 from edo_stream.core.effects import Effects
 from edo_stream.core.event import Ignored, Violation
-from edo_stream.core.ledger import Ledger
+from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.lookup.arrivals import Arrivals
 from edo_stream.core.lookup.global_table import row_of_record
 from edo_stream.core.lookup.path import decode_seeker
 from edo_stream.core.lookup.queue import AT_ONCE, Find, FlowOfTask, Queue, SharedState
-from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
+from edo_stream.core.lookup.rows import (
+    GONE,
+    QUEUE,
+    decode_queue,
+    encode_queue,
+    parse_queue,
+    row_of,
+    rows_of,
+)
 from edo_stream.core.lookup.spec import LookupSpec
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Batch, Record
@@ -44,6 +58,8 @@ _TIMERS_MAX: Final = 500
 _ARRIVALS_MAX: Final = 1_000
 """Rows that have come, and queues, that a step looks at."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
+_REMOVED_MAX: Final = 1_000
+"""Rows of tables that are declared no more which a step removes."""
 
 
 class LookupPipeline(TaskPipeline):
@@ -130,6 +146,33 @@ class LookupPipeline(TaskPipeline):
             self._arrivals.look_at_all()
         else:
             self._arrivals.looked(None)
+        known = (self.events_topic, self._internal.control, *self.tables)
+        self._leaving = [topic for topic in self._step.row.sources if topic not in known]
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin to read a topic at an offset, or go on behind what is gone of it."""
+        if topic in self._spec.judged:
+            # Should a flow ever want them of the task, they are to be read.
+            self._state.write(_gone(topic), b"")
+        return super().start(topic, offset, now_ms, lost)
+
+    @property
+    def returning(self) -> list[str]:
+        """Tables that are looked up again, and whose rows are gone: to be read anew."""
+        return [table for table in self.tables if self._state.get(_gone(table)) is not None]
+
+    def read_anew(self, table: str, offset: int, now_ms: int) -> Effects:
+        """Read a table from an offset on, that of its log's beginning."""
+        self._begin(now_ms)
+        for row, _ in list(self._state.scan(*rows_of(table))):
+            self._state.write(row, None)
+        self._state.write(_gone(table), None)
+        self._source_row(table).next_offset = offset
+        account = account_of_start(self._identity, table, offset, now_ms, None)
+        self._flush()
+        return self._effects([replace(account, is_anew=True)])
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events that wait, and since when one of the first of them does; call between steps."""
@@ -145,7 +188,7 @@ class LookupPipeline(TaskPipeline):
 
     def next_due_ms(self) -> int | None:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
-        return self._timers.next_due_ms
+        return 0 if self._leaving else self._timers.next_due_ms
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on batches, then on timers due up to ``caught_up_ms``, until the step is full."""
@@ -164,7 +207,8 @@ class LookupPipeline(TaskPipeline):
             else:
                 self._read_rows(batch)
         has_fired = self._expire(min(now_ms, caught_up_ms)) or has_fired
-        if not batches and not has_fired:
+        has_removed = self._remove_rows()
+        if not (batches or has_fired or has_removed):
             return Effects()
         return self._conclude(self._ledgers)
 
@@ -283,6 +327,22 @@ class LookupPipeline(TaskPipeline):
                 queue.expire(place.key, limit_ms)
         return bool(due)
 
+    def _remove_rows(self) -> bool:
+        """Remove some rows of a table that no flow looks up; whether there were any."""
+        while self._leaving:
+            table = self._leaving[-1]
+            rows = [row for row, _ in islice(self._state.scan(*rows_of(table)), _REMOVED_MAX)]
+            is_known = self._state.get(_gone(table)) is not None
+            if rows or not is_known:
+                for row in rows:
+                    self._state.write(row, None)
+                self._state.write(_gone(table), b"")
+                # A transaction has an account, also where it has read nothing.
+                self._ledger.open(self._source_row(self.events_topic).next_offset)
+                return True
+            self._leaving.pop()
+        return False
+
     def _put_off(self, due_ms: int, name: bytes) -> None:
         """Keep the events of a lookup that is declared no more; it may come back."""
         row = self._queue_rows.get(name)
@@ -330,3 +390,7 @@ class LookupPipeline(TaskPipeline):
         for flow in self._flows.values():
             flow.flush()
         super()._flush()
+
+
+def _gone(table: str) -> bytes:
+    return GONE + table.encode()
