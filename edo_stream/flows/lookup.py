@@ -54,6 +54,11 @@ class LookupGroup:
     bytes_max: int
     """What the internal topic takes."""
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that its tasks read: events, then tables."""
+        return (self.topic, *self.tables)
+
 
 def group_name(partitions: int) -> str:
     """Name of the group of tables with so many partitions."""
