@@ -55,7 +55,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 5
+BUILD = 6
 
 ctypedef const uint8_t *Bytes
 
@@ -2324,7 +2324,7 @@ cdef class PlainWait:
     cdef set _set, _cleared
     cdef list _names
     cdef Py_ssize_t _needed
-    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max
+    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape
     cdef bint _is_event_time, _is_once
     cdef bytes _id_start, _birth, _name, _source, _type
     cdef str _topic
@@ -2337,6 +2337,7 @@ cdef class PlainWait:
         was born or nothing, the flow, source, type, topic and partitions.
         """
         self._waits = waits
+        self._shape = waits.shape
         self._prefix, self._timer, self._set, self._cleared = timers
         self._names = [name.encode() for name in names]
         self._needed = needed
@@ -2574,7 +2575,7 @@ cdef class PlainWaits:
         wait = <PlainWait>found
         wait._flow = wait._waits.flow
         number = wait._number_of(joined.input)
-        if number < 0:
+        if number < 0 or <int64_t>wait._flow.shape != wait._shape:
             return False
         if timestamp > stream_ms:
             stream_ms = max(stream_ms, min(timestamp, ahead_ms))
@@ -2597,7 +2598,7 @@ cdef class PlainWaits:
         heads = row.heads
         if (
             (phase != 0 and phase != _OPEN)
-            or row.held != len(heads) or row.postponed or row.bursts
+            or row.shape or row.held != len(heads) or row.postponed or row.bursts
             or row.held >= wait._events_max
             or row.size_bytes + size_bytes > wait._held_bytes_max
         ):

@@ -7,7 +7,7 @@ again goes on in Python.
 
 from typing import TYPE_CHECKING, Final
 
-_BUILD: Final = 5
+_BUILD: Final = 6
 """Raised with every change that ``_native.pyx`` and the Python beside it make together."""
 
 if TYPE_CHECKING:

@@ -191,6 +191,60 @@ def test_a_throttle_forgets_keys_that_have_rested() -> None:
     assert [b"tship\0b"] == [row for row in world.memory.rows if row[:1] == b"t"]
 
 
+@pytest.mark.parametrize("relaxed", [None, Throttle(limit=2, per_ms=60_000)])
+def test_what_rests_does_not_wait_for_a_throttle_that_was_relaxed(relaxed: Throttle | None) -> None:
+    world = world_of(throttle=Throttle(limit=1, per_ms=DAY_MS))
+    sent(world, "a1", "a2")
+    world.run(DONE)
+    world.spec = spec(policy(throttle=relaxed))
+    world.begin()
+    world.settle()
+    if relaxed is not None:
+        assert world.now_ms + 30_000 == world.pipeline.next_due_ms()
+        world.now_ms += 30_000
+        world.settle()
+    assert "a2" == world.run(DONE)
+    assert relaxed is None or world.now_ms + 30_000 == _free_ms(world)
+
+
+def _free_ms(world: World) -> int:
+    return int.from_bytes(world.memory.rows[b"tship\0a"]) // 1_000
+
+
+def test_what_rests_over_a_restart_rests_as_long_as_before() -> None:
+    world = world_of(throttle=Throttle(limit=2, per_ms=10_000))
+    sent(world, "a1", "a2", "a3")
+    world.run(DONE)
+    due_ms = world.pipeline.next_due_ms()
+    world.now_ms += 1_000
+    world.begin()
+    world.settle()
+    assert due_ms == world.pipeline.next_due_ms()
+    assert [] == world.pipeline.ready_flows()
+
+
+def test_an_operator_lets_a_key_that_rests_run_at_once_and_it_counts() -> None:
+    world = world_of(throttle=Throttle(limit=2, per_ms=10_000))
+    sent(world, "a1", "a2", "a3")
+    world.run(DONE)
+    world.ask("retry.run-now", "a")
+    world.settle()
+    world.begin()
+    world.settle()
+    assert "a2" == world.run(TRANSIENT), "also after a restart"
+    world.settle()
+    assert [] == world.pipeline.ready_flows(), "its retry waits like any other"
+    world.now_ms += 1_000
+    world.settle()
+    assert "a2" == world.run(DONE)
+    world.now_ms += 3_999
+    world.settle()
+    assert [] == world.pipeline.ready_flows(), "a2 counts"
+    world.now_ms += 1
+    world.settle()
+    assert "a3" == world.run(DONE)
+
+
 def test_beyond_the_rate_limit_commands_end_as_limited() -> None:
     world = world_of(rate_limit=KeyLimit(limit=1, per_ms=10_000))
     sent(world, "a1", "a2", "b1")

@@ -1077,11 +1077,25 @@ MUTANTS: Final = (
         f"{_ACT}/in_hand.py",
         (
             (
-                "(row.due_ms, queue) for queue, row in keys if row.is_resting)",
-                "(row.due_ms, queue) for queue, row in keys if not row)",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING]",
+                "for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting]",
             ),
         ),
         (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        6,
+        "what waits in a way that its flow's declaration knows no longer is taken as it is",
+        f"{_CORRELATION}/waits.py",
+        (("        return (row.shape or self.flow.shape) != self.shape", "        return False"),),
+        ("tests/correlation/test_redeclared.py",),
+    ),
+    Mutant(
+        5,
+        "what rests waits as long as a throttle wanted that was taken back",
+        f"{_ACT}/turns.py",
+        (("        if free_us > most_us:", "        if False:"),),
+        (_CONTROL,),
     ),
     Mutant(
         5,

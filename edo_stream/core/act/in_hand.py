@@ -78,12 +78,11 @@ class InHand:
         self._queues.clear()
         self._due.clear()
         self._cancelled.clear()
+        self._resting = []
+        # Nothing is decided here: the next step goes on with them. Those that rest are asked anew,
+        # as their flow's throttle may be another one than before.
         keys = self.keys.all().items()
-        self._resting = sorted((row.due_ms, queue) for queue, row in keys if row.is_resting)
-        # Nothing is decided here: the next step goes on with them.
-        self._resumed = [
-            queue for queue, row in keys if row.blocked is Blocked.DRAINING and not row.is_resting
-        ]
+        self._resumed = [queue for queue, row in keys if row.blocked is Blocked.DRAINING]
 
     def next_due_ms(self) -> int | None:
         """When the next retry or rest is due; 0 when a key is to go on at once."""
@@ -92,10 +91,10 @@ class InHand:
         firsts = [heap[0][0] for heap in (self._due, self._resting) if heap]
         return min(firsts, default=None)
 
-    def resume(self) -> None:
+    def resume_draining(self) -> None:
         """Go on with keys that were draining at the restore."""
         while self._resumed:
-            self._run_first_parked(self._resumed.pop())
+            self.resume(self._resumed.pop())
 
     def pass_time(self, now_ms: int) -> None:
         """Go on with retries and rests that are due."""
@@ -229,8 +228,9 @@ class InHand:
             told = {"reason": "rate-limit", "limit": str(limit)}
             self.end_first(work, Unrun(LIMITED, told))
             return
-        throttle = policy.throttle
-        if throttle is not None and takes_turns(command, policy):
+        throttle, row = policy.throttle, self.keys.get(command.queue)
+        is_wanted = row is not None and row.run_now
+        if throttle is not None and takes_turns(command, policy) and not is_wanted:
             wait_ms = self.throttles.wait_ms(command.queue, throttle, now_ms)
             if wait_ms:
                 self._rest(work, now_ms + wait_ms)
@@ -255,9 +255,15 @@ class InHand:
     def _end_rest(self, until_ms: int, name: bytes) -> None:
         row = self.keys.get(name)
         if row is not None and row.is_resting and row.due_ms == until_ms:
+            self.resume(name)
+
+    def resume(self, name: bytes) -> None:
+        """Go on with a key that drains; it may come to rest again."""
+        row = self.keys.get(name)
+        if row is not None and row.is_resting:
             row.due_ms = 0
             self.keys.put(name, row)
-            self._run_first_parked(name)
+        self._run_first_parked(name)
 
     def _park(self, name: bytes, work: Work) -> None:
         self.keys.park(name, work.record)
@@ -336,7 +342,7 @@ class InHand:
             row = KeyRow(blocked, self._step.now_ms)
             self.keys.put(name, row)
         self.done_with(work, fate)
-        row.blocked = blocked
+        row.blocked, row.run_now = blocked, False
         self.keys.put(name, row)
         queue = self._queues[name]
         queue.running = None

@@ -48,7 +48,7 @@ class KeyRow(msgspec.Struct, array_like=True):
     next: int = 0
     """Numbers of the parked commands: from ``first`` up to, not including, ``next``."""
     run_now: bool = False
-    """The head shall not wait for its time; set when its record was not read yet."""
+    """An operator wants the head to run: it does not wait for its time, nor for its throttle."""
     attempt: int = 0
     """The head's next attempt."""
     due_ms: int = 0

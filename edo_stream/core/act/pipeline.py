@@ -233,7 +233,7 @@ class ActPipeline(TaskPipeline):
         for work in self._starting:
             self._note_start(work)
         self._starting.clear()
-        self._hand.resume()
+        self._hand.resume_draining()
         while self._finished:
             self._end(*self._finished.popleft())
         for batch in batches:

@@ -5,7 +5,7 @@ from typing import Final
 from edo_stream.core.accounts import Fate
 from edo_stream.core.act.command import queue_of
 from edo_stream.core.act.in_hand import InHand
-from edo_stream.core.act.keys import Blocked
+from edo_stream.core.act.keys import Blocked, KeyRow
 from edo_stream.core.act.operations import ActOperation, Verb
 from edo_stream.core.act.outcome import Failed, FailureClass
 from edo_stream.core.act.outlet import ActOutlet
@@ -49,12 +49,8 @@ class Requests:
         if row is None:
             return "the key is not blocked"
         match operation.verb, row.blocked:
-            case Verb.RUN_NOW, Blocked.WAITING:
-                row.run_now = True
-                self._hand.keys.put(name, row)
-                work = self._hand.pull(name)
-                if work is not None:
-                    self._hand.place(work)
+            case Verb.RUN_NOW, blocked if blocked is Blocked.WAITING or row.is_resting:
+                self._run_now(name, row)
             case ((Verb.DROP | Verb.SKIP), Blocked.WAITING):
                 return self._drop_waiting(name, policy, operation.verb)
             case Verb.CONTINUE, Blocked.STOPPED:
@@ -64,6 +60,15 @@ class Requests:
             case verb, blocked:
                 return f"{verb.value}: not while the key is {blocked.name.lower()}"
         return None
+
+    def _run_now(self, name: bytes, row: KeyRow) -> None:
+        """Let the head of a key run that waits for its time, or rests."""
+        row.run_now = True
+        self._hand.keys.put(name, row)
+        if row.is_resting:
+            self._hand.resume(name)
+        elif (work := self._hand.pull(name)) is not None:
+            self._hand.place(work)
 
     def _operate_flow(self, operation: ActOperation) -> None:
         flow = operation.flow

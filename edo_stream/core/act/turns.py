@@ -79,13 +79,23 @@ class Throttles:
 
     def wait_ms(self, queue: bytes, throttle: Throttle, now_ms: int) -> int:
         """How long until a command of the key may begin; 0 when it may now."""
-        free_us = self._free_us.get(queue, 0)
+        free_us, now_us = self._free_us.get(queue, 0), now_ms * 1_000
+        # A burst that has just begun leaves this; more is from a throttle that was stricter.
+        most_us = now_us + throttle.burst * throttle.interval_us
+        if free_us > most_us:
+            free_us = most_us
+            self._set(queue, free_us)
         allowed_us = free_us - (throttle.burst - 1) * throttle.interval_us
-        return max(0, -(-(allowed_us - now_ms * 1_000) // 1_000))
+        return max(0, -(-(allowed_us - now_us) // 1_000))
 
     def take(self, queue: bytes, throttle: Throttle, now_ms: int) -> None:
-        """A command of the key begins."""
-        free_us = max(self._free_us.get(queue, 0), now_ms * 1_000) + throttle.interval_us
+        """A command of the key begins, in its turn or because an operator wants it to."""
+        now_us, interval_us = now_ms * 1_000, throttle.interval_us
+        free_us = max(self._free_us.get(queue, 0), now_us)
+        latest_us = now_us + (throttle.burst - 1) * interval_us
+        self._set(queue, min(free_us, latest_us) + interval_us)
+
+    def _set(self, queue: bytes, free_us: int) -> None:
         self._free_us[queue] = free_us
         self._state.write(THROTTLE + queue, _TIME.pack(free_us))
         heappush(self._ends, (free_us, queue))

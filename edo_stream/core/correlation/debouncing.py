@@ -40,7 +40,6 @@ class Debouncing:
             waits.refuse(arrival, refusal)
             return
         waits.turn(row, Phase.OPEN)
-        self._adopt(key, row)
         burst = Burst(arrival.at_ms, 1, (arrival.joined.id,), waits.held(row, arrival))
         row.bursts = self._merged(row, [*row.bursts, burst])
         while len(row.bursts) > 1 and self._is_full(row):
@@ -49,21 +48,18 @@ class Debouncing:
 
     def expire(self, key: bytes, row: WaitRow, due_ms: int) -> None:
         """Fire what is due."""
-        self._adopt(key, row)
         while row.bursts and self._due_ms(row.bursts[0]) <= due_ms:
             self._fire(key, row)
         self._settle(key, row)
 
     def force(self, key: bytes, row: WaitRow) -> None:
         """Fire with what there is, because an operator says so."""
-        self._adopt(key, row)
         while row.bursts:
             self._fire(key, row, End("forced", OPERATOR))
         self._settle(key, row)
 
     def end(self, key: bytes, row: WaitRow) -> None:
         """Fire as if the key were quiet."""
-        self._adopt(key, row)
         while row.bursts:
             self._fire(key, row)
         self._settle(key, row)
@@ -79,17 +75,6 @@ class Debouncing:
     def _is_full(self, row: WaitRow) -> bool:
         bounds = self._bounds
         return row.held > bounds.events_max or row.size_bytes > bounds.bytes_max
-
-    def _adopt(self, key: bytes, row: WaitRow) -> None:
-        """Make bursts of what waits since the flow was declared otherwise."""
-        if row.held == len(row.bursts):
-            return
-        bursts = row.bursts
-        row.bursts = []
-        for head in self._waits.take_all(key, row):
-            ids = (joined_of(head.payload).id,)
-            bursts = self._merged(row, [*bursts, Burst(head.at_ms, 1, ids, head)])
-        row.bursts = bursts
 
     def _merged(self, row: WaitRow, bursts: list[Burst]) -> list[Burst]:
         """Bursts of a key, of which those that follow each other without a pause are one."""

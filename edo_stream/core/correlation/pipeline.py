@@ -27,6 +27,7 @@ from edo_stream.core.correlation.joined import decode_joined, size_of
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.ordered import InOrder
 from edo_stream.core.correlation.outlet import UndecodableOutlet, Written
+from edo_stream.core.correlation.redeclared import Redeclared, shape_of
 from edo_stream.core.correlation.rows import (
     WAIT,
     EventRows,
@@ -277,8 +278,8 @@ class JoinPipeline(TaskPipeline):
 
 
 def _flow(identity: TaskIdentity, correlation: Correlation, shared: SharedState) -> FlowOfTask:
-    waits = Waits(identity, correlation, shared)
-    correlator = _correlator(waits, correlation.kind)
+    waits = Waits(identity, correlation, shared, shape_of(correlation))
+    correlator = Redeclared(_correlator(waits, correlation.kind), waits)
     if not correlation.history:
         return FlowOfTask(waits, correlator, None)
     history = History(identity, waits, shared.step)

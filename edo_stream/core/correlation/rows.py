@@ -115,6 +115,8 @@ class WaitRow(msgspec.Struct, array_like=True):
     """What waits until its key is quiet, the earliest first."""
     changes: int = 0
     """What was told of the key, where its flow has a history."""
+    shape: int = 0
+    """How its events are held; 0: as the flow's row says."""
 
 
 class Stamp(msgspec.Struct, array_like=True):
@@ -139,6 +141,8 @@ class FlowRow(msgspec.Struct, array_like=True):
     """Events that found a bound reached."""
     is_owed: bool = False
     """Whether each event that waits is to be in a command, whatever else comes."""
+    shape: int = 0
+    """How the events of rows are held that do not say it."""
 
 
 encode_wait: Final = msgspec.msgpack.Encoder().encode

@@ -1,5 +1,6 @@
 """The waits of one flow in one task: their rows, timers, bounds and the fates of their events."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,9 +62,11 @@ class Waits:
     """What all kinds of correlation do with their rows."""
 
     def __init__(
-        self, identity: TaskIdentity, correlation: Correlation, shared: SharedState
+        self, identity: TaskIdentity, correlation: Correlation, shared: SharedState, shape: int
     ) -> None:
         self.correlation = correlation
+        self.shape = shape
+        """How the flow holds its events."""
         self.outlet = JoinOutlet(
             identity, correlation, shared.ledger.topic, shared.step, shared.written
         )
@@ -87,7 +90,10 @@ class Waits:
         value = self._table.get(FLOW + self.correlation.flow.encode())
         self.flow = FlowRow() if value is None else decode_flow(value)
         self.told = None
-        self._is_flow_changed = False
+        # Where nothing waits, nothing waits otherwise.
+        self._is_flow_changed = bool(self.flow.held and not self.flow.shape)
+        if not (self.flow.held and self.flow.shape):
+            self.flow.shape = self.shape
         self.timers.restore()
 
     def flush(self) -> None:
@@ -143,9 +149,14 @@ class Waits:
         is_waiting = row.phase in _WAITING
         return not is_waiting and self._step.row.stream_ms - row.touched_ms > self.idle_ms
 
+    def is_foreign(self, row: WaitRow) -> bool:
+        """Whether a row's events are held as the flow was declared before, and is not now."""
+        return (row.shape or self.flow.shape) != self.shape
+
     def put(self, key: bytes, row: WaitRow) -> None:
         """Keep a row that was changed."""
         row.touched_ms = self._step.row.stream_ms
+        row.shape = 0 if self.flow.shape == self.shape else self.shape
         self._rows.put(self.name(key), row)
 
     def put_or_forget(self, key: bytes, row: WaitRow) -> None:
@@ -246,17 +257,7 @@ class Waits:
         heads, row.postponed = sorted(row.postponed, key=place_of), []
         for head in heads:
             self.forget(row, head.size_bytes)
-        return [
-            Arrival(
-                key,
-                joined_of(head.payload),
-                head.payload,
-                head.offset,
-                head.at_ms,
-                head.size_bytes,
-            )
-            for head in heads
-        ]
+        return arrivals_of(key, heads)
 
     def held(self, row: WaitRow, arrival: Arrival) -> Head:
         """An event that is held from now on; where in the wait's row, the caller says."""
@@ -352,6 +353,16 @@ class Waits:
     def _note(self, ending: Ending) -> None:
         if self.told is not None:
             self.told.append(ending)
+
+
+def arrivals_of(key: bytes, heads: Iterable[Head]) -> list[Arrival]:
+    """Events that were held, as they came."""
+    return [
+        Arrival(
+            key, joined_of(head.payload), head.payload, head.offset, head.at_ms, head.size_bytes
+        )
+        for head in heads
+    ]
 
 
 def place_of(head: Head) -> tuple[int, int]:
