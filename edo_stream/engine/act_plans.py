@@ -16,7 +16,7 @@ from edo_stream.engine.group_topics import (
     wanted_internal,
 )
 from edo_stream.engine.keepers import keeper_plans, keeper_topics
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import ActGroup, Flows
 from edo_stream.flows.flow import REPLY_PARTITIONS
 from edo_stream.flows.targets import target_policies

@@ -8,7 +8,8 @@ from edo_stream.core.task import InternalTopics, TaskIdentity, refusal
 from edo_stream.engine.assignment import GroupPlan
 from edo_stream.engine.group_topics import EARLIEST, internal_topics, state_table
 from edo_stream.engine.restore import Refusal, nothing_refused
-from edo_stream.engine.task import Decider, Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Decider, TaskSpec
 
 
 class StateGroup(Protocol):

@@ -28,7 +28,8 @@ from edo_stream.engine.group_topics import (
 )
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
-from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Decider, Ports, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.lookup import LookupGroup
 from edo_stream.registry import Registry, control_topic

@@ -18,7 +18,7 @@ from edo_stream.engine.group_topics import (
     state_changelog,
     wanted_internal,
 )
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import Flows, SagaGroup
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import deleted_by_age

@@ -36,7 +36,7 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.joins import JoinTask
 from edo_stream.engine.plans import group_tables
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.observe.audit.application import Audit, Internal
 from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Place

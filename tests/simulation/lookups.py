@@ -28,7 +28,7 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.lookups import LookupTask
 from edo_stream.engine.plans import group_tables
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.testing.broker import Log, NewRecord
 from tests.simulation.judge import judge
 from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode

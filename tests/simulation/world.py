@@ -26,7 +26,8 @@ from edo_stream.engine.pace import Pace
 from edo_stream.engine.plans import group_tables
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.target import Targets
-from edo_stream.engine.task import Phase, Ports, Task, TaskSpec
+from edo_stream.engine.task import Phase, Task
+from edo_stream.engine.task_spec import Ports, TaskSpec
 from edo_stream.testing.broker import Broker
 from edo_stream.testing.disk import Platter, SimulatedDisk
 from edo_stream.testing.faults import Faults
