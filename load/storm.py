@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from edo_stream.registry import Registry
 from load.expect import expect
@@ -16,6 +17,8 @@ from load.judge import SOURCE, Outcome, judge
 from load.plan import plan
 from load.profile import Profile
 from load.send import SendPolicy, send
+
+_START_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def fleet(
             worker.launch()
             stack.callback(worker.stop)
         for worker in workers:
-            worker.wait_ready(60.0)
+            worker.wait_ready(_START_S)
         yield workers
 
 

@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests of processes, sockets and files, whose leaks the collector would otherwise find in a later
 # test or, as an error that names none, at the end of the run.
 _REAL_PARTS = (Path(__file__).parent / "broker", Path(__file__).parent / "local")
+
+# A property is judged by the same examples wherever and whenever it runs, however slow the machine
+# is. ``--hypothesis-profile search`` looks for others, by chance.
+_AT_ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, database=None, **_AT_ANY_SPEED)
+settings.register_profile("search", **_AT_ANY_SPEED)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

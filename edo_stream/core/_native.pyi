@@ -175,6 +175,8 @@ class PlainWay:
     ) -> None: ...
     @property
     def stream_ms(self) -> int: ...
+    @property
+    def written_bytes(self) -> int: ...
     def take(
         self,
         records: Sequence[Record],
@@ -194,6 +196,8 @@ class PlainWay:
         times_ms: list[int],
         last_offset: int,
         publish: list[Publish],
+        written_max: int,
+        written_bytes_max: int,
     ) -> int: ...
 
 def time_text_of(time_ms: int) -> bytes: ...
@@ -239,6 +243,8 @@ class PlainWaits:
         fates: list[Fate],
         last_offset: int,
         publish: list[Publish],
+        written_max: int,
+        written_bytes_max: int,
     ) -> int: ...
 
 class RecordsWriter:

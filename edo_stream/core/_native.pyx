@@ -1943,6 +1943,7 @@ cdef class PlainWay:
     cdef int64_t _idle_ms
     cdef object _router
     cdef readonly int64_t stream_ms
+    cdef readonly int64_t written_bytes
 
     def __init__(
         self,
@@ -1991,13 +1992,17 @@ cdef class PlainWay:
         list times_ms not None,
         int64_t last_offset,
         list publish not None,
+        Py_ssize_t written_max,
+        int64_t written_bytes_max,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
         Stream time as it is then is in ``stream_ms``. ``fresh`` is ``None`` without dedupe;
-        ``last_offset`` is below the first offset that may be marked.
+        ``last_offset`` is below the first offset that may be marked. With as much as
+        ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends;
+        what was written here is in ``written_bytes``.
         """
-        cdef Py_ssize_t index, end = len(judged)
+        cdef Py_ssize_t index, before, end = len(judged)
         cdef int64_t timestamp, offset, number = 0
         cdef WireHeaders headers
         cdef PyObject *found
@@ -2005,6 +2010,7 @@ cdef class PlainWay:
         cdef bytes key
         cdef object row = None
         self.stream_ms = stream_ms
+        self.written_bytes = 0
         for index in range(start, end):
             event = judged[index]
             record = records[index]
@@ -2064,10 +2070,14 @@ cdef class PlainWay:
                 of_expiry.append(digest)
             time_ms = _field(event, _AT_TIME_MS, "time_ms")
             publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
-            if type(self._router) is PlainRouter:
-                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
-            elif self._router is not None:
-                publish.extend(self._router.commands(record, event, now_ms))
+            self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
+            if self._router is not None:
+                before = len(publish)
+                if type(self._router) is PlainRouter:
+                    (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
+                else:
+                    publish.extend(self._router.commands(record, event, now_ms))
+                self.written_bytes += _bytes_since(publish, before)
             offsets.append(offset)
             fates.append(self._fate)
             times_ms.append(timestamp if time_ms is None else time_ms)
@@ -2075,7 +2085,21 @@ cdef class PlainWay:
                 row.next = number + 1
                 row.touched_ms = self.stream_ms
                 self._dirty[name] = None
+            if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
+                return index + 1
         return end
+
+
+cdef int64_t _bytes_since(list publish, Py_ssize_t start) except -1:
+    """Bytes of keys and values of what was published from a place on."""
+    cdef int64_t size = 0
+    cdef Py_ssize_t index
+    for index in range(start, len(publish)):
+        item = publish[index]
+        key = _field(item, _ITEM_KEY, "key")
+        value = _field(item, _ITEM_VALUE, "value")
+        size += (0 if key is None else len(key)) + (0 if value is None else len(value))
+    return size
 
 
 # -- waits for named inputs
@@ -2533,10 +2557,14 @@ cdef class PlainWaits:
         list fates not None,
         int64_t last_offset,
         list publish not None,
+        Py_ssize_t written_max,
+        int64_t written_bytes_max,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
         Stream time as it is then is in ``stream_ms``, and how much was written in ``written_bytes``.
+        With as much as ``written_max`` records in ``publish``, or ``written_bytes_max`` written here,
+        it ends.
         """
         cdef Py_ssize_t index = start, end = len(records)
         self.stream_ms = stream_ms
@@ -2548,6 +2576,8 @@ cdef class PlainWaits:
                 break
             last_offset = <int64_t>offsets[len(offsets) - 1]
             index += 1
+            if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
+                break
         return index
 
     cdef bint _take(

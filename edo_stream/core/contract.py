@@ -148,5 +148,7 @@ class Contract:
     write_metadata: bool = False
     """Results repeat the correlation and causation ids in ``metadata`` of their JSON data."""
     record_bytes_max: int = 1_048_576
-    """``max.message.bytes`` of the topic; its dead letters may be 64 KiB larger."""
+    """``max.message.bytes`` of the topic; its results and dead letters may be 64 KiB larger."""
+    emit_bytes_max: int | None = None
+    """What the topic of results takes, where a contract of its own says so."""
     start: Start = Start()

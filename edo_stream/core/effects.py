@@ -1,12 +1,17 @@
 """What a step wants done: values that the engine carries out in one transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from edo_stream.core.accounts import Account
 from edo_stream.core.record import Headers
+
+_RUNS_MAX: Final = 10_000
+"""Of one record of an account, which must fit its topic."""
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
@@ -52,8 +57,18 @@ def account_records(
             (),
             at_ms,
         )
-        for account in accounts
+        for whole in accounts
+        for account in _parts(whole)
     ]
+
+
+def _parts(account: Account) -> Iterator[Account]:
+    """An account in as many as it takes: a step may settle a great many records."""
+    first = max(1, _RUNS_MAX - len(account.runs))
+    yield replace(account, settled=account.settled[:first])
+    for at in range(first, len(account.settled), _RUNS_MAX):
+        settled = account.settled[at : at + _RUNS_MAX]
+        yield replace(account, runs=(), settled=settled, start=None, lost=None)
 
 
 def counted(publish: list[Publish], accounts: list[Account]) -> Effects:

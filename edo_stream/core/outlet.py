@@ -28,14 +28,12 @@ from edo_stream.core.record import Headers, Record
 from edo_stream.core.redrive import REDRIVE
 from edo_stream.core.routing import Router
 from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.sizes import FRAME_BYTES, HEADROOM_BYTES
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import Step, TaskIdentity
 
 if IS_COMPILED:
     from edo_stream.core._native import PlainWay, ResultHeaders
-
-_SLACK_BYTES: Final = 63 * 1024
-"""Of the 64 KiB that a topic of results allows beyond its source's limit."""
 
 #: Names that an event's extensions never override.
 _RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate", REDRIVE}
@@ -57,7 +55,9 @@ class Outlet:
         is_same_partition = contract.emit_partitions == contract.partitions and not is_regrouped
         self._partition = identity.partition if is_same_partition else None
         self._write_metadata = contract.write_metadata
-        self._bytes_max = contract.record_bytes_max + _SLACK_BYTES
+        self._bytes_max = contract.record_bytes_max + HEADROOM_BYTES - FRAME_BYTES
+        if contract.emit_bytes_max is not None:
+            self._bytes_max = min(self._bytes_max, contract.emit_bytes_max - FRAME_BYTES)
         topic, partition = contract.topic, identity.partition
         cause = ("result", identity.app, topic, str(partition))
         self._id_of = _id_of(*cause)

@@ -27,15 +27,13 @@ from edo_stream.core.record import Batch, Record
 from edo_stream.core.resequencer import SequenceState
 from edo_stream.core.sequence import decode_sequence, encode_sequence
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task import WRITTEN_BYTES_MAX, WRITTEN_MAX, InternalTopics, TaskIdentity
 from edo_stream.core.task_pipeline import TaskPipeline
 from edo_stream.core.timers import Timers
 
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 1_000
-_PUBLISH_MAX: Final = 10_000
-"""Records of a step beyond which no further timer fires; the rest fire in the next."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 _SWEPT_MIN: Final = 2
 _PART_RECORDS: Final = 500
@@ -117,8 +115,9 @@ class Pipeline(TaskPipeline):
         return self._timers.next_due_ms
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due.
+        """Decide on batches, then on timers that are due, until the step is full.
 
+        What is left of the batches the positions say; it is what the next step begins with.
         Timers fire up to ``caught_up_ms`` only, the time at which the task had read all that was
         there: an outage must not look like events that did not come.
         """
@@ -143,6 +142,8 @@ class Pipeline(TaskPipeline):
             rows_max = _SWEPT_MIN + 2 * len(batches)
             self._ids.sweep(self._step.row.stream_ms, rows_max)
         for batch in batches:
+            if self._step.is_full:
+                break
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             else:
@@ -157,13 +158,18 @@ class Pipeline(TaskPipeline):
 
     def _read(self, lane: Lane, batch: Batch) -> Generator[None, None, None]:
         """Bring the records of one source to their fates, in the order of their offsets."""
-        records = self._new_records(batch, lane.ledger)
-        for at in range(0, len(records), _PART_RECORDS):
-            self._read_part(lane, records[at : at + _PART_RECORDS])
+        records, at = self._new_records(batch, lane.ledger), 0
+        while at < len(records):
+            at += self._read_part(lane, records[at : at + _PART_RECORDS])
+            if at < len(records) and self._step.is_full:
+                self._leave(records[at])
+                break
             yield
         self._ids.write(lane.topic)
 
-    def _read_part(self, lane: Lane, records: Sequence[Record]) -> None:
+    def _read_part(self, lane: Lane, records: Sequence[Record]) -> int:
+        """Bring records to their fates until the step is full; how many."""
+        step = self._step
         judged, digests = lane.judge_all(records)
         ids, expiry = self._ids, lane.expiry
         known: list[bytes | None] = ids.recall(digests) if expiry else [None] * len(digests)
@@ -177,10 +183,11 @@ class Pipeline(TaskPipeline):
                     at = lane.plain.take(
                         records, judged, digests, known, at, self._step.now_ms, row.stream_ms,
                         ahead_ms, until_ms, expiry_s, fresh, of_expiry, *lane.ledger.pages(),
-                        self._step.publish,
+                        step.publish, WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes,
                     )  # fmt: skip
                     row.stream_ms = lane.plain.stream_ms
-                    if at == len(records):
+                    step.note(lane.plain.written_bytes)
+                    if at == len(records) or step.is_full:
                         break
             record = records[at]
             if record.timestamp > row.stream_ms < ahead_ms:
@@ -189,6 +196,9 @@ class Pipeline(TaskPipeline):
                 expiry_s, until_ms = expiry.at(row.stream_ms)
             self._judge(lane, record, judged[at], (digests[at], known[at], expiry_s))
             at += 1
+            if step.is_full:
+                break
+        return at
 
     def _judge(
         self,
@@ -217,7 +227,7 @@ class Pipeline(TaskPipeline):
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._new_records(batch, self._control):
+        for record in self._until_full(batch, self._control):
             operation, request = parse_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):
@@ -253,7 +263,7 @@ class Pipeline(TaskPipeline):
         """Fire timers that are due; whether there were any."""
         due = self._timers.due(limit_ms, _TIMERS_MAX)
         for due_ms, name in due:
-            if len(self._step.publish) >= _PUBLISH_MAX:
+            if self._step.is_full:
                 break
             lane = self._lanes_by_name.get(name.partition(b"\0")[0])
             if lane is None:

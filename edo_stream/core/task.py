@@ -1,6 +1,7 @@
 """A task: one partition number of one co-partition group, and what it remembers of itself."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -8,6 +9,9 @@ from edo_stream.core.effects import Publish
 from edo_stream.core.state import FORMAT, Table
 
 TASK_KEY = b"o"
+WRITTEN_MAX: Final = 10_000
+"""Records of a step beyond which it takes up nothing more."""
+WRITTEN_BYTES_MAX: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +103,39 @@ class Step:
     row: TaskRow
     now_ms: int = 0
     publish: list[Publish] = field(default_factory=list)
+    taken: int = 0
+    """Events that were taken out of the state to go on."""
+    written_bytes: int = 0
+    """Of what is published, as far as it was counted."""
+    _counted: int = 0
+
+    def begin(self, now_ms: int) -> None:
+        """Begin anew: nothing is published."""
+        self.now_ms = now_ms
+        self.publish = []
+        self.taken = self.written_bytes = self._counted = 0
+
+    def count(self) -> None:
+        """Count the bytes of what was published since the last time."""
+        publish = self.publish
+        for index in range(self._counted, len(publish)):
+            record = publish[index]
+            self.written_bytes += len(record.key or b"") + len(record.value or b"")
+        self._counted = len(publish)
+
+    def note(self, written_bytes: int) -> None:
+        """Count what was published since the last time as so many bytes."""
+        self.written_bytes += written_bytes
+        self._counted = len(self.publish)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is enough for one transaction; what is left is for the next step.
+
+        A transaction has a time limit, and all of it is in memory at once. Ask between two records
+        of the input: what comes of one record is written in one step.
+        """
+        if len(self.publish) >= WRITTEN_MAX or self.taken >= WRITTEN_MAX:
+            return True
+        self.count()
+        return self.written_bytes >= WRITTEN_BYTES_MAX

@@ -1,7 +1,7 @@
 """What the decision cores of all tasks have in common: positions, starts, steps, accounts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edo_stream.core.accounts import Account
@@ -78,15 +78,15 @@ class TaskPipeline(ABC):
 
     @abstractmethod
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due.
+        """Decide on batches, then on timers that are due, until the step is full.
 
+        What is left of the batches the positions say; it is what the next step begins with.
         Timers fire up to ``caught_up_ms`` only, the time at which the task had read all that was
         there: an outage must not look like events that did not come.
         """
 
     def _begin(self, now_ms: int) -> None:
-        self._step.now_ms = now_ms
-        self._step.publish = []
+        self._step.begin(now_ms)
 
     def _source_row(self, topic: str) -> SourceRow:
         return self._step.row.sources.setdefault(topic, SourceRow(0))
@@ -104,6 +104,18 @@ class TaskPipeline(ABC):
         if records:
             source.next_offset = records[-1].offset + 1
         return records
+
+    def _until_full(self, batch: Batch, ledger: Ledger) -> Iterator[Record]:
+        """New records of a batch one by one; when the step is full, the rest is left."""
+        for record in self._new_records(batch, ledger):
+            if self._step.is_full:
+                self._leave(record)
+                return
+            yield record
+
+    def _leave(self, record: Record) -> None:
+        """Leave a record of a batch that is being read, and all behind it, to the next step."""
+        self._source_row(record.topic).next_offset = record.offset
 
     def _answer(
         self, record: Record, key: bytes | None, request: Mapping[str, Any], refusal: str | None

@@ -42,6 +42,14 @@ from edo_stream.core.pieces import (
 )
 from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
+from edo_stream.core.sizes import (
+    FRAME_BYTES,
+    HEADROOM_BYTES,
+    bytes_of,
+    fits,
+    fitting_end,
+    fitting_letter,
+)
 from edo_stream.core.task import TaskIdentity
 
 if IS_COMPILED:
@@ -56,10 +64,6 @@ _TOLD: Final = frozenset(
     {"ce_specversion", "ce_id", "ce_type", "ce_causationid", "edo-flow", "edo-position"}
 )
 _ANNOUNCED_BYTES_MAX: Final = 8_192
-_KEY_BYTES_MAX: Final = 1024
-_HEADERS_BYTES_MAX: Final = 32 * 1024
-#: Of what a topic of commands takes: a record's frame, and its place in a batch.
-_FRAME_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Trigger:
             plain_key(trigger.key, self._pointer or ()),
             trigger.commands,
             trigger.partitions,
-            trigger.bytes_max - _FRAME_BYTES,
+            trigger.bytes_max - FRAME_BYTES,
             self._flow[1],
             WRITTEN,
             time_text,
@@ -148,6 +152,7 @@ class Trigger:
         facts = facts or Facts(event)
         try:
             pieces = pieces_of(split, event, facts)
+            told = self._told(record, event, now_ms, split, len(pieces))
         except UnsplitError as error:
             return (self.letter(record, event, now_ms, error.reason, str(error)),)
         commands: list[Publish] = []
@@ -165,7 +170,7 @@ class Trigger:
             commands.append(command)
         if not pieces:
             commands.append(self._nothing(record, event, now_ms, split.outcomes))
-        return commands + self._told(record, event, now_ms, split, len(pieces))
+        return commands + told
 
     def answered(self, end: Publish, kind: str = DEAD_LETTER) -> Sequence[Publish]:
         """The end of an event without a command, with its reply if it has asked for one."""
@@ -204,7 +209,7 @@ class Trigger:
             headers = [header for header in headers if header[0] != JSON_CONTENT[0]]
             headers.append(JSON_CONTENT)
         size_bytes = len(key) + len(data or b"") + size_of(headers)
-        if size_bytes > trigger.bytes_max - _FRAME_BYTES:
+        if size_bytes > trigger.bytes_max - FRAME_BYTES:
             detail = f"command: expected at most {trigger.bytes_max} bytes, found {size_bytes}"
             return self.letter(record, event, now_ms, "too-large", detail)
         partition = partition_of(key, trigger.partitions)
@@ -229,7 +234,7 @@ class Trigger:
             return (self.letter(record, event, now_ms, "no-key", detail),)
         told = [header for header in self._headers(record, event) if header[0] in _TOLD]
         size_bytes = len(key) + size_of(told)
-        if size_bytes > trigger.bytes_max - _FRAME_BYTES:
+        if size_bytes > trigger.bytes_max - FRAME_BYTES:
             detail = f"key: expected at most {trigger.bytes_max} bytes, found {size_bytes}"
             return (self.letter(record, event, now_ms, "too-large", detail),)
         is_announced = bool(trigger.control) and size_bytes <= _ANNOUNCED_BYTES_MAX
@@ -270,7 +275,13 @@ class Trigger:
     def _told(
         self, record: Record, event: Event, now_ms: int, split: Split, count: int
     ) -> list[Publish]:
-        """What tells who gathers that an event was split, and into how many."""
+        """What tells who gathers that an event was split, and into how many.
+
+        Raises:
+            UnsplitError: it is too large for that, so there may be no commands either.
+        """
+        if not count and split.empty is OnEmpty.NOTHING:
+            return []
         joined = Joined(
             flow="",
             input=SPLIT,
@@ -286,7 +297,15 @@ class Trigger:
             content_type=event.content_type,
             expect=count,
         )
-        return [end.record(event.id, joined, now_ms) for end in split.ends]
+        found: list[Publish] = []
+        for feed in split.ends:
+            told = feed.record(event.id, joined, now_ms)
+            if not fits(told, feed.bytes_max):
+                detail = f"split: expected an event of at most {feed.bytes_max} bytes, as flow "
+                detail += f"{feed.flow} gathers what comes of it, found {bytes_of(told)}"
+                raise UnsplitError("too-large", detail)
+            found.append(told)
+        return found
 
     def _nothing(self, record: Record, event: Event, now_ms: int, topic: str) -> Publish:
         """An outcome of no command: it tells that an event's list was empty."""
@@ -302,15 +321,17 @@ class Trigger:
         told["ce_type"] = utf8(f"edo.{self._trigger.flow}.{kind}")
         told["content-type"] = JSON_CONTENT[1]
         key = self._key_of(record, event, None) or event.key
+        # A key that no command could have, the outcome has not either.
+        key = key if len(key) <= self._trigger.bytes_max - HEADROOM_BYTES else b""
         partition = partition_of(key, self._trigger.partitions)
-        return Publish(topic, partition, key, data, [*told.items()], now_ms)
+        outcome = Publish(topic, partition, key, data, [*told.items()], now_ms)
+        return fitting_end(outcome, self._trigger.bytes_max)
 
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str
     ) -> Publish:
         """The dead letter of the flow for an event, with the event's data; too large, without."""
         trigger = self._trigger
-        headers, key, data = self._headers(record, event), event.key, event.data
         why: list[Header] = [
             ("edo-id", derive_id("dead-letter", self._id_of(record)).encode()),
             ("edo-reason", utf8(reason)),
@@ -321,14 +342,10 @@ class Trigger:
             ("edo-app", utf8(self._identity.app)),
             ("edo-at", b"%d" % now_ms),
         ]
-        if len(key) + len(data or b"") + size_of(headers) > trigger.bytes_max:
-            why.append(("edo-reference", b"true"))
-            data = None
-            key = key if len(key) <= _KEY_BYTES_MAX else b""
-            if size_of(headers) > _HEADERS_BYTES_MAX:
-                headers = [header for header in headers if header not in event.extensions]
         partition = self._identity.partition % trigger.partitions
-        return Publish(trigger.dead_letters, partition, key, data, headers + why, now_ms)
+        headers = self._headers(record, event)
+        letter = Publish(trigger.dead_letters, partition, event.key, event.data, headers, now_ms)
+        return fitting_letter(letter, why, trigger.bytes_max + HEADROOM_BYTES)
 
     def _key_of(self, record: Record, event: Event, facts: Facts | None) -> bytes | None:
         key = self._trigger.key

@@ -176,6 +176,9 @@ def join_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
 def _topics(group: JoinGroup, app: str, replication: int) -> list[Wanted]:
     letters_bytes = group.bytes_max + (64 << 10)
     letters = deleted_by_age(DEAD_LETTERS_RETENTION_MS, letters_bytes)
+    # All events of a wait, and what a manifest lists.
+    waits_bytes = [one.bounds.bytes_max for one in group.spec.correlations.values()]
+    row_bytes = max(waits_bytes, default=0) + letters_bytes
     configs = {
         group.spec.topic: deleted_by_age(_RETENTION_MS, group.bytes_max),
         control_topic(group.name): control_config(),
@@ -183,7 +186,7 @@ def _topics(group: JoinGroup, app: str, replication: int) -> list[Wanted]:
         **dict.fromkeys(
             group.histories, deleted_by_age(_HISTORY_RETENTION_MS, group.history_bytes_max)
         ),
-        state_changelog(app, group.name): compacted_hourly(max(_ROW_BYTES, letters_bytes)),
+        state_changelog(app, group.name): compacted_hourly(max(_ROW_BYTES, row_bytes)),
     }
     why = f"flows that wait, of group {group.name}"
     return wanted_internal(configs, group.partitions, replication, why)

@@ -150,7 +150,14 @@ def _decoder(registry: Registry, table: str, tally: Tally, schema_ids: Mapping[i
 
 
 def _plan(group: LookupGroup, shared: TaskSpec, tables: Mapping[str, Decode]) -> GroupPlan:
-    spec = LookupSpec(group.topic, group.partitions, group.dead_letters, tables, group.enrichments)
+    spec = LookupSpec(
+        group.topic,
+        group.partitions,
+        group.dead_letters,
+        tables,
+        group.enrichments,
+        max(group.bytes_max, group.row_bytes_max),
+    )
     return state_plan(
         group,
         shared,
@@ -166,7 +173,7 @@ def lookup_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
 
 
 def _topics(group: LookupGroup, app: str, replication: int) -> list[Wanted]:
-    bytes_max = group.bytes_max + _HEADROOM_BYTES
+    bytes_max = max(group.bytes_max, group.row_bytes_max) + _HEADROOM_BYTES
     configs = {
         group.topic: deleted_by_age(_RETENTION_MS, group.bytes_max),
         control_topic(group.name): control_config(),

@@ -1,7 +1,7 @@
 """From contracts to plans: what the tasks of each group are made of, and which topics they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from edo_stream.core.contract import DAY_MS, Contract
 from edo_stream.core.dedupe import Ids, expand_ids
@@ -56,7 +56,7 @@ def group_plans(
     counts, ids = tally or Tally(), schema_ids or {}
     sources = {
         name: Source(
-            topic.contract,
+            _contract(registry, topic),
             _decoder(topic, counts, ids.get(name, {})),
             flows.task_routes(name),
             _origin(topic, counts, ids.get(name, {})),
@@ -64,6 +64,14 @@ def group_plans(
         for name, topic in registry.topics.items()
     }
     return {name: _plan(registry, group, spec, sources) for name, group in registry.groups.items()}
+
+
+def _contract(registry: Registry, topic: Topic) -> Contract:
+    """The topic's contract, with what that of its results says of theirs."""
+    results = registry.entries.get(topic.contract.emit)
+    if results is None:
+        return topic.contract
+    return replace(topic.contract, emit_bytes_max=results.declaration.record_bytes_max)
 
 
 def _plan(

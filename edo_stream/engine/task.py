@@ -18,6 +18,7 @@ reset in another process.
 import asyncio
 import itertools
 import logging
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from edo_stream.core.effects import Effects
-from edo_stream.core.record import Batch
+from edo_stream.core.record import Batch, Record
 from edo_stream.engine.ports import DiskError, Handed, Producer
 from edo_stream.engine.position import Positions, RefusedError
 from edo_stream.engine.restore import TaskTable, restore
@@ -43,6 +44,7 @@ from edo_stream.engine.transaction import (
     Change,
     FencedError,
     OutcomeUnknownError,
+    TooLargeError,
     Transaction,
     TransactionAbortedError,
     TransactionError,
@@ -53,6 +55,9 @@ log = logging.getLogger(__name__)
 
 #: How often the fetcher's position is looked at while a due timer waits for the end of the log.
 _CATCH_UP_POLL_S = 0.05
+
+#: How often a transaction that is too large for a topic is tried before the task gives up.
+_TOO_LARGE_TRIES = 3
 
 #: How often, and for how long each, a runner is told to end before the process is given up.
 _CANCELS_MAX = 10
@@ -102,6 +107,8 @@ class Task:
         self._stop = asyncio.Event()
         self._busy = False
         self._is_misplaced = False
+        self._too_large = 0
+        """Times in a row that a topic did not take what was to be written."""
         self._runner: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._caught_up_ms = 0
@@ -248,6 +255,18 @@ class Task:
                 return
             except Exception as error:  # noqa: BLE001 - whatever failed, only the log tells what is true
                 await self._reset(error)
+                if self._is_too_large(error):
+                    self.phase = Phase.REFUSED
+                    self.refusal = f"{error}, then start the worker again; nothing is lost"
+                    log.error("task stopped: %s: %s", self.name, self.refusal, extra=self._fields())
+                    return
+
+    def _is_too_large(self, error: Exception) -> bool:
+        """Whether the task would be reset for ever, as a topic does not take what it writes."""
+        if not isinstance(error, TooLargeError):
+            return False
+        self._too_large += 1
+        return self._too_large >= _TOO_LARGE_TRIES
 
     async def _take_over(self) -> None:
         self.phase = Phase.FENCING
@@ -329,8 +348,29 @@ class Task:
                 for batch in batches:
                     self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
             self.progress.in_hand = ()
-            for done in handed:
-                self._ports.intake.credit(done)
+            self._give_back(handed)
+
+    def _give_back(self, handed: Sequence[Handed]) -> None:
+        """Credit what is done with; what the step has left unread is what the next begins with."""
+        positions = self.pipeline.positions()
+        for one in reversed(handed):
+            topic, records = one.partition.topic, one.records
+            is_current = one.epoch == self._epochs.get(one.partition)
+            if not is_current or records[-1].offset < positions[topic]:
+                self._ports.intake.credit(one)
+                continue
+            done = bisect_left(records, positions[topic], key=_offset_of)
+            size_bytes = one.size_bytes * done // len(records)
+            first = Handed(one.partition, records[:done], one.epoch, one.previous, size_bytes)
+            rest = Handed(
+                one.partition,
+                records[done:],
+                one.epoch,
+                records[done - 1].offset if done else one.previous,
+                one.size_bytes - size_bytes,
+            )
+            self._ports.intake.credit(first)
+            self._inbox.appendleft(rest)
 
     async def _decide(self, batches: Sequence[Batch], now_ms: int) -> Effects:
         pipeline, caught_up_ms = self.pipeline, self._caught_up_ms
@@ -471,6 +511,7 @@ class Task:
                 table.write_through(last.get(table.changelog), now_ms)
         finally:
             self._busy = False
+        self._too_large = 0
         self.stats.transactions += 1
         self.progress.committed.update((topic, next_) for (topic, _), next_ in offsets.items())
         ended = clock.time()
@@ -542,6 +583,10 @@ class Task:
             with suppress(Exception):
                 async with asyncio.timeout(5.0):
                     await producer.stop()
+
+
+def _offset_of(record: Record) -> int:
+    return record.offset
 
 
 def _failure_of(error: Exception) -> Failure:

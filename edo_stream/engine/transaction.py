@@ -4,7 +4,8 @@ aiokafka commits a transaction although one of its batches failed to be produced
 delivery is awaited before the offsets are sent, and any failure aborts. What is raised says what
 is known of the outcome:
 
-- :class:`TransactionAbortedError`: nothing of it is or will be visible.
+- :class:`TransactionAbortedError`: nothing of it is or will be visible. A :class:`TooLargeError`
+  is one that says why it would be so again.
 - :class:`OutcomeUnknownError`: the commit was asked for and not confirmed.
 - :class:`FencedError`: another producer has initialised the transactional id.
 
@@ -15,10 +16,17 @@ transactional id anew and reads back what was really committed.
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    IllegalOperation,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+)
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.native import IS_COMPILED
@@ -37,6 +45,10 @@ class TransactionError(Exception):
 
 class TransactionAbortedError(TransactionError):
     """Nothing of the transaction is visible to a ``read_committed`` reader, now or later."""
+
+
+class TooLargeError(TransactionAbortedError):
+    """A topic takes no batch as large as one of these; says what to do."""
 
 
 class OutcomeUnknownError(TransactionError):
@@ -62,6 +74,15 @@ class Change(msgspec.Struct, frozen=True):
         ]
 
 
+class _Sent(NamedTuple):
+    """A batch on its way."""
+
+    partition: TopicPartition
+    records: int
+    size_bytes: int
+    delivered: Awaitable[Delivered]
+
+
 class Transaction:
     """Begin, produce, await every delivery, offsets, commit; used once.
 
@@ -79,7 +100,7 @@ class Transaction:
         self._group_id = group_id
         self._timeout_s = timeout_s
         self._batch_bytes_max = batch_bytes_max or {}
-        self._deliveries: list[tuple[TopicPartition, int, Awaitable[Delivered]]] = []
+        self._sent: list[_Sent] = []
 
     async def run(
         self,
@@ -104,6 +125,9 @@ class Transaction:
         except (ProducerFenced, IllegalOperation) as error:
             # The latter: its sender has met the fence between two transactions.
             raise FencedError(str(error)) from error
+        except TooLargeError:
+            await self._abort()
+            raise
         except (KafkaError, TimeoutError) as error:
             await self._abort()
             raise TransactionAbortedError(f"{type(error).__name__}: {error}") from error
@@ -120,10 +144,16 @@ class Transaction:
             await self._send(TopicPartition(change.topic, change.partition), change.records(now_ms))
         # Every delivery, before anything else: aiokafka would commit over a failed one.
         outcomes = await asyncio.gather(
-            *(future for _, _, future in self._deliveries), return_exceptions=True
+            *(sent.delivered for sent in self._sent), return_exceptions=True
         )
         last: dict[TopicPartition, int] = {}
-        for (partition, count, _), outcome in zip(self._deliveries, outcomes, strict=True):
+        for (partition, count, size_bytes, _), outcome in zip(self._sent, outcomes, strict=True):
+            if isinstance(outcome, MessageSizeTooLargeError | RecordListTooLargeError):
+                raise TooLargeError(
+                    f"{partition.topic}-{partition.partition} takes no batch of {count:,} records "
+                    f"and {size_bytes:,} bytes, before compression. Raise max.message.bytes of "
+                    f"{partition.topic} (and segment.bytes, if that is smaller)"
+                ) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
             last[partition] = -1 if outcome.offset < 0 else outcome.offset + count - 1
@@ -142,12 +172,12 @@ class Transaction:
             await self._hand_over(batch, partition)
 
     async def _hand_over(self, batch: BatchBuilder, partition: TopicPartition) -> None:
-        count = batch.record_count()
+        count, size_bytes = batch.record_count(), batch.size()
         await batch.pack()
         delivered = await self._producer.send_batch(
             batch, partition.topic, partition=partition.partition
         )
-        self._deliveries.append((partition, count, delivered))
+        self._sent.append(_Sent(partition, count, size_bytes, delivered))
 
     async def _commit(self) -> None:
         try:

@@ -379,7 +379,7 @@ def _target(document: Document, emit: Emit, when: When, registry: Registry) -> T
         message = f"max.bytes: a result of so much does not fit {emit.topic}: lower it"
         document.find((_WHEN, "max", "bytes"), message)
     partitions = 1 if entry is None else entry.declaration.partitions
-    return Target(emit.topic, partitions, emit.type or emit.topic)
+    return Target(emit.topic, partitions, emit.type or emit.topic, bytes_max=bytes_max)
 
 
 def join_groups(
@@ -412,13 +412,20 @@ def _group(name: str, joins: list[Join], command_partitions: Mapping[str, int]) 
         default=COMMAND_BYTES,
     )
     correlations = {
-        flow: replace(one, history_bytes_max=_HISTORY_FACTOR * bytes_max)
+        # A flow that has commands shares the topics of their ends with them.
+        flow: replace(
+            one,
+            ends_bytes_max=COMMAND_BYTES if flow in command_partitions else bytes_max,
+            history_bytes_max=_HISTORY_FACTOR * bytes_max,
+        )
         for flow, one in correlations.items()
     }
     return JoinGroup(
         name=name,
         partitions=partitions,
-        spec=JoinSpec(joins_topic(name), partitions, correlations, tuple(upstream.items())),
+        spec=JoinSpec(
+            joins_topic(name), partitions, correlations, tuple(upstream.items()), bytes_max
+        ),
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
         bytes_max=bytes_max,
         own_topics=tuple(own),
@@ -495,7 +502,7 @@ def ends_of(groups: Iterable[JoinGroup], joins: Iterable[Join]) -> dict[str, tup
     for join in joins:
         if join.gathers is not None:
             group = by_name[join.when.group]
-            feed = EndFeed(join.flow, group.spec.topic, group.partitions)
+            feed = EndFeed(join.flow, group.spec.topic, group.partitions, group.bytes_max)
             found[join.gathers] = (*found.get(join.gathers, ()), feed)
     return found
 
@@ -519,7 +526,7 @@ def _trigger(group: JoinGroup, join: Join) -> FlowTrigger:
         dead_letters=correlation.dead_letters,
         partitions=correlation.partitions,
         owner=join.owner,
-        bytes_max=group.bytes_max,
+        bytes_max=correlation.ends_bytes_max,
     )
 
 
@@ -538,4 +545,5 @@ def _feed(group: JoinGroup, join: Join, source: JoinSource) -> JoinTrigger:
         expect=source.expect,
         is_list=source.is_list,
         bytes_max=group.bytes_max,
+        letters_bytes_max=correlation.ends_bytes_max,
     )

@@ -53,6 +53,8 @@ class LookupGroup:
     dead_letters: str
     bytes_max: int
     """What the internal topic takes."""
+    row_bytes_max: int
+    """What the tables take."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ def _lookup(document: Document, name: str, rules: LookupRules, registry: Registr
         wait_ms=(rules.within or 0) if waits else 0,
         missing=OnMissing(rules.then if rules.missing == "wait" else rules.missing),
         per_key_max=rules.max_per_key,
+        row_bytes_max=1 if entry is None else entry.declaration.record_bytes_max,
     )
 
 
@@ -165,4 +168,10 @@ def _group(partitions: int, enrichments: Mapping[str, Enrichment]) -> LookupGrou
         enrichments=enrichments,
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
         bytes_max=max(enrichment.bytes_max for enrichment in enrichments.values()),
+        row_bytes_max=max(
+            lookup.row_bytes_max
+            for enrichment in enrichments.values()
+            for lookup in enrichment.lookups
+            if lookup.table in tables
+        ),
     )

@@ -38,6 +38,12 @@ class NewRecord(NamedTuple):
     headers: Headers = ()
 
 
+def size_of(record: NewRecord) -> int:
+    """Bytes of a record, which its topic may have a limit for."""
+    size = len(record.key or b"") + len(record.value or b"")
+    return size + sum(len(name) + len(value or b"") for name, value in record.headers)
+
+
 class Txn:
     """One transaction: ``outcome`` is ``None`` while it is open, then whether it commits.
 
@@ -274,7 +280,7 @@ class Broker:
         txn = self._open(state, who[0])
         log = self.logs[place]
         txn.partitions[place] = None
-        if any(len(each.value or b"") > log.record_bytes_max for each in records):
+        if any(size_of(each) > log.record_bytes_max for each in records):
             raise MessageSizeTooLargeError
         epoch, expected, first = state.sequences.get(place, (-1, 0, -1))
         if epoch != state.epoch:

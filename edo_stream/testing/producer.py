@@ -25,7 +25,7 @@ from aiokafka.errors import (
     InvalidTxnState,
     KafkaConnectionError,
     KafkaError,
-    MessageSizeTooLargeError,
+    PolicyViolationError,
     ProducerFenced,
     RequestTimedOutError,
     UnknownError,
@@ -244,7 +244,7 @@ class SimulatedProducer:
             await asyncio.wait([before])
         fault = faults.one_of("produce-refused", "produce-unacked", "produce-duplicate")
         if fault == "produce-refused":
-            self._fail(landed, faults.choose(MessageSizeTooLargeError(), UnknownError()))
+            self._fail(landed, faults.choose(PolicyViolationError(), UnknownError()))
             return
         try:
             offset = await self._request(

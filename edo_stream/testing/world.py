@@ -265,7 +265,8 @@ class FlowWorld:
         if schedules:
             wanted += ticker_topics(APP, 1)
         for topic in wanted:
-            self.broker.create(topic.name, topic.partitions)
+            bytes_max = int(topic.config.get("max.message.bytes", 1 << 20))
+            self.broker.create(topic.name, topic.partitions, bytes_max)
         for flow in self.flows.flows.values():
             action = flow.declaration.action
             if action.kind == "record" and action.partitions is not None:
@@ -367,6 +368,11 @@ class FlowWorld:
     def _drive(self, course: Any) -> None:
         task = self.loop.create_task(course, context=OUTSIDE)
         self.loop.run_until_complete(task)
+        self._errors += [
+            f"task {one.name} stopped: {one.refusal}"
+            for one in self._assignment.tasks.values()
+            if one.refusal is not None
+        ]
         assert not self._errors, "\n".join(self._errors)
 
     def _is_running(self) -> bool:

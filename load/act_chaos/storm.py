@@ -27,7 +27,7 @@ from load.harm import Harm, hurt
 _TICK_S: Final = 0.05
 _KEEP_S: Final = 0.5
 _DOWN_S: Final = 3.0
-_START_S: Final = 60.0
+_START_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The measurements, each with its bar."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +21,9 @@ _CONNECTIONS: Final = 64
 _WARM: Final = 4_000
 _SLOW_RATE: Final = 300.0
 _DRIP_S: Final = 1.0
+_AGAIN_S: Final = 90.0
+"""How long what was refused is sent again, as a provider does for days."""
+_PAUSE_S: Final = 0.2
 _HEAD: Final = b"POST /load HTTP/1.1\r\nHost: gateway\r\nX-Slow: "
 
 
@@ -190,9 +194,8 @@ async def _send_again(
     """Numbers that were acknowledged by and by, and how many were not."""
     left = [number for number, status in enumerate(answers.status) if status != _ACCEPTED]
     done: list[int] = []
-    for _ in range(10):
-        if not left:
-            break
+    deadline_s = time.monotonic() + _AGAIN_S
+    while left and time.monotonic() < deadline_s:
         again = await load.open_loop([requests[number] for number in left], 500.0, 10.0)
         done += [
             number for number, status in zip(left, again.status, strict=True) if status == _ACCEPTED
@@ -200,4 +203,5 @@ async def _send_again(
         left = [
             number for number, status in zip(left, again.status, strict=True) if status != _ACCEPTED
         ]
+        await asyncio.sleep(_PAUSE_S)
     return done, len(left)

@@ -33,7 +33,7 @@ from load.proxy.wire import (
 
 _HOST: Final = "127.0.0.1"
 _FRAME_BYTES_MAX: Final = 100 << 20
-_START_TIMEOUT_S: Final = 10.0
+_START_TIMEOUT_S: Final = 60.0
 
 
 class Proxy:

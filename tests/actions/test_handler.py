@@ -26,6 +26,7 @@ from edo_stream.actions.handler import HandlerError, PythonExecutor, load_handle
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.local.process import wait_gone
 from tests.actions.commands import command, in_a_process, misbehave
+from tests.actions.test_process import PATIENCE_S
 
 
 class Order(msgspec.Struct):
@@ -187,7 +188,7 @@ def _written(marker: Path) -> list[psutil.Process]:
 
 
 async def _begun(marker: Path) -> list[psutil.Process]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (processes := _written(marker)):  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(0.02)
     return processes
@@ -205,7 +206,7 @@ def test_a_cancelled_call_ends_its_process_and_what_that_has_started(tmp_path: P
         with pytest.raises(asyncio.CancelledError):
             await call
         await executor.close()
-        assert wait_gone(processes, 5.0) == []
+        assert wait_gone(processes, PATIENCE_S) == []
 
     asyncio.run(go())
 
@@ -223,14 +224,14 @@ asyncio.run(PythonExecutor(misbehave)(command(event)))
     with subprocess.Popen([sys.executable, "-c", worker], cwd=root) as started:
         processes = asyncio.run(_begun(marker))
         started.kill()
-    assert wait_gone(processes, 5.0) == []
+    assert wait_gone(processes, PATIENCE_S) == []
 
 
 def test_a_thread_that_hangs_keeps_no_other_waiting() -> None:
     released = threading.Event()
 
     def hang(event: Any) -> None:
-        released.wait(20)
+        released.wait(PATIENCE_S)
 
     def quick(event: Any) -> str:
         return "done"

@@ -16,6 +16,9 @@ from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.local.process import wait_gone
 from tests.actions.commands import command
 
+#: Long, for machines under load: a wait ends as soon as there is what it waits for.
+PATIENCE_S = 60.0
+
 
 def executor(*arguments: str, **more: Any) -> ProgramExecutor:
     program = Program([Template(argument) for argument in arguments], **more)
@@ -87,14 +90,14 @@ def test_a_cancelled_run_ends_the_program_and_what_it_started(tmp_path: Path) ->
 
     async def go() -> None:
         task = asyncio.create_task(python(_STARTS_ANOTHER, _LIVES_ON, str(marker))(command()))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (marker.exists() and marker.read_text()):  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
         started = psutil.Process(int(marker.read_text()))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert wait_gone([started], 5.0) == [], "nothing of it lives on"
+        assert wait_gone([started], PATIENCE_S) == [], "nothing of it lives on"
 
     asyncio.run(go())
 
@@ -111,7 +114,7 @@ def test_what_a_program_leaves_behind_ends_with_it_and_is_not_waited_for(tmp_pat
     marker = tmp_path / "left"
     assert run(python(_LEAVES_ONE, str(marker))) == Done(b"done\n")
     with suppress(psutil.NoSuchProcess):
-        assert wait_gone([psutil.Process(int(marker.read_text()))], 5.0) == []
+        assert wait_gone([psutil.Process(int(marker.read_text()))], PATIENCE_S) == []
 
 
 _DEAF = """
@@ -131,14 +134,14 @@ def test_what_does_not_want_to_end_is_made_to(tmp_path: Path) -> None:
 
     async def go() -> None:
         task = asyncio.create_task(python(_DEAF, str(marker), _DEAF)(command()))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (marker.exists() and marker.read_text()):  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
         deaf = psutil.Process(int(marker.read_text()))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert wait_gone([deaf], 5.0) == [], "although its parent ended at once"
+        assert wait_gone([deaf], PATIENCE_S) == [], "although its parent ended at once"
 
     asyncio.run(go())
 
@@ -174,7 +177,7 @@ def test_a_cancelled_program_may_tidy_up(tmp_path: Path) -> None:
 
     async def go() -> None:
         task = asyncio.create_task(python(_POLITE, str(marker))(command()))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (marker.exists() and marker.read_text()):  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
         task.cancel()

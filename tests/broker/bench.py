@@ -25,7 +25,7 @@ from load.fleet import LocalWorker
 from load.read import records
 
 #: Long, for machines under load: a wait ends as soon as there is what it waits for.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 _POLL_S = 0.2
 
 CONTRACT = """\
@@ -243,9 +243,16 @@ def wait_until_logged(worker: LocalWorker, text: str, count: int = 1) -> None:
     wait_for(lambda: log_of(worker).count(text) >= count, f"{text!r} in {worker.log}")
 
 
+#: Before compression.
+_REQUEST_BYTES_MAX = 16 << 20
+
+
 async def _send(broker: str, topic: str, sent: Iterable[Sent], compression: str | None) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=broker, enable_idempotence=True, compression_type=compression
+        bootstrap_servers=broker,
+        enable_idempotence=True,
+        compression_type=compression,
+        max_request_size=_REQUEST_BYTES_MAX,
     )
     await producer.start()
     try:

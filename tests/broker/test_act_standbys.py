@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from load.fleet import LocalWorker
-from tests.broker.bench import Bench, Sent, event, wait_for
+from tests.broker.bench import PATIENCE_S, Bench, Sent, event, wait_for
 from tests.broker.test_standbys import seen
 
 HANDLER = """\
@@ -27,7 +27,7 @@ on: {topic}
 group: {name}
 partitions: 2
 action: {{kind: python, handler: standby_handler:ship, idempotency_key: command, replay: safe}}
-retry: {{initial: 2s, max: 2s, retries: 20}}
+retry: {{initial: 8s, max: 8s, retries: 20}}
 breaker: {{window: 10000, consecutive: 1000000, failure_ratio: 1}}
 """
 
@@ -49,14 +49,14 @@ def test_a_standby_of_an_act_task_goes_on_with_what_waits_and_what_is_parked(
     for worker in (first, second):
         worker.launch()
     for worker in (first, second):
-        worker.wait_ready(60.0)
+        worker.wait_ready(PATIENCE_S)
     # A key's events come from one partition, in order; each key's first command fails and waits.
     bench.send(topic, [of_key(key, number) for number in range(ROUNDS) for key in range(KEYS)])
     wait_for(lambda: parked(bench) == KEYS * (ROUNDS - 1), "all others to be parked")
     wait_for(lambda: follows(second, flow), "a standby that has all of it")
 
-    mended.write_text("")
     first.kill()
+    mended.write_text("")
     total = KEYS * ROUNDS
     records = wait_for(
         lambda: len(found := bench.read(f"edo.outcomes.{flow}")) >= total and found, "outcomes"

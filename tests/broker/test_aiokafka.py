@@ -6,8 +6,10 @@ When one of these fails, a new version may have mended it, and what stands again
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from inspect import signature
+from itertools import pairwise
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -22,7 +24,7 @@ from edo_stream.engine.security import BrokerAccess
 from edo_stream.local.kafka import LocalKafka
 from load.proxy.rules import Api, Code
 from load.proxy.server import Proxy
-from tests.broker.bench import Bench
+from tests.broker.bench import PATIENCE_S, Bench
 
 
 @pytest.fixture
@@ -39,7 +41,10 @@ def topic(bench: Bench) -> str:
 
 
 def with_member(
-    proxy: Proxy, topic: str, act: Callable[[AIOKafkaConsumer], Awaitable[None]]
+    proxy: Proxy,
+    topic: str,
+    act: Callable[[AIOKafkaConsumer], Awaitable[None]],
+    request_timeout_ms: int = 9_000,
 ) -> None:
     """A member of a group that nobody asks for records, as the drain loop of the engine."""
 
@@ -50,7 +55,7 @@ def with_member(
             group_id=f"group-{topic}",
             session_timeout_ms=6_000,
             heartbeat_interval_ms=200,
-            request_timeout_ms=9_000,
+            request_timeout_ms=request_timeout_ms,
             enable_auto_commit=False,
         )
         await consumer.start()
@@ -70,23 +75,33 @@ async def heartbeats_within(proxy: Proxy, seconds: float) -> int:
     return proxy.calls[Api.HEARTBEAT] - before
 
 
+async def until(look: Callable[[], object]) -> None:
+    """Wait for what another thread, or another task, brings about."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not look():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.05)
+
+
+async def two_heartbeats(proxy: Proxy) -> None:
+    before = proxy.calls[Api.HEARTBEAT]
+    await until(lambda: proxy.calls[Api.HEARTBEAT] >= before + 2)
+
+
 @pytest.mark.parametrize("api", [Api.HEARTBEAT, Api.JOIN_GROUP, Api.SYNC_GROUP])
 def test_an_unknown_error_of_the_group_stops_the_heartbeats_in_silence(
     api: Api, proxy: Proxy, topic: str
 ) -> None:
     async def act(consumer: AIOKafkaConsumer) -> None:
-        assert await heartbeats_within(proxy, 1.0) >= 2
+        await two_heartbeats(proxy)
         rule = proxy.on(api).error(Code.UNKNOWN_SERVER_ERROR).once()
         proxy.on(Api.HEARTBEAT).error(Code.REBALANCE_IN_PROGRESS).once()
-        while not rule.times_triggered:  # noqa: ASYNC110 - it is counted in another thread
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
+        await until(lambda: rule.times_triggered)
+        await until(lambda: consumer._coordinator._pending_exception)
         assert await heartbeats_within(proxy, 2.0) == 0
         with pytest.raises(KafkaError):
             consumer._coordinator.check_errors()
         if api is not Api.HEARTBEAT:
-            await asyncio.sleep(0.5)
-            assert await heartbeats_within(proxy, 1.0) >= 2
+            await two_heartbeats(proxy)
 
     with_member(proxy, topic, act)
 
@@ -94,33 +109,29 @@ def test_an_unknown_error_of_the_group_stops_the_heartbeats_in_silence(
 def test_a_heartbeat_that_nobody_answers_outlasts_the_session(proxy: Proxy, topic: str) -> None:
     async def act(_: AIOKafkaConsumer) -> None:
         rule = proxy.on(Api.HEARTBEAT).black_hole().once()
-        while not rule.times_triggered:  # noqa: ASYNC110 - it is counted in another thread
-            await asyncio.sleep(0.05)
+        await until(lambda: rule.times_triggered)
         # Its timeout is that of all requests, 40 s unless set; the session ends after 6.
         assert await heartbeats_within(proxy, 7.0) == 0
 
-    with_member(proxy, topic, act)
+    with_member(proxy, topic, act, request_timeout_ms=20_000)
 
 
-@pytest.mark.parametrize(
-    ("is_paced", "expected"), [(False, range(50, 99_999)), (True, range(1, 10))]
-)
+@pytest.mark.parametrize("is_paced", [False, True])
 def test_a_broker_that_refuses_connections_is_asked_in_a_tight_loop(
-    is_paced: bool, expected: range, kafka: LocalKafka, topic: str
+    is_paced: bool, kafka: LocalKafka, topic: str
 ) -> None:
-    asked = 0
+    asked_s: list[float] = []
 
-    async def count_and_update(*args: object) -> bool:
-        nonlocal asked
-        asked += 1
+    async def note_and_update(*args: object) -> bool:
+        asked_s.append(time.monotonic())
         return await update(*args)
 
     async def run() -> None:
-        nonlocal asked, update
+        nonlocal update
         with Proxy(kafka.bootstrap) as proxy:
             producer = AIOKafkaProducer(bootstrap_servers=proxy.bootstrap)
             update = producer.client._metadata_update
-            producer.client._metadata_update = count_and_update
+            producer.client._metadata_update = note_and_update
             if is_paced:
                 pace_metadata(producer.client)
             await producer.start()
@@ -129,9 +140,9 @@ def test_a_broker_that_refuses_connections_is_asked_in_a_tight_loop(
         # of its partitions when it shuts down.
         partitions = producer.client.cluster._partitions[topic]
         partitions[0] = partitions[0]._replace(leader=-1)
-        asked = 0
+        asked_s.clear()
         delivery = await producer.send(topic, b"after")
-        await asyncio.sleep(1.0)
+        await until(lambda: len(asked_s) >= 6)
         producer._sender._sender_task.cancel()
         await asyncio.wait([producer._sender._sender_task])
         delivery.cancel()
@@ -140,20 +151,23 @@ def test_a_broker_that_refuses_connections_is_asked_in_a_tight_loop(
 
     update: Callable[..., Awaitable[bool]]
     asyncio.run(run())
-    assert asked in expected
+    pauses_s = [later - sooner for sooner, later in pairwise(asked_s)]
+    if is_paced:
+        assert min(pauses_s) >= 0.2
+    else:
+        assert min(pauses_s) < 0.05
 
 
 def test_an_unknown_error_of_the_offsets_ends_their_refresh_in_silence(
     proxy: Proxy, topic: str
 ) -> None:
     async def act(consumer: AIOKafkaConsumer) -> None:
-        await heartbeats_within(proxy, 1.0)
+        await two_heartbeats(proxy)
         rule = proxy.on(Api.OFFSET_FETCH).error(Code.UNKNOWN_SERVER_ERROR).once()
         proxy.on(Api.HEARTBEAT).error(Code.REBALANCE_IN_PROGRESS).once()
-        while not rule.times_triggered:  # noqa: ASYNC110 - it is counted in another thread
-            await asyncio.sleep(0.05)
+        await until(lambda: rule.times_triggered)
         refresh = consumer._coordinator._commit_refresh_task
-        await asyncio.wait([refresh], timeout=2.0)
+        await asyncio.wait([refresh], timeout=PATIENCE_S)
         assert isinstance(refresh.exception(), KafkaError)
 
     with_member(proxy, topic, act)
@@ -174,7 +188,7 @@ def test_a_member_that_polls_by_other_methods_is_taken_out_of_its_group(
         await consumer.start()
         try:
             places = frozenset(consumer.assignment())
-            async with asyncio.timeout(15.0):
+            async with asyncio.timeout(PATIENCE_S):
                 while not proxy.calls[Api.LEAVE_GROUP]:
                     # As the drain loop does.
                     await consumer._fetcher.fetched_records(places, timeout=0.2, max_records=10)
@@ -271,8 +285,7 @@ def test_a_producer_whose_stop_is_given_up_leaves_tasks_and_connections(
         await producer.start()
         rule = proxy.on(Api.PRODUCE).black_hole().once()
         delivery = await producer.send(topic, b"v", partition=0)
-        while not rule.times_triggered:  # noqa: ASYNC110 - it is counted in another thread
-            await asyncio.sleep(0.05)
+        await until(lambda: rule.times_triggered)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.0):
                 await producer.stop()
@@ -292,7 +305,7 @@ async def _committed(broker: str, group: str, place: TopicPartition) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
     try:
-        async with asyncio.timeout(15.0):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 # The group's coordinator learns of a commit a moment later.
                 offsets = await admin.list_consumer_group_offsets(group, partitions=[place])
@@ -309,7 +322,7 @@ def test_a_question_that_nobody_answers_leaves_the_connection_dead(
     place = TopicPartition(topic, 0)
 
     async def run() -> None:
-        consumer = AIOKafkaConsumer(bootstrap_servers=proxy.bootstrap, request_timeout_ms=1_000)
+        consumer = AIOKafkaConsumer(bootstrap_servers=proxy.bootstrap, request_timeout_ms=3_000)
         await consumer.start()
         try:
             proxy.on(Api.LIST_OFFSETS).black_hole().once()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edo_stream.local.process import Process
 from edo_stream.local.service import Launch, LocalService
-from tests.broker.bench import Bench, event, wait_for
+from tests.broker.bench import PATIENCE_S, Bench, event, wait_for
 from tests.broker.test_observe import total
 
 HANDLER = '''\
@@ -82,7 +82,7 @@ class Gateway(LocalService):
 
     def ask(self, method: str, path: str, body: str = "") -> tuple[int, str | None]:
         """Status of an answer, and what its Retry-After says."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         headers = {"content-type": "application/json", "x-api-key": "k"}
         try:
             connection.request(method, path, body, headers)
@@ -116,7 +116,7 @@ def test_a_slow_receiver_is_seen_as_lag_and_holds_back_whoever_sends_to_it(
         of_commands = next(one for one in json.loads(lag.stdout) if one["topic"] == commands)
         assert (lag.returncode, of_commands["status"]) == (1, "STALL")
         assert of_commands["lag"] >= MANY
-        assert total(worker, "edo_action_running", flow=flow) == 8
+        wait_for(lambda: total(worker, "edo_action_running", flow=flow) == 8, "all slots taken")
         mended.write_text("")
 
         for path in ("/orders", "/aged"):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from edo_stream.local.ports import free_port
-from tests.broker.bench import Bench, wait_for
+from tests.broker.bench import PATIENCE_S, Bench, wait_for
 
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
@@ -69,4 +69,4 @@ def test_a_worker_and_the_gateway_become_healthy(bench: Bench, tmp_path: Path) -
                 assert process.poll() is None
             finally:
                 process.terminate()
-                process.wait(60)
+                process.wait(PATIENCE_S)

@@ -35,7 +35,7 @@ def dies(event, call):
 
 async def hangs(event, call):
     if call.attempt == 1:
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
     return "woke"
 
 def huge(event):
@@ -55,7 +55,7 @@ on: {topic}
 group: {group}
 partitions: 1
 retry: {{initial: 100ms, max: 100ms, retries: 2}}
-action: {{{action}, timeout: 1s, idempotency_key: command, replay: safe}}
+action: {{{action}, timeout: {timeout}, idempotency_key: command, replay: safe}}
 """
 EXPECTED: dict[str, tuple[str, Any]] = {
     "exits": ("done", "stayed"),
@@ -80,7 +80,11 @@ def test_whatever_an_action_does_its_command_ends_and_the_worker_goes_on(
     for handler in (*EXPECTED, "gives"):
         names[handler] = name = f"{bench.name}-{handler.replace('_', '-')}"
         action = f"kind: python, handler: 'hostile:{handler}'"
-        text = FLOW.format(name=name, topic=topic, group=f"{bench.name}-acts", action=action)
+        # The others end by themselves, be it that a process has to be started first.
+        timeout = "1s" if handler == "hangs" else "60s"
+        text = FLOW.format(
+            name=name, topic=topic, group=f"{bench.name}-acts", action=action, timeout=timeout
+        )
         (flows / f"{name}.yaml").write_text(text)
     bench.worker().start()
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"o-1"), ("ce_source", b"/shop")]

@@ -19,7 +19,7 @@ from load.bombard import ERRORS, TRIGGERS
 from load.fleet import LocalWorker
 from load.proxy.rules import Api, Code, Harm, Kind, Rule
 from load.proxy.server import Proxy
-from tests.broker.bench import Bench, event, wait_for, wait_until_logged
+from tests.broker.bench import PATIENCE_S, Bench, event, wait_for, wait_until_logged
 
 #: Most of what may go wrong is over within a retry or a reset; a stall is none of it.
 STALL_MAX_S = 30.0
@@ -143,7 +143,7 @@ def test_faults_of_an_api_lose_double_and_swap_nothing(
     more = ABORTABLE if protocol is SECOND and api in TRANSACTIONAL else ()
     harms = (*HARMS[api], *more, *DISCONNECTS)
     rules = [stream.proxy.rule(api, harm).once() for harm in harms]
-    deadline_s = time.monotonic() + 60.0
+    deadline_s = time.monotonic() + 5 * PATIENCE_S
     trigger: Rule | None = None
     while not all(rule.times_triggered for rule in rules):
         assert time.monotonic() < deadline_s, [r.name for r in rules if not r.times_triggered]
@@ -198,7 +198,10 @@ def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
     bench.apply()
     with Proxy(kafka.bootstrap) as proxy:
         first = bench.worker(
-            "first", EDO_BROKER=proxy.bootstrap, EDO_TRANSACTION_TIMEOUT_MS="60000"
+            "first",
+            EDO_BROKER=proxy.bootstrap,
+            EDO_TRANSACTION_TIMEOUT_MS="600000",
+            EDO_REBALANCE_TIMEOUT_MS="600000",
         )
         second = bench.worker("second")
         first.start()
@@ -207,10 +210,8 @@ def test_a_transaction_that_nobody_answers_does_not_hold_up_a_rebalance(
         bench.send(topic, [event("e")])
         wait_for(lambda: rule.times_triggered, rule.name)
 
-        start_s = time.monotonic()
         second.launch()
+        # Neither for the transaction's timeout nor for that of the rebalance: it waits for less.
         wait_until_logged(second, "task running")
 
-        # Neither for the transaction's timeout nor for that of the rebalance, 30 s.
-        assert time.monotonic() - start_s < 25.0
         assert bench.result_ids(topic, 1) == ["e"]

@@ -21,7 +21,7 @@ async def ship(event):
     note("run", event["n"])
     try:
         if event.get("long"):
-            await asyncio.sleep(20)
+            await asyncio.sleep(600)
     except asyncio.CancelledError:
         note("cut", event["n"])
         raise
@@ -41,7 +41,7 @@ partitions: 2
 action:
   kind: python
   handler: shipping_handler:ship
-  timeout: 30s
+  timeout: 900s
   idempotency_key: command
   replay: safe
 retry: {{initial: 1h, max: 1h}}
@@ -104,6 +104,7 @@ def test_an_event_ends_what_runs_what_waits_and_what_is_in_retry(
     shop.send(shop.topic, 1, "b", down=True)
     wait_for(lambda: {"run 0", "run 1"} <= {*shop.notes()}, "a long run, and one that fails")
     wait_for(lambda: bench.read(f"edo.retry.{shop.flow}.1h"), "a retry")
+    wait_for(lambda: len(bench.read(shop.commands)) == 3, "the one behind the long run")
 
     shop.send(shop.cancel, 100, "a")
     shop.send(shop.cancel, 101, "b")

@@ -10,14 +10,14 @@ from load.gateway.client import Load
 from load.gateway.measures import kills
 from load.gateway.place import LocalGateway, batch_name, create_topic, ids_on
 from load.gateway.requests import event_id, signed_requests
-from tests.broker.bench import wait_for
+from tests.broker.bench import PATIENCE_S, wait_for
 
 TOPIC = "gatewaytest.webhook.received"
 
 
 def status_of(gateway: LocalGateway, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"{gateway.address}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{gateway.address}{path}", timeout=PATIENCE_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -43,9 +43,10 @@ def test_without_kafka_requests_are_turned_away_and_taken_again_when_it_is_back(
 
     async def ask(batch: str) -> dict[int, int]:
         async with Load(gateway.port, 2) as load:
-            return (await load.open_loop(signed_requests(batch, 20), 100.0, 20.0)).counts
+            return (await load.open_loop(signed_requests(batch, 20), 100.0, PATIENCE_S)).counts
 
-    with LocalGateway(tmp_path / "gateway", environment, topic, "1s") as gateway:
+    with LocalGateway(tmp_path / "gateway", environment, topic, "5s") as gateway:
+        wait_for(lambda: status_of(gateway, "/readyz") == 200, "a ready gateway")
         first, away, again = batch_name(), batch_name(), batch_name()
         assert {202: 20} == asyncio.run(ask(first))
         kafka.kill()

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from edo_stream.local.kafka import LocalKafka
 from load.proxy.rules import Api, Code
 from load.proxy.server import Proxy
-from tests.broker.bench import Bench, wait_for
+from tests.broker.bench import PATIENCE_S, Bench, wait_for
 
 
 @pytest.fixture
@@ -155,10 +155,10 @@ def test_a_black_hole_ends_with_the_client_s_patience(proxy: Proxy, topic: str) 
         await producer.send_and_wait(topic, b"one")
         took_s.append(time.monotonic() - start_s)
 
-    with_producer(proxy, act, request_timeout_ms=1_000, enable_idempotence=True)
+    with_producer(proxy, act, request_timeout_ms=3_000, enable_idempotence=True)
 
     assert rule.times_triggered == 1
-    assert took_s[0] >= 1.0
+    assert took_s[0] >= 3.0
     assert read_back(proxy, topic) == [b"one"]
 
 
@@ -205,7 +205,7 @@ def test_a_group_s_member_outlives_errors_of_the_coordinator(
         )
         await consumer.start()
         try:
-            value = (await asyncio.wait_for(consumer.getone(), 20)).value
+            value = (await asyncio.wait_for(consumer.getone(), PATIENCE_S)).value
             await asyncio.to_thread(wait_for, lambda: rule.times_triggered, rule.name)
             return value
         finally:
@@ -251,4 +251,4 @@ def test_a_transaction_outlives_a_lost_coordinator(
 def test_connections_end_on_both_sides(proxy: Proxy, topic: str) -> None:
     with_producer(proxy, lambda producer: producer.send_and_wait(topic, b"one"))
 
-    wait_for(lambda: proxy.connections == 0, "the proxy to let go of its connections", 10)
+    wait_for(lambda: proxy.connections == 0, "the proxy to let go of its connections")

@@ -12,7 +12,7 @@ from edo_stream.producer import Producer, Sent
 from edo_stream.registry import load
 from edo_stream.settings import read_settings
 from load.fleet import LocalWorker
-from tests.broker.bench import Bench, wait_for
+from tests.broker.bench import PATIENCE_S, Bench, wait_for
 
 FLOW = """\
 name: {name}
@@ -45,7 +45,7 @@ def ask(worker: LocalWorker, path: str) -> Told:
     """Ask one worker, and nobody else."""
     opener = urllib.request.build_opener(_Unfollowed)
     try:
-        with opener.open(f"{worker.address}/edo/state/{path}", timeout=30) as answer:
+        with opener.open(f"{worker.address}/edo/state/{path}", timeout=PATIENCE_S) as answer:
             return Told(answer.status, json.load(answer), answer.headers)
     except urllib.error.HTTPError as error:
         with error:
@@ -86,11 +86,11 @@ def test_any_worker_says_who_has_a_key_and_that_one_what_it_has(
         """Once each key has an owner, which are with whom."""
         found = [{k for k, key in enumerate(KEYS) if ask(w, f"{flow}/{key}").status == 404}
                  for w in (one, other)]  # fmt: skip
-        is_dealt = found[0] and found[1] and len(found[0] | found[1]) == len(KEYS)
+        # Both are asked one after the other: what has moved meanwhile is with both, or nobody.
+        is_dealt = all(found) and sorted([*found[0], *found[1]]) == list(range(len(KEYS)))
         return found if is_dealt else None
 
     mine, theirs = wait_for(shares, "all partitions with one of two workers")
-    assert mine.isdisjoint(theirs)
     sent = produce(bench, order)
     for number, key in enumerate(KEYS):
         path = f"{flow}/{key}?min_offset={offset_of(sent[key])}&wait=10"
@@ -123,7 +123,7 @@ def test_any_worker_says_who_has_a_key_and_that_one_what_it_has(
     other.kill()
     # Until the group has missed the owner, the other worker says that it has it still.
     asked = ("--worker", one.address, "--min-offset", offset_of(paid[there]))
-    taken = bench.edo("query", flow, there, *asked, "--timeout", "45", "--json")
+    taken = bench.edo("query", flow, there, *asked, "--timeout", f"{PATIENCE_S / 2:g}", "--json")
     assert 0 == taken.returncode, taken.stderr
     assert ("over", "complete") == (
         json.loads(taken.stdout)["state"],

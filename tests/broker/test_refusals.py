@@ -41,7 +41,8 @@ def test_a_range_lost_while_the_worker_runs_stops_the_task_as_well(bench: Bench)
     topic = bench.declare("running")
     bench.apply()
     bench.send(topic, events("first"))
-    worker = bench.worker()
+    # It stays a member while it is frozen, for as long as a deletion takes.
+    worker = bench.worker(EDO_SESSION_TIMEOUT_MS="120000", EDO_REBALANCE_TIMEOUT_MS="120000")
     worker.start()
     bench.results(topic, 1)
 

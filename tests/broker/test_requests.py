@@ -26,6 +26,7 @@ action: {{kind: python, handler: "labels:label", idempotency_key: command, repla
 """
 HANDLER = """\
 import asyncio
+from pathlib import Path
 
 from edo_stream.actions import BusinessError, Call, action
 
@@ -34,9 +35,16 @@ from edo_stream.actions import BusinessError, Call, action
 async def label(order, call: Call):
     if order["id"] == "none":
         raise BusinessError("sold out", reason="no-stock")
-    await asyncio.sleep(order.get("takes", 0))
+    if "gate" in order:
+        Path(order["gate"] + ".begun").touch()
+        while not Path(order["gate"]).exists():
+            await asyncio.sleep(0.02)
     return {"label": order["id"]}
 """
+
+
+#: Time enough for a request to reach its handler, and not to be waited for in vain for long.
+SOON_S = 6.0
 
 
 async def ask(
@@ -44,7 +52,7 @@ async def ask(
     place: tuple[str, str],
     order: str,
     timeout: float,  # noqa: ASYNC109 - the request's own
-    **more: float,
+    **more: str,
 ) -> object:
     """Send an order of a key to a topic; what it leads to."""
     topic, key = place
@@ -52,28 +60,35 @@ async def ask(
     return (await one.request(topic, key, data, timeout=timeout)).result()
 
 
-async def talk(requester: Callable[[], Requester], topic: str) -> None:
-    """All that may become of requests."""
+async def until(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not look():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.05)
+
+
+async def talk(requester: Callable[[], Requester], topic: str, folder: Path) -> None:
+    """All that may become of requests; ``folder`` has what handlers wait for."""
+    slow_gate, gone_gate = folder / "slow", folder / "gone"
     async with requester() as one, requester() as other:
         other._partition = one._partition
         a, b, c = ((topic, key) for key in "abc")
         assert {"label": "first"} == await ask(one, a, "first", PATIENCE_S)
-        many = (ask(one, (topic, f"k{n}"), f"o{n}", 30) for n in range(20))
+        many = (ask(one, (topic, f"k{n}"), f"o{n}", PATIENCE_S) for n in range(20))
         assert [{"label": f"o{n}"} for n in range(20)] == await asyncio.gather(*many)
         with pytest.raises(RequestFailedError, match="no-stock: sold out"):
-            await ask(one, a, "none", 30)
+            await ask(one, a, "none", PATIENCE_S)
         # The second waits behind the first, whose time is over before its end.
-        slow = asyncio.create_task(ask(one, b, "slow", 0.5, takes=1.5))
-        await asyncio.sleep(0.1)
-        behind = asyncio.create_task(ask(one, b, "behind", 0.5))
-        gone = asyncio.create_task(ask(one, c, "gone", 30, takes=0.5))
-        await asyncio.sleep(0.2)
+        slow = asyncio.create_task(ask(one, b, "slow", SOON_S, gate=str(slow_gate)))
+        await until(folder.joinpath("slow.begun").exists)
+        behind = asyncio.create_task(ask(one, b, "behind", SOON_S))
+        gone = asyncio.create_task(ask(one, c, "gone", PATIENCE_S, gate=str(gone_gate)))
+        await until(folder.joinpath("gone.begun").exists)
         gone.cancel()
         ended = await asyncio.gather(slow, behind, gone, return_exceptions=True)
         assert [NoReplyError, NoReplyError, asyncio.CancelledError] == [type(e) for e in ended]
-        async with asyncio.timeout(PATIENCE_S):
-            while one.heard.late < 3:  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.1)
+        for gate in (slow_gate, gone_gate):
+            gate.touch()
+        await until(lambda: one.heard.late >= 3)
         assert (22, 0) == (one.heard.resolved, one.heard.others)
         assert 0 == other.heard.resolved
 
@@ -93,7 +108,7 @@ def test_a_request_is_answered_refused_or_given_up(bench: Bench, tmp_path: Path)
     def requester() -> Requester:
         return Requester("/tests", flow, settings=settings, registry=registry)
 
-    asyncio.run(talk(requester, topic))
+    asyncio.run(talk(requester, topic, tmp_path))
     told = [json.loads(record.value) for record in bench.read(f"edo.replies.{flow}")]
     assert ["expired"] == [one["reason"] for one in told if one.get("class") and
         one["reason"] != "no-stock"]  # fmt: skip
@@ -103,14 +118,17 @@ def test_a_request_is_answered_refused_or_given_up(bench: Bench, tmp_path: Path)
 
     order = tmp_path / "order.json"
     order.write_text('{"id": "by-hand", "key": "h"}')
-    done = bench.edo("events", "request", topic, str(order), "--timeout", "30", "--key", "h")
+    done = bench.edo("events", "request", topic, str(order), "--timeout", "60", "--key", "h")
     assert (0, '{"label":"by-hand"}\n') == (done.returncode, done.stdout), done.stderr
     order.write_text('{"id": "none", "key": "h"}')
-    failed = bench.edo("events", "request", topic, str(order), "--key", "h", "--json")
+    failed = bench.edo(
+        "events", "request", topic, str(order), "--timeout", "60", "--key", "h", "--json"
+    )
     assert 1 == failed.returncode, failed.stderr
     assert "failed" == json.loads(failed.stdout)["end"]
     assert "no-stock: sold out" in failed.stderr
-    order.write_text('{"id": "late", "key": "h", "takes": 1}')
-    late = bench.edo("events", "request", topic, str(order), "--timeout", "0.3", "--key", "h")
+    gate = tmp_path / "never"
+    order.write_text(json.dumps({"id": "late", "key": "h", "gate": str(gate)}))
+    late = bench.edo("events", "request", topic, str(order), "--timeout", "2.5", "--key", "h")
     assert (3, "") == (late.returncode, late.stdout)
-    assert "no reply within 0.3 s: the request is at" in late.stderr
+    assert "no reply within 2.5 s: the request is at" in late.stderr

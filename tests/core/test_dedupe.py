@@ -8,6 +8,7 @@ from edo_stream.core.contract import DedupePolicy, NoOrder
 from edo_stream.core.dedupe import Expiry, digest_of, expand_ids
 from edo_stream.core.event import Event, Violation
 from tests.core.bench import NOW_MS, TOPIC, Bench, contract, record
+from tests.core.limits import Limits
 
 TTL_MS = 10_000
 
@@ -76,7 +77,8 @@ def test_a_batch_of_doubles_writes_no_ids() -> None:
 
 def test_a_big_batch_is_split_into_records_that_fit() -> None:
     task = bench()
-    task.feed(*(record(offset) for offset in range(20_000)))
+    with Limits(records=20_001):
+        task.feed(*(record(offset) for offset in range(20_000)))
     assert [len(value or b"") for _, value in task.ids_log.records] == [
         4 + 16_384 * 16,
         4 + (20_000 - 16_384) * 16,

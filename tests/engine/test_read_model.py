@@ -151,7 +151,7 @@ async def test_a_record_of_its_own_is_waited_for_so_long() -> None:
     late = await here.ask(MinOffset(OWN, 0, 7))
     assert (504, "not-applied", {OWN: {"0": 6}}) == (*said(late), late.document["applied"])
     assert 404 == (await here.ask(MinOffset(OWN, 0, 6), wait_s=0)).status
-    asking = asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=5))
+    asking = asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=60))
     await asyncio.sleep(0.05)
     assert not asking.done()
     here.apply(8)
@@ -160,7 +160,7 @@ async def test_a_record_of_its_own_is_waited_for_so_long() -> None:
 
 async def test_a_record_of_an_input_is_waited_for_through_the_task_that_reads_it() -> None:
     here = Here()
-    asking = asyncio.create_task(here.ask(MinOffset(INPUT, 1, 3), wait_s=5))
+    asking = asyncio.create_task(here.ask(MinOffset(INPUT, 1, 3), wait_s=60))
     await asyncio.sleep(0.05)
     # Its task has read it, and what it led to is at offset 4.
     here.group, here.end = 4, 5
@@ -180,7 +180,7 @@ async def test_what_is_no_input_is_told(wanted: tuple[str, int]) -> None:
 
 async def test_a_key_that_goes_elsewhere_meanwhile_is_waited_for_there() -> None:
     here = Here()
-    asking = asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=5))
+    asking = asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=60))
     await asyncio.sleep(0.05)
     here.tasks, here.owner = {}, OTHER
     assert (307, OTHER) == ((answer := await asking).status, answer.owner)
@@ -188,7 +188,7 @@ async def test_a_key_that_goes_elsewhere_meanwhile_is_waited_for_there() -> None
 
 async def test_a_worker_that_stops_waits_no_longer() -> None:
     here = Here()
-    asking = asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=5))
+    asking = asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=60))
     await asyncio.sleep(0.05)
     here.is_stopping = True
     assert (503, "stopping") == said(await asking)
@@ -202,7 +202,7 @@ async def test_a_broker_that_does_not_answer_is_told() -> None:
 
 async def test_so_many_wait_and_no_more() -> None:
     here = Here()
-    waiting = [asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=5)) for _ in range(256)]
+    waiting = [asyncio.create_task(here.ask(MinOffset(OWN, 0, 7), wait_s=60)) for _ in range(256)]
     await asyncio.sleep(0.05)
     assert (503, "busy") == said(await here.ask(MinOffset(OWN, 0, 7)))
     here.apply(8)

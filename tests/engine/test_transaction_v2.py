@@ -331,7 +331,7 @@ def test_a_call_that_never_succeeds_ends_with_the_task_s_patience(key: int) -> N
             broker.script[key].extend([Harm(14)] * 100)
             expected = OutcomeUnknownError if key == END_TXN else TransactionAbortedError
             with pytest.raises(expected, match="TimeoutError"):
-                await transact(producer, 1, timeout_s=0.3)
+                await transact(producer, 1, timeout_s=2.0)
             # What was given up is not sent any more.
             asked = broker.calls[key]
             await asyncio.sleep(0.2)

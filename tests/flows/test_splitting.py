@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -225,8 +226,34 @@ def test_one_element_that_cannot_be_a_command_takes_all_with_it(world: FlowWorld
     assert [] == world.records("edo.commands.quote-line")
 
 
+def test_an_event_too_large_to_be_gathered_is_a_dead_letter_and_stops_nobody(
+    tmp_path: Path,
+) -> None:
+    world = project(tmp_path, "failed: partial", contract="record_bytes_max: 4MiB\n")
+    try:
+        lines = [{"sku": "A", "quantity": 1, "note": "x" * 700_000} for _ in range(4)]
+        world.publish(PLACED, {"order": "o-1", "lines": lines}, key="o-1")
+        world.publish(PLACED, order("B"), key="o-1")
+        (letter,) = world.dead_letters("quote-line")
+        assert ("too-large", "true", None) == (
+            letter.headers["edo-reason"],
+            letter.headers["edo-reference"],
+            letter.data,
+        )
+        assert "order-quoted gathers what comes of it" in letter.headers["edo-detail"]
+        assert ["B"] == [run.data["sku"] for run in world.runs("quote-line")]
+        assert 1 == len(world.records("shop.order.quoted"))
+    finally:
+        world.close()
+
+
 def project(
-    folder: Path, gather: str, flow: str = "", split: str = "/lines", made: str | None = None
+    folder: Path,
+    gather: str,
+    flow: str = "",
+    split: str = "/lines",
+    made: str | None = None,
+    contract: str = "",
 ) -> FlowWorld:
     """The example with other rules."""
     made = "input: {cel: element}\n" if made is None else made
@@ -242,7 +269,9 @@ def project(
         f"{'' if 'failure' in gather else ', on_timeout: partial'}}}\n"
         "emit: {topic: shop.order.quoted}\n"
     )
-    (folder / "topics").symlink_to(EXAMPLE / "topics")
+    copytree(EXAMPLE / "topics", folder / "topics")
+    with (folder / "topics" / PLACED / "contract.yaml").open("a") as file:
+        file.write(contract)
     return FlowWorld.of_project(folder)
 
 

@@ -104,6 +104,10 @@ class MemoryTopic:
         ]
 
 
+PATIENCE_S = 60.0
+"""Long, for machines under load: a wait ends as soon as there is what it waits for."""
+
+
 class Answer:
     """An answer as the other end reads it."""
 
@@ -145,7 +149,7 @@ class Place:
             writer.write(sent)
             if ends:
                 writer.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 return [await read_answer(reader) for _ in range(count)]
         finally:
             writer.close()
@@ -154,7 +158,7 @@ class Place:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let others run until something holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.001)
 

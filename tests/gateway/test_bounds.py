@@ -12,7 +12,15 @@ from edo_stream.gateway.http import Server
 from edo_stream.gateway.outgoing import AWAY
 from edo_stream.gateway.pages import Pages
 from edo_stream.gateway.remembered import Remembered
-from tests.gateway.place import SOURCES, Place, at_place, read_answer, signed, until
+from tests.gateway.place import (
+    PATIENCE_S,
+    SOURCES,
+    Place,
+    at_place,
+    read_answer,
+    signed,
+    until,
+)
 
 BODY = b'{"type":"t","data":{"customer":"c"}}'
 KEY = {"x_api_key": "t0ken"}
@@ -85,7 +93,7 @@ def test_beyond_its_rate_a_source_is_told_when_to_come_back(tmp_path: Path) -> N
     async def use(place: Place) -> None:
         answers = [await place.post("/limited", b'{"id":%d}' % n, **KEY) for n in range(3)]
         assert [202, 202, 429] == [answer.status for answer in answers]
-        assert 55 <= int(answers[2].headers["retry-after"]) <= 60
+        assert 1 <= int(answers[2].headers["retry-after"]) <= 60
         assert (await place.post("/raw", b"x", **KEY, content_type="a/b")).status == 202
 
     at_place(tmp_path, use)
@@ -149,7 +157,7 @@ def test_what_is_no_request_is_answered_and_closed(
     async def use(place: Place) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         writer.write(sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert expected == (await read_answer(reader)).status
             assert await reader.read() == b""
         writer.close()

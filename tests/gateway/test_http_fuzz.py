@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.gateway.place import Place, at_place, signed, until
+from tests.gateway.place import PATIENCE_S, Place, at_place, signed, until
 
 BODY = b'{"type":"t","data":{"customer":"c"}}'
 PIECES = st.one_of(
@@ -41,7 +41,7 @@ def test_no_bytes_bring_the_gateway_down(tmp_path: Path) -> None:
                 for piece in pieces:
                     writer.write(piece)
                 writer.write_eof()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     return await reader.read()
             except ConnectionError:
                 return b""
@@ -51,7 +51,7 @@ def test_no_bytes_bring_the_gateway_down(tmp_path: Path) -> None:
         @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.nested_given])
         @given(st.lists(PIECES, max_size=12))
         def check(pieces: list[bytes]) -> None:
-            found = asyncio.run_coroutine_threadsafe(send(pieces), loop).result(20)
+            found = asyncio.run_coroutine_threadsafe(send(pieces), loop).result(2 * PATIENCE_S)
             assert b"HTTP/1.1 5" not in found
 
         await asyncio.to_thread(check)

@@ -11,7 +11,7 @@ import pytest
 
 from edo_stream.local.process import wait_gone
 
-_GONE_TIMEOUT_S = 30
+_GONE_TIMEOUT_S = 120
 
 
 @pytest.fixture

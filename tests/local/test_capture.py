@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,14 +27,18 @@ class Services:
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    base = tmp_path_factory.mktemp("capture")
+def services() -> Iterator[Services]:
+    # Not in pytest's own directory: the server runs as another user, who may not pass that, and
+    # each run of pytest that begins sees to it that nobody may.
+    base = Path(tempfile.mkdtemp(prefix="edo-capture-"))
+    base.chmod(0o755)
     with (
         LocalPostgres(base / "postgres") as postgres,
         LocalKafka(base / "kafka") as kafka,
         LocalConnect(base / "connect", kafka.bootstrap) as connect,
     ):
         yield Services(postgres, kafka, connect)
+    shutil.rmtree(base, ignore_errors=True)
 
 
 def test_changes_arrive_once_over_a_crash_of_the_worker(services: Services) -> None:
@@ -89,7 +96,7 @@ async def _changes(
     )
     await consumer.start()
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             return [_change(await consumer.getone()) for _ in range(count)]
     finally:
         await consumer.stop()

@@ -62,7 +62,7 @@ def test_ctrl_c_stops_what_runs_in_the_foreground(
         # As a terminal does: to the whole group.
         os.killpg(foreground.pid, signal.SIGINT)
         try:
-            rest, errors = foreground.communicate(timeout=60)
+            rest, errors = foreground.communicate(timeout=120)
         finally:
             foreground.kill()  # Without effect on one that has ended.
     assert (foreground.returncode, rest) == (0, "Stopped.\n")
@@ -93,7 +93,7 @@ def test_wipe_leaves_what_is_not_ours(directory: Path) -> None:
 
 def _edo(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        _command(directory, *arguments), capture_output=True, text=True, check=False, timeout=120
+        _command(directory, *arguments), capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -127,7 +127,7 @@ def test_a_run_that_is_cut_off_leaves_nothing_and_its_connection_is_not_used_aga
     async def cut_off(executor: SqlExecutor) -> Outcome:
         run = asyncio.create_task(executor(command(TEA)))
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as looking:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(50):
                 while not (
                     await looking.execute(
                         "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"

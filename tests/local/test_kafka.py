@@ -87,7 +87,7 @@ def test_a_killed_supervisor_takes_the_broker_along_and_its_record_is_no_obstacl
     assert found.supervisor is not None
     assert found.process is not None
     found.supervisor.kill()
-    assert wait_gone([found.process], 30) == []
+    assert wait_gone([found.process], 120) == []
     assert (running.directory / RECORD).exists()
     running.start()
     assert running.is_running
@@ -125,7 +125,7 @@ async def _read(bootstrap: str, topic: str, count: int) -> list[bytes | None]:
     )
     await consumer.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [(await consumer.getone()).value for _ in range(count)]
     finally:
         await consumer.stop()

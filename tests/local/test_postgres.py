@@ -9,8 +9,8 @@ from edo_stream.local.errors import LocalError
 from edo_stream.local.postgres import LocalPostgres
 
 
-def test_data_survives_a_stop_and_a_crash(tmp_path: Path) -> None:
-    with LocalPostgres(tmp_path) as postgres:
+def test_data_survives_a_stop_and_a_crash(open_dir: Path) -> None:
+    with LocalPostgres(open_dir) as postgres:
         with psycopg.connect(postgres.dsn) as connection:
             connection.execute("create table kept as select 1")
         postgres.restart()

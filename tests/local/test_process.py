@@ -41,7 +41,7 @@ def test_services_end_with_a_killed_starter(
 def test_an_ordinary_user_can_run_them(open_dir: Path, assert_gone: Callable[..., None]) -> None:
     with _start(open_dir, "leave", _as_ordinary_user(open_dir)) as starter:
         pids = _pids(starter)
-        assert starter.wait(60) == 0
+        assert starter.wait(120) == 0
     assert_gone(*pids)
 
 

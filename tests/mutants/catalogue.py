@@ -34,6 +34,7 @@ _TRANSACTION: Final = "tests/engine/test_transaction.py"
 _SECOND: Final = "edo_stream/engine/transaction_v2"
 _SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
+_FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
@@ -717,11 +718,11 @@ MUTANTS: Final = (
         f"{_CORE}/act/outlet.py",
         (
             (
-                "        self._step.publish.append(\n            Publish(policy.replies, place,",
+                "        self._step.publish.append(fitting_end(reply, policy.record_bytes_max + ",
                 (
                     "        late = self.__dict__.setdefault('late', [])\n"
                     "        self._step.publish += late[-1:]\n"
-                    "        late.append(\n            Publish(policy.replies, place,"
+                    "        late.append(fitting_end(reply, policy.record_bytes_max + "
                 ),
             ),
         ),
@@ -1030,7 +1031,7 @@ MUTANTS: Final = (
         10,
         "a command of many events is written although no topic takes it",
         f"{_CORRELATION}/outlet.py",
-        (("if size_bytes > target.bytes_max - _FRAME_BYTES:", "if False:"),),
+        (("        if not fits(command, target.bytes_max):", "        if False:"),),
         (_COMBINING,),
     ),
     Mutant(
@@ -1160,7 +1161,7 @@ MUTANTS: Final = (
         6,
         "a row that comes lets nothing go on",
         f"{_LOOKUP}/pipeline.py",
-        (("                queue.release(key, row)\n", "                pass\n"),),
+        (("                queue.release(key)\n", "                pass\n"),),
         (_LOOKUPS, _LOOKED_UP),
     ),
     Mutant(
@@ -1205,5 +1206,78 @@ MUTANTS: Final = (
         f"{_LOOKUP}/queue.py",
         (("if self._flow.row.held >= most:", "if False:"),),
         (_LOOKUPS,),
+    ),
+    Mutant(
+        10,
+        "an event goes to those that gather its pieces however large it is",
+        f"{_CORE}/trigger.py",
+        (("            if not fits(told, feed.bytes_max):\n", "            if not told.topic:\n"),),
+        ("tests/core/test_sizes.py",),
+    ),
+    Mutant(
+        10,
+        "a dead letter is written whole, though its topic does not take it",
+        f"{_CORE}/sizes.py",
+        (("    if fits(whole, bytes_max):\n", "    if whole.headers:\n"),),
+        ("tests/core/test_sizes.py",),
+    ),
+    Mutant(
+        10,
+        "a task tries for ever to write what a topic does not take",
+        f"{_ENGINE}/task.py",
+        (("        return self._too_large >= _TOO_LARGE_TRIES\n", "        return False\n"),),
+        ("tests/simulation/test_refusals.py",),
+    ),
+    Mutant(
+        9,
+        "a step writes whatever comes of its batches",
+        f"{_CORE}/task.py",
+        (("        return self.written_bytes >= WRITTEN_BYTES_MAX\n", "        return False\n"),),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        9,
+        "a row lets as many events go in one step as wait for it",
+        f"{_LOOKUP}/queue.py",
+        (
+            (
+                "        while queue.leaving and not step.is_full:\n",
+                "        while queue.leaving:\n",
+            ),
+        ),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        4,
+        "what comes behind a row is read before all that waited has gone on with it",
+        f"{_LOOKUP}/pipeline.py",
+        (
+            (
+                "        while not self._step.is_full and self._expire(AT_ONCE):\n",
+                "        while False:\n",
+            ),
+        ),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        6,
+        "an event whose time is over does without the row that is there",
+        f"{_LOOKUP}/queue.py",
+        (("        elif is_there:\n", "        elif False:\n"),),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        6,
+        "what a full step leaves of its batch counts as read",
+        f"{_CORE}/task_pipeline.py",
+        (("next_offset = record.offset\n", "next_offset += 0\n"),),
+        (_FULL_STEPS,),
+    ),
+    Mutant(
+        6,
+        "what a step has left unread is dropped by its task",
+        f"{_ENGINE}/task.py",
+        (("            self._inbox.appendleft(rest)\n", "            del rest\n"),),
+        ("tests/simulation/test_full_steps.py",),
     ),
 )

@@ -106,7 +106,7 @@ def test_a_task_that_does_not_take_what_it_was_handed_is_stuck_in_the_end() -> N
     task = make_task()
     assert not seen(task, None, later_s=3_600).has_work
     offer(task, 10)
-    assert stuck_reasons(worker(seen(task, None, later_s=29))) == []
+    assert stuck_reasons(worker(seen(task, None, later_s=20))) == []
     offer(task, 11)
     (reason,) = stuck_reasons(worker(seen(task, None, later_s=31)))
     assert reason.startswith("task g-5 has work")

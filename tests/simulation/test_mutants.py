@@ -36,7 +36,7 @@ class TransactionWithoutAwait(Transaction):
     async def run(self, *args: Any) -> dict[TopicPartition, int]:
         await super().run(*args)
         last = {}
-        for partition, records, delivery in self._deliveries:
+        for partition, records, _, delivery in self._sent:
             with suppress(Exception):
                 last[partition] = (await delivery).offset + records - 1
         return last

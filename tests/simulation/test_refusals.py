@@ -1,6 +1,7 @@
 """What a task must not decide by itself: it stops and says so, and goes on when told to."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
@@ -55,6 +56,38 @@ def test_group_offsets_changed_from_outside_stop_the_task() -> None:
     outcome = world.run()
     assert outcome.failures == []
     assert "stands at offset 1" in outcome.refusals[0]
+
+
+def test_a_topic_that_does_not_take_what_must_be_written_stops_the_task() -> None:
+    world = World(replace(small_scenario(), is_refusal_wanted=True))
+    results = TopicPartition(world.scenario.groups[0].contracts[0].emit, 0)
+    world.loop.later(0.5, setattr, world.broker.logs[results], "record_bytes_max", 10)
+    outcome = world.run()
+    assert outcome.failures == []
+    assert f"{results.topic}-0 takes no batch of" in outcome.refusals[0]
+    assert "Raise max.message.bytes" in outcome.refusals[0]
+
+
+def test_a_topic_that_takes_it_after_all_stops_nobody() -> None:
+    world = World(small_scenario())
+    results = world.broker.logs[TopicPartition(world.scenario.groups[0].contracts[0].emit, 0)]
+    refused = []
+
+    def refuse_twice(records: list[NewRecord]) -> None:
+        refused.append(len(records))
+        results.record_bytes_max = 10 if len(refused) < 3 else 1 << 20
+
+    produce = world.broker.produce
+
+    def watched(who: Any, place: TopicPartition, records: Any, sequence: int) -> int:
+        if place == results.place:
+            refuse_twice(records)
+        return produce(who, place, records, sequence)
+
+    world.broker.produce = watched  # type: ignore[method-assign]
+    outcome = world.run()
+    assert (outcome.failures, outcome.refusals) == ([], [])
+    assert 2 < len(refused)
 
 
 def test_a_state_that_a_later_version_has_written_stops_the_task() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from edo_stream.core.act.command import (
     ATTEMPT,
@@ -28,6 +29,7 @@ from edo_stream.core.event import derive_id
 from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
 from edo_stream.core.pieces import COUNT, INDEX, NAMES, OF
 from edo_stream.core.record import Record
+from edo_stream.core.sizes import HEADROOM_BYTES, fits, fitting_end, fitting_letter, left_out
 from edo_stream.core.task import Step, TaskIdentity
 
 _DETAIL_CHARS_MAX: Final = 1_000
@@ -57,6 +59,9 @@ class ActOutlet:
         self._spec = spec
         self._step = step
         self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
+        # The group's own topic of them takes as much as that of any flow.
+        least = min((policy.record_bytes_max for policy in spec.flows.values()), default=1 << 20)
+        self._letters_bytes_max = least + 2 * HEADROOM_BYTES
 
     def outcome(
         self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed | Unrun
@@ -97,7 +102,8 @@ class ActOutlet:
         elif place is not None:
             content = end.content_type if isinstance(end, Done) else JSON_CONTENT[1].decode()
             self._reply(command, policy, place, kind, data, content)
-        self._publish(policy.outcomes, command.key, data, headers)
+        outcome = self._record(policy.outcomes, command.key, data, headers)
+        self._step.publish.append(fitting_end(outcome, policy.record_bytes_max + HEADROOM_BYTES))
         if policy.flow in self._spec.ends:
             self._tell_gatherers(command, kind, outcome_id, end)
 
@@ -118,7 +124,8 @@ class ActOutlet:
             headers.append((NOT_BEFORE_MS, b"%d" % next_run.at_ms))
         if next_run.blocks:
             headers.append((BLOCKS, b"true"))
-        self._publish(self._spec.tiers[tier_ms], command.key, command.data, headers)
+        tier = self._spec.tiers[tier_ms]
+        self._step.publish.append(self._record(tier, command.key, command.data, headers))
 
     def dead_letter(self, command: Command, policy: FlowPolicy, why: Failed) -> None:
         """Give a command up: the original record, and why."""
@@ -142,8 +149,10 @@ class ActOutlet:
             reason.append((REFUSED, utf8(place)))
         elif place is not None:
             self._reply(command, policy, place, DEAD_LETTER, _told(why), "application/json")
-        headers = _without_hop(command.headers) + reason
-        self._publish(policy.dead_letters, command.key, command.data, headers)
+        headers = _without_hop(command.headers)
+        letter = self._record(policy.dead_letters, command.key, command.data, headers)
+        bytes_max = policy.record_bytes_max + 2 * HEADROOM_BYTES
+        self._step.publish.append(fitting_letter(letter, reason, bytes_max))
         if policy.flow in self._spec.ends:
             self._tell_gatherers(command, "dead-lettered", letter_id, why)
 
@@ -173,9 +182,13 @@ class ActOutlet:
             is_failed=not isinstance(end, Done),
         )
         of, now_ms = place[OF].decode("utf-8", "replace"), self._step.now_ms
-        self._step.publish += [
-            feed.record(of, joined, now_ms) for feed in self._spec.ends[command.flow]
-        ]
+        for feed in self._spec.ends[command.flow]:
+            told = feed.record(of, joined, now_ms)
+            if not fits(told, feed.bytes_max):
+                data, kind = left_out(len(joined.data or b"")), JSON_CONTENT[1].decode()
+                cut = replace(joined, data=data, is_json=True, content_type=kind)
+                told = feed.record(of, cut, now_ms)
+            self._step.publish.append(told)
 
     def dropped(self, command: Command, policy: FlowPolicy) -> None:
         """Tell who asked for a reply that an operator wants the command forgotten."""
@@ -198,8 +211,8 @@ class ActOutlet:
             ("edo-app", utf8(self._identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),
         ]
-        headers = list(record.headers) + why
-        self._publish(topic, record.key, record.value, headers)
+        letter = self._record(topic, record.key, record.value, list(record.headers))
+        self._step.publish.append(fitting_letter(letter, why, self._letters_bytes_max))
 
     def _reply(  # noqa: PLR0913 - an end, and where it goes
         self,
@@ -227,19 +240,16 @@ class ActOutlet:
         if content_type is not None:
             headers.append(("content-type", utf8(content_type)))
         assert policy.replies is not None, "a flow without a topic of replies was asked for one"
-        self._step.publish.append(
-            Publish(policy.replies, place, command.key, data, headers, self._step.now_ms)
-        )
+        reply = Publish(policy.replies, place, command.key, data, headers, self._step.now_ms)
+        self._step.publish.append(fitting_end(reply, policy.record_bytes_max + HEADROOM_BYTES))
 
     def _id(self, kind: str, command: Command, *more: str) -> str:
         return derive_id(kind, self._identity.app, command.flow, command.id, *more)
 
-    def _publish(
+    def _record(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]
-    ) -> None:
-        self._step.publish.append(
-            Publish(topic, self._identity.partition, key, value, headers, self._step.now_ms)
-        )
+    ) -> Publish:
+        return Publish(topic, self._identity.partition, key, value, headers, self._step.now_ms)
 
 
 def _without_hop(headers: Iterable[Header]) -> list[Header]:

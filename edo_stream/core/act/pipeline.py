@@ -234,7 +234,7 @@ class ActPipeline(TaskPipeline):
             self._note_start(work)
         self._starting.clear()
         self._hand.resume_draining()
-        while self._finished:
+        while self._finished and not self._step.is_full:
             self._end(*self._finished.popleft())
         for batch in batches:
             if batch.topic == self._internal.control:

@@ -92,7 +92,10 @@ class Replies(NamedTuple):
         asked = told.get(REPLY_TO)
         if asked is None:
             return (end,)
-        correlation_id, request = told["ce_correlationid"], told["ce_causationid"]
+        # Where they are too long to be repeated, the end is without them.
+        too_long = "-" * (_ID_CHARS_MAX + 1)
+        correlation_id = told.get("ce_correlationid", too_long)
+        request = told.get("ce_causationid", too_long)
         place = self.place(asked, correlation_id, request)
         if isinstance(place, str):
             return (replace(end, headers=[*end.headers, (REFUSED, utf8(place))]),)

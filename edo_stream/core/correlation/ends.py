@@ -31,6 +31,8 @@ class EndFeed:
     """Internal topic of its group."""
     partitions: int
     """Of it."""
+    bytes_max: int = 1_048_576
+    """What it takes."""
 
     def record(self, of: str, joined: Joined, now_ms: int) -> Publish:
         """The record by which an end, or the event, comes to the wait of the event."""

@@ -24,6 +24,7 @@ from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import MISSING, parse_pointer, resolve
 from edo_stream.core.record import Record
+from edo_stream.core.sizes import FRAME_BYTES
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import FlowTrigger, Trigger, plain_key
 
@@ -34,7 +35,6 @@ _FLOW: Final = "edo-flow"
 _KEY_BYTES_MAX: Final = 1_024
 _MATCHED_CHARS_MAX: Final = 1_024
 """Of a text that an expression is tried on; the rest of a longer one is not looked at."""
-_FRAME_BYTES: Final = 1_024
 _DATE_CHARS: Final = 10
 _MEMBERS_MAX: Final = 100_000
 
@@ -72,6 +72,8 @@ class JoinTrigger:
     is_list: bool = False
     bytes_max: int = 1_048_576
     """What the internal topic takes."""
+    letters_bytes_max: int = 1_048_576
+    """What the topic of dead letters takes, but for 64 KiB more."""
 
 
 class Feed:
@@ -93,7 +95,7 @@ class Feed:
             dead_letters=trigger.dead_letters,
             partitions=trigger.dead_letter_partitions,
             owner=trigger.owner,
-            bytes_max=trigger.bytes_max,
+            bytes_max=trigger.letters_bytes_max,
         )
         self._letters = Trigger(identity, contract, letters)
 
@@ -108,7 +110,7 @@ class Feed:
             plain_key(place, self._key.tokens),
             trigger.topic,
             trigger.partitions,
-            trigger.bytes_max - _FRAME_BYTES,
+            trigger.bytes_max - FRAME_BYTES,
             self._place.encode(),
             *joined_frame(trigger.flow, trigger.input),
         )
@@ -161,7 +163,7 @@ class Feed:
             members=members,
         )
         value = encode_joined(joined)
-        if len(key) + len(value) > trigger.bytes_max - _FRAME_BYTES:
+        if len(key) + len(value) > trigger.bytes_max - FRAME_BYTES:
             detail = f"event: expected at most {trigger.bytes_max} bytes, found {len(value)}"
             return self.letter(record, event, now_ms, "too-large", detail)
         timestamp_ms = publishable_ms(record.timestamp, now_ms)

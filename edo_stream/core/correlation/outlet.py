@@ -7,7 +7,6 @@ key that was forgotten and comes back is another one.
 
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,10 +18,17 @@ from edo_stream.core.correlation.spec import Correlation, Fire, OnLate
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, Violation, derive_id
 from edo_stream.core.facts import Facts, UnmadeError
-from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, size_of, time_text, utf8
+from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
 from edo_stream.core.notices import key_text
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record
+from edo_stream.core.sizes import (
+    HEADROOM_BYTES,
+    bytes_of,
+    fits,
+    fitting_end,
+    fitting_letter,
+)
 from edo_stream.core.task import Step, TaskIdentity
 
 #: Floats keep every digit of their decimal text.
@@ -31,9 +37,6 @@ _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 DEADLINE: Final = "deadline"
 OPERATOR: Final = "operator"
 
-#: Of what a topic of commands takes: a record's frame, and its place in a batch.
-_FRAME_BYTES: Final = 1024
-
 #: Which records of the topic of joins went into a record: ``topic/partition/1,4-6``.
 OF: Final = "edo-of"
 #: An event as the topic of joins had it, but for its data, in Base64: what a dead letter is sent
@@ -41,6 +44,7 @@ OF: Final = "edo-of"
 JOINED: Final = "edo-joined"
 #: Lists of a manifest that are longer do not fit a header; such a letter cannot be sent again.
 _JOINED_BYTES_MAX: Final = 32 * 1024
+_DETAIL_CHARS_MAX: Final = 1_000
 
 
 class Part(NamedTuple):
@@ -73,13 +77,6 @@ class End(msgspec.Struct, frozen=True):
     is_complete: bool = False
 
 
-@dataclass(slots=True)
-class Written:
-    """How much a step has written so far, over all flows of the task."""
-
-    size_bytes: int = 0
-
-
 class JoinOutlet:
     """Writes for one flow within one task."""
 
@@ -89,14 +86,12 @@ class JoinOutlet:
         correlation: Correlation,
         topic: str,
         step: Step,
-        written: Written,
     ) -> None:
         """Write for a flow; ``topic`` is that of the joins."""
         self._identity = identity
         self._correlation = correlation
         self._place = f"{topic}/{identity.partition}"
         self._step = step
-        self._written = written
         # Not that of results and outcomes, each of which has one record as its cause.
         self._source = ("ce_source", utf8(f"/edo/{identity.app}/waits"))
         self._flow = ("edo-flow", utf8(correlation.flow))
@@ -110,7 +105,8 @@ class JoinOutlet:
         kind = f"{target.type}.fallback" if end.reason == "fallback" else target.type
         headers = self._headers("firing", key, row, kind, end, inputs)
         value = self._data(key, row, end, extra)
-        self._publish(target.topic, target.partitions, key, value, headers)
+        fired = self._record(target.topic, target.partitions, key, value, headers)
+        self._publish(fitting_end(fired, target.bytes_max))
 
     def command(
         self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: Mapping[str, Any]
@@ -124,11 +120,11 @@ class JoinOutlet:
                 value = target.make(Facts(_event_of(key, value, headers, self._step.now_ms)))
             except UnmadeError as error:
                 return Violation("input", str(error))
-        size_bytes = len(key) + len(value) + size_of(headers)
-        if size_bytes > target.bytes_max - _FRAME_BYTES:
-            detail = f"command: expected at most {target.bytes_max} bytes, found {size_bytes}"
-            return Violation("too-large", detail)
-        self._publish(target.topic, target.partitions, key, value, headers)
+        command = self._record(target.topic, target.partitions, key, value, headers)
+        if not fits(command, target.bytes_max):
+            detail = f"command: expected at most {target.bytes_max} bytes, found "
+            return Violation("too-large", f"{detail}{bytes_of(command)}")
+        self._publish(command)
         return None
 
     def fail(
@@ -140,21 +136,21 @@ class JoinOutlet:
         kind = f"edo.{correlation.flow}.{word}"
         headers = self._headers("failure", key, row, kind, end, inputs)
         value = self._data(key, row, end, extra)
-        self._publish(correlation.outcomes, correlation.partitions, key, value, headers)
+        failure = self._record(correlation.outcomes, correlation.partitions, key, value, headers)
+        self._publish(fitting_end(failure, correlation.ends_bytes_max + HEADROOM_BYTES))
 
     def dead_letter(self, key: bytes, offset: int, joined: Joined, why: Violation) -> None:
         """Publish an event's data as it came, and why it went no further."""
         identity, correlation = self._identity, self._correlation
         place = (identity.group, str(identity.partition), str(offset))
         letter_id = derive_id("dead-letter", identity.app, *place)
-        headers = [
-            *headers_of(joined),
+        reason: list[Header] = [
             self._flow,
             ("edo-id", letter_id.encode()),
             ("edo-input", utf8(joined.input)),
             ("edo-reason", utf8(why.reason)),
             ("edo-class", b"poison"),
-            ("edo-detail", utf8(why.detail)),
+            ("edo-detail", utf8(why.detail[:_DETAIL_CHARS_MAX])),
             ("edo-attempts", b"0"),
             ("edo-position", utf8(joined.position)),
             ("edo-origin", utf8(f"{self._place}/{offset}")),
@@ -164,8 +160,11 @@ class JoinOutlet:
         ]
         rest = b64encode(encode_joined(replace(joined, data=None)))
         if len(rest) <= _JOINED_BYTES_MAX:
-            headers.append((JOINED, rest))
-        self._publish(correlation.dead_letters, correlation.partitions, key, joined.data, headers)
+            reason.append((JOINED, rest))
+        topic, headers = correlation.dead_letters, headers_of(joined)
+        letter = self._record(topic, correlation.partitions, key, joined.data, headers)
+        bytes_max = correlation.ends_bytes_max + HEADROOM_BYTES
+        self._publish(fitting_letter(letter, reason, bytes_max))
 
     def of(self, offsets: Collection[int]) -> bytes:
         """Name records of the topic of joins."""
@@ -223,21 +222,25 @@ class JoinOutlet:
         data |= extra
         return _ENCODER.encode(data)
 
-    def _publish(
+    def _record(
         self, topic: str, partitions: int, key: bytes, value: bytes | None, headers: list[Header]
-    ) -> None:
+    ) -> Publish:
         partition = partition_of(key, partitions)
-        self._written.size_bytes += len(value or b"")
-        self._step.publish.append(Publish(topic, partition, key, value, headers, self._step.now_ms))
+        return Publish(topic, partition, key, value, headers, self._step.now_ms)
+
+    def _publish(self, record: Publish) -> None:
+        self._step.publish.append(record)
 
 
 class UndecodableOutlet:
     """Writes what is no event of any flow."""
 
-    def __init__(self, identity: TaskIdentity, topic: str, step: Step) -> None:
+    def __init__(self, identity: TaskIdentity, topic: str, step: Step, bytes_max: int) -> None:
+        """Write to a topic that takes so many bytes."""
         self._identity = identity
         self._topic = topic
         self._step = step
+        self._bytes_max = bytes_max
 
     def dead_letter(
         self, record: Record, why: Violation, place: tuple[str, str] | None = None
@@ -245,24 +248,24 @@ class UndecodableOutlet:
         """Publish the record as it came; its id is of its place, by default of the group's."""
         identity = self._identity
         of = place or (identity.group, str(identity.partition))
-        headers: list[Header] = [
-            *record.headers,
+        reason: list[Header] = [
             (
                 "edo-id",
                 derive_id("dead-letter", identity.app, *of, str(record.offset)).encode(),
             ),
             ("edo-reason", utf8(why.reason)),
             ("edo-class", b"poison"),
-            ("edo-detail", utf8(why.detail)),
+            ("edo-detail", utf8(why.detail[:_DETAIL_CHARS_MAX])),
             ("edo-attempts", b"0"),
             ("edo-origin", f"{record.topic}/{record.partition}/{record.offset}".encode()),
             ("edo-app", utf8(identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),
         ]
         now_ms = self._step.now_ms
-        self._step.publish.append(
-            Publish(self._topic, identity.partition, record.key, record.value, headers, now_ms)
+        letter = Publish(
+            self._topic, identity.partition, record.key, record.value, record.headers, now_ms
         )
+        self._step.publish.append(fitting_letter(letter, reason, self._bytes_max))
 
 
 def ranges(offsets: Collection[int]) -> str:

@@ -26,7 +26,7 @@ from edo_stream.core.correlation.history import Correlator, History, Told
 from edo_stream.core.correlation.joined import decode_joined, size_of
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
 from edo_stream.core.correlation.ordered import InOrder
-from edo_stream.core.correlation.outlet import UndecodableOutlet, Written
+from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.redeclared import Redeclared, shape_of
 from edo_stream.core.correlation.rows import (
     WAIT,
@@ -52,8 +52,9 @@ from edo_stream.core.effects import Effects
 from edo_stream.core.event import Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.record import Batch, Record
+from edo_stream.core.sizes import HEADROOM_BYTES
 from edo_stream.core.state import RowCache, Table
-from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task import WRITTEN_BYTES_MAX, WRITTEN_MAX, InternalTopics, TaskIdentity
 from edo_stream.core.task_pipeline import TaskPipeline
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ if TYPE_CHECKING:
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
-_WRITTEN_BYTES_MAX: Final = 4 << 20
-"""Bytes of a step's results beyond which no further timer fires; the rest fire in the next."""
 _SWEEP_EVERY_MS: Final = 1_000
 _SWEPT_MIN: Final = 64
 _WAIT_END: Final = bytes([WAIT[0] + 1])
@@ -95,11 +94,9 @@ class JoinPipeline(TaskPipeline):
         self._events = EventRows(state)
         self._ledger = Ledger(spec.topic)
         self._control = Ledger(internal.control)
-        self._undecodable = UndecodableOutlet(identity, dead_letters, self._step)
-        self._written = Written()
-        shared = SharedState(
-            self._step, state, self._rows, self._events, self._ledger, self._written
-        )
+        letters_bytes = spec.bytes_max + HEADROOM_BYTES
+        self._undecodable = UndecodableOutlet(identity, dead_letters, self._step, letters_bytes)
+        shared = SharedState(self._step, state, self._rows, self._events, self._ledger)
         self._flows = {
             name: _flow(identity, correlation, shared)
             for name, correlation in spec.correlations.items()
@@ -138,12 +135,13 @@ class JoinPipeline(TaskPipeline):
         return min((due_ms for due_ms in due if due_ms is not None), default=None)
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
+        """Decide on batches, then on timers due up to ``caught_up_ms``, until the step is full."""
         self._begin(now_ms)
-        self._written.size_bytes = 0
         if batches:
             self._sweep()
         for batch in batches:
+            if self._step.is_full:
+                break
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             else:
@@ -155,25 +153,28 @@ class JoinPipeline(TaskPipeline):
 
     def _read(self, batch: Batch) -> None:
         records = self._new_records(batch, self._ledger)
-        self._read_since_sweep += len(records)
         at = 0
-        while at < len(records):
+        while at < len(records) and not self._step.is_full:
             if self._plain is not None:
                 at = self._read_plain(self._plain, records, at)
-            if at < len(records):
+            if at < len(records) and not self._step.is_full:
                 self._place(records[at])
                 at += 1
+        self._read_since_sweep += at
+        if at < len(records):
+            self._leave(records[at])
 
     def _read_plain(self, plain: "PlainWaits", records: Sequence[Record], at: int) -> int:
         """Let the compiled half take what is plain; the index of the first that is not."""
-        row, ledger, now_ms = self._step.row, self._ledger, self._step.now_ms
-        offsets, fates, _, last = ledger.pages()
+        step, now_ms = self._step, self._step.now_ms
+        row = step.row
+        offsets, fates, _, last = self._ledger.pages()
         at = plain.take(
             records, at, now_ms, row.stream_ms, now_ms + _SKEW_MS,
-            offsets, fates, last, self._step.publish,
+            offsets, fates, last, step.publish, WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes,
         )  # fmt: skip
         row.stream_ms = plain.stream_ms
-        self._written.size_bytes += plain.written_bytes
+        step.note(plain.written_bytes)
         return at
 
     def _place(self, record: Record) -> None:
@@ -208,7 +209,7 @@ class JoinPipeline(TaskPipeline):
         for flow in self._flows.values():
             timers = flow.waits.timers
             for due_ms, key in timers.due(limit_ms, _TIMERS_MAX):
-                if self._written.size_bytes > _WRITTEN_BYTES_MAX:
+                if self._step.is_full:
                     break
                 has_fired = True
                 row = flow.waits.find(key)
@@ -221,7 +222,7 @@ class JoinPipeline(TaskPipeline):
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._new_records(batch, self._control):
+        for record in self._until_full(batch, self._control):
             operation, request = parse_wait_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):

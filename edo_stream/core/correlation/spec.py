@@ -254,6 +254,8 @@ class Correlation:
     fallback: str = ""
     """Input that fires whatever there is, unless the key has fired before."""
     bounds: Bounds = Bounds()
+    ends_bytes_max: int = 1_048_576
+    """What topics of failure events and dead letters take, but for 64 KiB more."""
     history: str = ""
     """Topic of the changes of waits, with the partitions of the group; empty: they are not told."""
     history_bytes_max: int = 4 << 20
@@ -270,6 +272,8 @@ class JoinSpec:
     upstream: tuple[tuple[str, int], ...] = ()
     """Topics that the events come from, with their partitions: a deadline has not passed before
     what these had at the time has come here."""
+    bytes_max: int = 1_048_576
+    """What the topic takes; that of the dead letters takes 64 KiB more."""
 
     @property
     def combining(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ import msgspec
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.changes import Ending
 from edo_stream.core.correlation.joined import Joined, decode_joined
-from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Part, Written
+from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Part
 from edo_stream.core.correlation.rows import (
     FLOW,
     TIMER,
@@ -55,7 +55,6 @@ class SharedState:
     rows: RowCache[WaitRow]
     events: EventRows
     ledger: Ledger
-    written: Written
 
 
 class Waits:
@@ -67,9 +66,7 @@ class Waits:
         self.correlation = correlation
         self.shape = shape
         """How the flow holds its events."""
-        self.outlet = JoinOutlet(
-            identity, correlation, shared.ledger.topic, shared.step, shared.written
-        )
+        self.outlet = JoinOutlet(identity, correlation, shared.ledger.topic, shared.step)
         self.events = shared.events
         self._prefix = correlation.flow.encode() + b"\0"
         self._step = shared.step

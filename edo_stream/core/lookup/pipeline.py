@@ -20,12 +20,13 @@ from edo_stream.core.effects import Effects
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.lookup.path import decode_seeker
-from edo_stream.core.lookup.queue import FlowOfTask, Queue, SharedState
+from edo_stream.core.lookup.queue import AT_ONCE, FlowOfTask, Queue, SharedState
 from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
 from edo_stream.core.lookup.spec import LookupSpec
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import MISSING, parse_json
 from edo_stream.core.record import Batch, Record
+from edo_stream.core.sizes import FRAME_BYTES, HEADROOM_BYTES
 from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.core.task_pipeline import TaskPipeline
@@ -34,8 +35,6 @@ from edo_stream.core.timers import Timers
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
-_PUBLISH_MAX: Final = 10_000
-"""Records of a step beyond which no further timer fires; the rest fire in the next."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 
 
@@ -56,7 +55,10 @@ class LookupPipeline(TaskPipeline):
         self._ledger = Ledger(spec.topic)
         self._control = Ledger(internal.control)
         self._table_ledgers = {table: Ledger(table) for table in spec.tables}
-        self._undecodable = UndecodableOutlet(identity, spec.dead_letters, self._step)
+        letters_bytes = spec.bytes_max + HEADROOM_BYTES
+        self._undecodable = UndecodableOutlet(
+            identity, spec.dead_letters, self._step, letters_bytes
+        )
         shared = SharedState(
             identity, self._step, state, self._queue_rows, self._events, self._timers, self._ledger
         )
@@ -107,23 +109,28 @@ class LookupPipeline(TaskPipeline):
         return self._timers.next_due_ms
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due up to ``caught_up_ms``."""
+        """Decide on batches, then on timers due up to ``caught_up_ms``, until the step is full."""
         self._begin(now_ms)
+        has_fired = False
+        while not self._step.is_full and self._expire(AT_ONCE):
+            has_fired = True
         for batch in batches:
+            if self._step.is_full:
+                break
             if batch.topic == self._internal.control:
                 self._operate_all(batch)
             elif batch.topic == self._spec.topic:
                 self._read_events(batch)
             else:
                 self._read_rows(batch)
-        has_fired = self._expire(min(now_ms, caught_up_ms))
+        has_fired = self._expire(min(now_ms, caught_up_ms)) or has_fired
         if not batches and not has_fired:
             return Effects()
         return self._conclude(self._ledgers)
 
     def _read_events(self, batch: Batch) -> None:
         row, now_ms = self._step.row, self._step.now_ms
-        for record in self._new_records(batch, self._ledger):
+        for record in self._until_full(batch, self._ledger):
             if record.timestamp > row.stream_ms:
                 row.stream_ms = max(row.stream_ms, min(record.timestamp, now_ms + _SKEW_MS))
             seeker = decode_seeker(record.value)
@@ -140,7 +147,7 @@ class LookupPipeline(TaskPipeline):
 
     def _read_rows(self, batch: Batch) -> None:
         table, ledger = batch.topic, self._table_ledgers[batch.topic]
-        for record in self._new_records(batch, ledger):
+        for record in self._until_full(batch, ledger):
             row = self._misplaced(record) or self._row_of(record)
             match row:
                 case Violation():
@@ -157,7 +164,7 @@ class LookupPipeline(TaskPipeline):
         self._state.write(row_of(table, key), row)
         if row is not None:
             for queue in self._by_table[table]:
-                queue.release(key, row)
+                queue.release(key)
 
     def _misplaced(self, record: Record) -> Violation | None:
         """Why no event would find a row, if so."""
@@ -181,13 +188,19 @@ class LookupPipeline(TaskPipeline):
             return decoded
         if decoded.data is None or parse_json(decoded.data) is MISSING:
             return Violation("invalid", "a row is JSON: found none")
+        size_bytes = len(row_of(record.topic, record.key or b"")) + len(decoded.data)
+        bytes_max = self._spec.bytes_max + HEADROOM_BYTES
+        if size_bytes > bytes_max - FRAME_BYTES:
+            # As it was written it may have been compressed; in the state it is not.
+            detail = f"a row has at most {bytes_max} bytes with its key: found {size_bytes}"
+            return Violation("too-large", detail)
         return decoded.data
 
     def _expire(self, limit_ms: int) -> bool:
         """Fire timers that are due; whether there were any."""
         due = self._timers.due(limit_ms, _TIMERS_MAX)
         for due_ms, name in due:
-            if len(self._step.publish) >= _PUBLISH_MAX:
+            if self._step.is_full:
                 break
             place = parse_queue(name)
             queue = self._queues.get((place.flow, place.lookup))
@@ -208,7 +221,7 @@ class LookupPipeline(TaskPipeline):
 
     def _operate_all(self, batch: Batch) -> None:
         """Carry out operators' requests; done or refused, each is answered by a notice."""
-        for record in self._new_records(batch, self._control):
+        for record in self._until_full(batch, self._control):
             operation, request = parse_wait_operation(record.value)
             key, refusal = None, None
             if isinstance(operation, Violation):

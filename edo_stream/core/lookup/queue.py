@@ -2,13 +2,15 @@
 
 Theory of operation. An event whose row is there goes on at once. One whose row is not waits in the
 queue of its key, and whatever comes of the key later waits behind it. A row that comes lets the
-whole queue go. A deadline lets the head go without: it is due only when the task has read all that
-was written before (:mod:`edo_stream.engine.task`), so what is missing then is not there, wherever
-the reading of the table had been. A lookup that does not wait is one whose deadline is at once.
+whole queue go; what is more than one step's worth goes in the next ones, before anything else is
+read: all go on with the row that has come. A deadline lets the head go without: it is due only when
+the task has read all that was written before (:mod:`edo_stream.engine.task`), so what is missing
+then is not there, wherever the reading of the table had been. A lookup that does not wait is one
+whose deadline is at once.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -25,15 +27,15 @@ from edo_stream.core.correlation.rows import (
 from edo_stream.core.effects import Publish
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.lookup.path import NULL, Path, Seeker, decode_seeker
-from edo_stream.core.lookup.rows import QueueName, QueueRow, row_of
+from edo_stream.core.lookup.rows import Leave, QueueName, QueueRow, parse_queue, row_of
 from edo_stream.core.lookup.spec import Enrichment, OnMissing
 from edo_stream.core.record import Record
 from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import Step, TaskIdentity
 from edo_stream.core.timers import Timers
 
-Go = Callable[[Seeker, int], None]
-"""Where an event goes that is taken off a queue, by its offset."""
+AT_ONCE: Final = 0
+"""When the timer of a queue is due that has more events to let go than a step takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Queue:
         name = self._name(key)
         queue = shared.queues.get(name)
         if queue is None:
-            row = shared.table.get(row_of(self.table, key))
+            row = self._row(key)
             if row is not None:
                 self._go_on(seeker, record.offset, row)
                 return
@@ -115,7 +117,7 @@ class Queue:
             queue = QueueRow(since_ms=record.timestamp)
             self._flow.note(open=1)
         # Never before one that came earlier: they leave in their order.
-        due_ms = max(record.timestamp + self._lookup.wait_ms, queue.last_due_ms, 0)
+        due_ms = max(record.timestamp + self._lookup.wait_ms, queue.last_due_ms, AT_ONCE + 1)
         if not queue.held:
             queue.due_ms = due_ms
             shared.timers.set(due_ms, name)
@@ -128,28 +130,31 @@ class Queue:
         self._flow.note(held=1)
         shared.ledger.mark(record.offset, Fate.HELD)
 
-    def release(self, key: bytes, row: bytes) -> None:
-        """Let all that waits for a row go on with it."""
+    def release(self, key: bytes) -> None:
+        """Let all that waits for a row go on with it: it is there."""
         name = self._name(key)
         queue = self._shared.queues.get(name) if self._flow.row.held else None
         if queue is not None:
-            self._take(name, queue, queue.held, lambda one, offset: self._go_on(one, offset, row))
+            self._let_go(name, queue, Leave.WITH_ROW)
 
     def expire(self, key: bytes, limit_ms: int) -> None:
-        """Let the events whose time is over go on without their row, as the flow says."""
+        """Do what the timer of a queue is due for: let events go on.
+
+        They are those that have begun to, or else those whose time is over: all of them with their
+        row if it is there after all, else these as the flow says.
+        """
         name = self._name(key)
         queue = self._shared.queues.get(name)
         assert queue is not None, f"timer of {name!r} without its queue"
-        events = self._shared.events
-        count = 0
-        while count < queue.held:
-            event = events.get(name, NUMBER.pack(queue.first + count))
-            assert event is not None, f"event {queue.first + count} of {name!r} is there"
-            if event.at_ms > limit_ms:
-                break
-            count += 1
-        self._flow.note(timed_out=count)
-        self._take(name, queue, count, self._miss)
+        is_there = self._row(key) is not None
+        if queue.leaving and (is_there or queue.leave != Leave.WITH_ROW):
+            self._take_leaving(name, queue)
+        elif is_there:
+            # It came while the flow was not declared.
+            self._let_go(name, queue, Leave.WITH_ROW)
+        else:
+            queue.leaving = 0
+            self._time_out(name, queue, limit_ms)
 
     def let_go(self, key: bytes, is_forced: bool) -> bool:
         """Do what an operator wants with all that waits for a key; false: nothing does."""
@@ -157,14 +162,7 @@ class Queue:
         queue = self._shared.queues.get(name)
         if queue is None:
             return False
-
-        def go(seeker: Seeker, offset: int) -> None:
-            if is_forced:
-                self._go_on(seeker, offset, NULL)
-            else:
-                self._miss(seeker, offset)
-
-        self._take(name, queue, queue.held, go)
+        self._let_go(name, queue, Leave.WITH_NULL if is_forced else Leave.WITHOUT_ROW)
         return True
 
     def _name(self, key: bytes) -> bytes:
@@ -180,28 +178,64 @@ class Queue:
             return f"lookup.{self._lookup.name}: {most} events wait for its key"
         return None
 
-    def _take(self, name: bytes, queue: QueueRow, count: int, go: Go) -> None:
-        """Take the first events off a queue, each to where it goes."""
+    def _row(self, key: bytes) -> bytes | None:
+        return self._shared.table.get(row_of(self.table, key))
+
+    def _let_go(self, name: bytes, queue: QueueRow, leave: Leave) -> None:
+        """Let all that is in a queue now go on."""
+        queue.leaving, queue.leave = queue.held, leave
+        self._take_leaving(name, queue)
+
+    def _take_leaving(self, name: bytes, queue: QueueRow) -> None:
+        """Let events go on that are to, as many as the step takes."""
+        step, was_held = self._shared.step, queue.held
+        row = self._row(parse_queue(name).key) if queue.leave == Leave.WITH_ROW else NULL
+        assert row is not None, f"the row that the events of {name!r} go on with is there"
+        while queue.leaving and not step.is_full:
+            seeker, event = self._take(name, queue)
+            queue.leaving -= 1
+            if queue.leave == Leave.WITHOUT_ROW:
+                self._miss(seeker, event.offset)
+            else:
+                self._go_on(seeker, event.offset, row)
+        self._keep(name, queue, was_held)
+
+    def _time_out(self, name: bytes, queue: QueueRow, limit_ms: int) -> None:
+        """Let the events whose time is over go on without their row, as many as the step takes."""
+        step, was_held = self._shared.step, queue.held
+        while queue.held and self._head(name, queue).at_ms <= limit_ms and not step.is_full:
+            seeker, event = self._take(name, queue)
+            self._miss(seeker, event.offset)
+        self._flow.note(timed_out=was_held - queue.held)
+        self._keep(name, queue, was_held)
+
+    def _head(self, name: bytes, queue: QueueRow) -> HeldEvent:
+        event = self._shared.events.get(name, NUMBER.pack(queue.first))
+        assert event is not None, f"event {queue.first} of {name!r} is there"
+        return event
+
+    def _take(self, name: bytes, queue: QueueRow) -> tuple[Seeker, HeldEvent]:
+        """Take the first event off a queue."""
+        event = self._head(name, queue)
+        self._shared.events.release(name, NUMBER.pack(queue.first))
+        self._shared.step.taken += 1
+        queue.first += 1
+        seeker = decode_seeker(event.payload)
+        assert isinstance(seeker, Seeker), "it was decoded before it was held"
+        return seeker, event
+
+    def _keep(self, name: bytes, queue: QueueRow, was_held: int) -> None:
+        """Keep what is left of a queue, and set its timer anew."""
         shared = self._shared
+        self._flow.note(held=queue.held - was_held)
         shared.timers.clear(queue.due_ms, name)
-        for _ in range(count):
-            place = NUMBER.pack(queue.first)
-            event = shared.events.get(name, place)
-            assert event is not None, f"event {queue.first} of {name!r} is there"
-            shared.events.release(name, place)
-            queue.first += 1
-            seeker = decode_seeker(event.payload)
-            assert isinstance(seeker, Seeker), "it was decoded before it was held"
-            go(seeker, event.offset)
-        self._flow.note(held=-count)
-        head = shared.events.get(name, NUMBER.pack(queue.first)) if queue.held else None
-        if head is None:
+        if not queue.held:
             shared.queues.delete(name)
             self._flow.note(open=-1)
-        else:
-            queue.due_ms = head.at_ms
-            shared.timers.set(head.at_ms, name)
-            shared.queues.put(name, queue)
+            return
+        queue.due_ms = AT_ONCE if queue.leaving else self._head(name, queue).at_ms
+        shared.timers.set(queue.due_ms, name)
+        shared.queues.put(name, queue)
 
     def _go_on(self, seeker: Seeker, offset: int, row: bytes) -> None:
         """Bring an event to its next lookup, or to its commands."""

@@ -11,12 +11,23 @@
 A queue's name is the flow, a zero, the lookup's name, a zero, and the key.
 """
 
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 import msgspec
 
 ROW: Final = b"r"
 QUEUE: Final = b"w"
+
+
+class Leave(IntEnum):
+    """How events leave a queue."""
+
+    WITH_ROW = 0
+    WITH_NULL = 1
+    """As an operator wants it."""
+    WITHOUT_ROW = 2
+    """As the flow says of events whose row is missing."""
 
 
 class QueueRow(msgspec.Struct, array_like=True):
@@ -32,6 +43,9 @@ class QueueRow(msgspec.Struct, array_like=True):
     """Deadline of the first."""
     last_due_ms: int = 0
     """That of the last, before which no later one has its own."""
+    leaving: int = 0
+    """So many of the first go on, as far as a step goes, before anything else is read."""
+    leave: int = Leave.WITH_ROW
 
     @property
     def held(self) -> int:

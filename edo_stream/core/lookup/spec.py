@@ -40,6 +40,8 @@ class Lookup:
     missing: OnMissing = OnMissing.DEAD_LETTER
     per_key_max: int = 1_000
     """Events of one key that may wait; what is more is a dead letter."""
+    row_bytes_max: int = 1_048_576
+    """What the table takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,5 @@ class LookupSpec:
     tables: Mapping[str, Decode]
     enrichments: Mapping[str, Enrichment]
     """By flow."""
+    bytes_max: int = 1_048_576
+    """What the state takes in one row, and the topic of dead letters, but for 64 KiB more."""

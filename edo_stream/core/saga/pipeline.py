@@ -46,8 +46,6 @@ INSTANCE: Final = b"i"
 VERSION: Final = b"v"
 _VERSION_END: Final = b"w"
 _TIMERS_MAX: Final = 1_000
-_PUBLISH_MAX: Final = 10_000
-"""Records of a step beyond which no further timer fires; the rest fire in the next."""
 
 
 class VersionRow(msgspec.Struct, array_like=True):
@@ -127,9 +125,14 @@ class SagaPipeline(TaskPipeline):
         return self._timers.next_due_ms
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches, then on timers that are due and up to which all was read."""
+        """Decide on batches, then on timers that are due and up to which all was read.
+
+        When the step is full, the rest is left to the next one.
+        """
         self._begin(now_ms)
         for batch in batches:
+            if self._step.is_full:
+                break
             self._read(batch)
         has_fired = self._fire(min(now_ms, caught_up_ms))
         if not batches and not has_fired:
@@ -140,7 +143,7 @@ class SagaPipeline(TaskPipeline):
 
     def _read(self, batch: Batch) -> None:
         ledger, row = self._ledgers[batch.topic], self._step.row
-        for record in self._new_records(batch, ledger):
+        for record in self._until_full(batch, ledger):
             row.stream_ms = max(row.stream_ms, min(record.timestamp, self._step.now_ms))
             ledger.mark(record.offset, self._take(record))
 
@@ -219,7 +222,7 @@ class SagaPipeline(TaskPipeline):
         """Fire timers that are due; whether there were any."""
         due = self._timers.due(limit_ms, _TIMERS_MAX)
         for due_ms, name in due:
-            if len(self._step.publish) >= _PUBLISH_MAX:
+            if self._step.is_full:
                 break
             step, _, instance = name.partition(b"\0")
             row = self._instances.get(instance)
