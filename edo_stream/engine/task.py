@@ -528,9 +528,7 @@ class Task:
         is_fenced = isinstance(error, FencedError)
         self.stats.fences += is_fenced
         self._ports.hooks.failed(self.spec.group, _failure_of(error))
-        is_expected = isinstance(
-            error, TransactionError | KafkaError | TimeoutError | MisplacedError
-        )
+        is_expected = isinstance(error, _EXPECTED)
         log.warning(
             "task reset: %s: %s: %s",
             self.name,
