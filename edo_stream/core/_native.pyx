@@ -55,7 +55,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 6
+BUILD = 8
 
 ctypedef const uint8_t *Bytes
 
@@ -100,6 +100,19 @@ cdef Py_ssize_t _ITEM_HEADERS = edo_offset(Publish, b"headers")
 cdef Py_ssize_t _ITEM_TIMESTAMP_MS = edo_offset(Publish, b"timestamp_ms")
 
 
+cdef int _require(bint is_so, str what) except -1:
+    """What buffers are as large as is good for; ``assert`` would say nothing under ``-O``."""
+    if not is_so:
+        raise ValueError(what)
+    return 0
+
+
+cdef enum:
+    #: A longer text is not kept for the next record that has it: so caches of so many texts are
+    #: of so many bytes, whatever comes from outside.
+    _KEPT_BYTES = 256
+
+
 # -- checksums
 
 cdef extern from *:
@@ -132,7 +145,7 @@ def crc32c(const uint8_t[::1] data not None):
     """CRC-32C of data; only where :data:`HAS_CRC32C` says that there is a way to it."""
     cdef uint32_t crc
     cdef Py_ssize_t size = data.shape[0]
-    assert HAS_CRC32C, "this processor has no instruction for it"
+    _require(HAS_CRC32C, "this processor has no instruction for it")
     with nogil:
         crc = edo_crc32c(&data[0] if size else NULL, size)
     return crc
@@ -228,6 +241,8 @@ cdef object _name_of(Span span):
         return <object>known
     # Brokers take any bytes for a name; one that is no text must not stop its partition.
     text = PyUnicode_DecodeUTF8(<const char *>span.at, span.size, "replace")
+    if span.size > _KEPT_BYTES:
+        return text
     if len(_names) >= 4096:
         _names.clear()
     _names[name] = text
@@ -294,6 +309,20 @@ cdef list _headers_of(Bytes at, Bytes end, int64_t count):
     return headers
 
 
+cdef int _check_headers(Bytes at, Bytes end, int64_t count) except -1:
+    """Whether headers are what the format says, before anybody asks for them."""
+    cdef Span span
+    cdef int64_t i
+    for i in range(count):
+        if not _next_span(&at, end, &span):
+            raise Corrupt("the name of a header is cut off")
+        if not _next_span(&at, end, &span) and span.size >= 0:
+            raise Corrupt("the value of a header is cut off")
+    if at != end:
+        raise Corrupt("a record is longer than its parts")
+    return 0
+
+
 def read_records(
     str topic,
     int partition,
@@ -340,6 +369,7 @@ def read_records(
         record._count = _varint(&at, end_record)
         if record._count < 0 or record._count > end_record - at:
             raise Corrupt("a record has an impossible number of headers")
+        _check_headers(at, end_record, record._count)
         record._wire = PyBytes_FromStringAndSize(<const char *>at, end_record - at)
         at = end_record
         records.append(record)
@@ -708,6 +738,8 @@ cdef class PlainDecoder:
 
     cdef object _known(self, Span text):
         """Text of an attribute of few values."""
+        if text.size > _KEPT_BYTES:
+            return _text_or_none(text)
         cdef bytes value = _bytes_of(text)
         cdef PyObject *known = PyDict_GetItem(self._texts, value)
         if known is not NULL:
@@ -724,6 +756,8 @@ cdef class PlainDecoder:
         if known is not NULL:
             return <object>known
         media = self._media_of(value)
+        if text.size > _KEPT_BYTES:
+            return media
         if len(self._media) >= 1024:
             self._media.clear()
         self._media[value] = media
@@ -888,6 +922,8 @@ cdef class PlainJudge:
         if found is not NULL:
             return <object>found
         verdict = self._verdict_of(name, value)
+        if PyBytes_GET_SIZE(value) > _KEPT_BYTES:
+            return verdict
         if len(known) >= 1024:
             known.clear()
         known[value] = verdict
@@ -964,7 +1000,7 @@ cdef class PlainFirst:
         are not plain.
         """
         cdef PlainFirst found = PlainFirst(self._decoder, slow)
-        assert unsampled != 0
+        _require(unsampled != 0, "some records are not sampled")
         found._judge = judge
         found._judged = judged
         found._unsampled = unsampled
@@ -1151,7 +1187,7 @@ cdef class SourceIdDigest:
 
     def __init__(self, bytes start not None, slow):
         """``start`` is what each message begins with; ``slow`` takes what is too long, or no UTF-8."""
-        assert len(start) <= _MESSAGE_BYTES - 2 * (_TEXT_BYTES + 8)
+        _require(len(start) <= _MESSAGE_BYTES - 2 * (_TEXT_BYTES + 8), "a start that is too long")
         self._start = start
         self._slow = slow
 
@@ -1285,7 +1321,7 @@ cdef class ResultHeaders:
         for i in range(0, whole, 64):
             edo_sha1_block(self._hash, <Bytes>PyBytes_AS_STRING(id_start) + i)
         self._hashed = <uint64_t>whole
-        assert len(place) <= _PLACE_BYTES
+        _require(len(place) <= _PLACE_BYTES, "a place that is too long")
         self._id_rest = id_start[whole:]
         self._source = source
         self._place = place
@@ -1772,7 +1808,7 @@ cdef class PlainFeed:
         bytes end not None,
     ):
         """``place``: where events are; ``start`` and ``end``: what is the same in all values."""
-        assert len(place) <= _PLACE_BYTES
+        _require(len(place) <= _PLACE_BYTES, "a place that is too long")
         self._key = key
         self._topic = topic
         self._partitions = partitions
@@ -1894,6 +1930,8 @@ cdef class PlainRouter:
         if known is not NULL:
             return <tuple>known
         chosen = self._always + tuple(self._choose(self._facts_of(event)))
+        if len(kind) > _KEPT_BYTES:
+            return chosen
         if len(self._by_type) >= 4096:
             self._by_type.clear()
         self._by_type[kind] = chosen
@@ -2294,7 +2332,7 @@ cdef uint8_t *_put_time(uint8_t *at, int64_t time_ms) noexcept nogil:
 def time_text_of(int64_t time_ms):
     """As :func:`edo_stream.core.headers.time_text`, of a time from 1970 to 9999."""
     cdef uint8_t text[_TIME_BYTES]
-    assert 0 <= time_ms < _TIMES_END_MS
+    _require(0 <= time_ms < _TIMES_END_MS, "a time beyond those of four-digit years")
     _put_time(text, time_ms)
     return PyBytes_FromStringAndSize(<const char *>text, _TIME_BYTES)
 
@@ -2373,6 +2411,9 @@ cdef class PlainWait:
             self._id_start, self._birth, self._name, self._source, self._type,
             self._topic, self._partitions,
         ) = says  # fmt: skip
+        _require(len(self._id_start) <= _PLACE_BYTES, "a start of ids that is too long")
+        _require(self._birth is None or len(self._birth) <= 32, "a birth that is too long")
+        _require(0 < self._needed <= _HEADS_MAX, "more events than a wait has room for")
 
     cdef bytes _timer_row(self, int64_t due_ms, bytes key):
         cdef Py_ssize_t start = PyBytes_GET_SIZE(self._timer), size = PyBytes_GET_SIZE(key)
@@ -2449,31 +2490,33 @@ cdef class PlainWait:
         buffer = <uint8_t *>malloc(<size_t>(room + 300 * count))
         if buffer is NULL:
             raise MemoryError
-        at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
-        at = _put_of(_put_raw(at, b'","key":"'), key)
-        at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
-        at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
-        at = _put_of(at, <bytes>self._names[by])
-        at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
-        at = _put_time(_put_raw(at, b'","opened":"'), row.opened_ms)
-        at = _put_time(_put_raw(at, b'","deadline":"'), row.until_ms)
-        at = _put_raw(at, b'","missing":[')
-        for i in range(len(self._names)):
-            is_missing = True
+        try:
+            at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
+            at = _put_of(_put_raw(at, b'","key":"'), key)
+            at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
+            at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
+            at = _put_of(at, <bytes>self._names[by])
+            at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
+            at = _put_time(_put_raw(at, b'","opened":"'), row.opened_ms)
+            at = _put_time(_put_raw(at, b'","deadline":"'), row.until_ms)
+            at = _put_raw(at, b'","missing":[')
+            for i in range(len(self._names)):
+                is_missing = True
+                for j in range(count):
+                    if inputs[j] == i:
+                        is_missing = False
+                if is_missing:
+                    at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
+                    at = _put_raw(at, b'"')
+                    has_any = True
+            at = _put_raw(at, b'],"inputs":{')
             for j in range(count):
-                if inputs[j] == i:
-                    is_missing = False
-            if is_missing:
-                at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
-                at = _put_raw(at, b'"')
-                has_any = True
-        at = _put_raw(at, b'],"inputs":{')
-        for j in range(count):
-            at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
-            at = _put_shown(_put_raw(at, b'":'), &events[j])
-        at = _put_raw(at, b"}}")
-        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-        free(buffer)
+                at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
+                at = _put_shown(_put_raw(at, b'":'), &events[j])
+            at = _put_raw(at, b"}}")
+            value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+        finally:
+            free(buffer)
         partition = _partition_of(key, self._partitions)
         return Publish(self._topic, partition, key, value, headers, now_ms)
 

@@ -96,10 +96,10 @@ class FetchedBytes:
         header = HEADER.unpack_from(self._data, self._at)
         base, _, _, _, _, attributes, _, first_ms, max_ms, _, _, _, count = header
         data: Any = memoryview(self._data)[self._at + HEADER.size : self._next]
-        if attributes & CODEC_MASK:
-            data = DECODERS[attributes & CODEC_MASK](data.tobytes())
         appended_ms = max_ms if attributes & APPENDED else -1
         try:
+            if attributes & CODEC_MASK:
+                data = _decompressed(attributes & CODEC_MASK, data)
             return read_records(
                 partition.topic, partition.partition, data, count, base, first_ms, appended_ms,
                 from_offset,
@@ -107,6 +107,14 @@ class FetchedBytes:
         except Corrupt as error:
             place = f"{partition.topic}-{partition.partition} at {base}"
             raise CorruptRecordException(f"{place}: {error}") from None
+
+
+def _decompressed(codec: int, data: memoryview) -> bytes:
+    try:
+        return DECODERS[codec](data.tobytes())
+    except Exception as error:
+        # Each codec's package has errors of its own.
+        raise Corrupt(f"codec {codec} cannot read it: {type(error).__name__}: {error}") from error
 
 
 if IS_COMPILED:

@@ -138,6 +138,20 @@ MUTANTS: Final = (
     ),
     Mutant(
         1,
+        "a transaction commits over batches that nobody sends any more",
+        f"{_SECOND}/deliveries.py",
+        (("        if self._waiting:\n            # Who", "        if False:\n            # Who"),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
+        1,
+        "a batch stays under way when another of its round has failed",
+        "edo_stream/engine/gathering.py",
+        ((", return_exceptions=True", ""),),
+        ("tests/engine/test_deliveries.py",),
+    ),
+    Mutant(
+        1,
         "who waits for batches that were given up waits for ever",
         f"{_SECOND}/deliveries.py",
         (("                    parcel.landed.cancel()\n", "                    pass\n"),),
@@ -1185,6 +1199,20 @@ MUTANTS: Final = (
         f"{_LOOKUP}/pipeline.py",
         (("self._expire(min(now_ms, caught_up_ms))", "self._expire(now_ms)"),),
         (_LOOKUPS, _LOOKED_UP),
+    ),
+    Mutant(
+        5,
+        "a table that is looked up again goes on where it was, without its rows",
+        f"{_ENGINE}/lookups.py",
+        (("        await self._read_anew()\n", ""),),
+        (_LOOKED_UP,),
+    ),
+    Mutant(
+        6,
+        "rows that were left when a table is looked up again stay, whatever has become of them",
+        f"{_LOOKUP}/pipeline.py",
+        (("for row, _ in list(self._state.scan(*rows_of(table))):", "for row, _ in ():"),),
+        ("tests/lookup/test_lookup.py",),
     ),
     Mutant(
         5,
