@@ -215,6 +215,11 @@ def join_of(
         _source(document, (name, place, given), when, registry)
         for name, (place, given) in named.items()
     ]
+    if emit is None and when.max.bytes + _ENVELOPE_BYTES > COMMAND_BYTES:
+        message = (
+            "max.bytes: a command has at most 1 MiB: lower it, or emit to a topic that takes more"
+        )
+        document.find((_WHEN, "max", "bytes"), message)
     return Join(
         flow=flow,
         owner=owner,

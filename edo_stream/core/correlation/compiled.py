@@ -26,6 +26,7 @@ if IS_COMPILED:
     from edo_stream.core import _native
 
 _TEXT_BYTES_MAX: Final = 400
+_RESULT_BYTES: Final = 16 * 1024
 _INPUTS_MAX: Final = 16
 
 
@@ -57,6 +58,8 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
         or not 2 <= kind.needed <= _INPUTS_MAX
         or correlation.opens
         or correlation.history
+        # What does not fit its topic is cut in Python.
+        or bounds.bytes_max + _RESULT_BYTES > target.bytes_max
         or correlation.fallback in correlation.inputs
         or len(start) > _TEXT_BYTES_MAX
         or not all(map(_is_plain, texts))

@@ -44,6 +44,8 @@ OF: Final = "edo-of"
 JOINED: Final = "edo-joined"
 #: Lists of a manifest that are longer do not fit a header; such a letter cannot be sent again.
 _JOINED_BYTES_MAX: Final = 32 * 1024
+#: Of a result, besides its events.
+_ENVELOPE_BYTES: Final = 16 * 1024
 _DETAIL_CHARS_MAX: Final = 1_000
 
 
@@ -95,6 +97,8 @@ class JoinOutlet:
         # Not that of results and outcomes, each of which has one record as its cause.
         self._source = ("ce_source", utf8(f"/edo/{identity.app}/waits"))
         self._flow = ("edo-flow", utf8(correlation.flow))
+        self.late_bytes_max = correlation.target.bytes_max - _ENVELOPE_BYTES
+        """Of an event that comes late and is told alone, as results have it."""
         self._has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
 
     def fire(

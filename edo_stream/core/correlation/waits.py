@@ -168,6 +168,11 @@ class Waits:
         key, joined = arrival.key, arrival.joined
         self.note_late(key, row)
         match self.correlation.late:
+            case OnLate.APPEND if arrival.size_bytes > self.outlet.late_bytes_max:
+                most = self.outlet.late_bytes_max
+                detail = f"late: an event that is appended has at most {most} bytes as results "
+                detail += f"have it, found {arrival.size_bytes}"
+                self.refuse(arrival, Violation("too-large", detail))
             case OnLate.APPEND:
                 # Its number is part of the id, and so of the state.
                 row.late += 1
