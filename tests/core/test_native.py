@@ -1,12 +1,13 @@
 """The compiled half against the Python beside it: the same for every record, or left to Python."""
 
+import hashlib
 import random
 import subprocess
 import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edo_stream.core.accounts import Fate, Run, runs_of
 from edo_stream.core.contract import (
     KeyOrder,
     MonotonicOrder,
@@ -439,6 +441,19 @@ EVENTS = st.builds(
 )
 
 
+@given(st.binary(max_size=300))
+def test_sha_1_is_the_same_with_and_without_the_processor_s_instructions(data: bytes) -> None:
+    for is_by_processor in (False, True):
+        assert native.sha1(data, is_by_processor) == hashlib.sha1(data).digest()
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.sampled_from(Fate)), max_size=12))
+def test_fates_are_told_in_the_same_runs(steps: list[tuple[int, Fate]]) -> None:
+    offsets = list(accumulate(step for step, _ in steps))
+    fates = [fate for _, fate in steps]
+    assert native.runs_of(offsets, fates, Run) == runs_of(offsets, fates)
+
+
 def test_a_header_whose_name_is_no_text_stops_nothing() -> None:
     content = batch([(1_000, b"k", b"{}", [("caf!", b"1")])]).replace(b"caf!", b"caf\xe9")
     [record] = read(content, 1)
@@ -540,7 +555,7 @@ def test_a_record_mentions_what_is_in_its_headers() -> None:
     assert redrive_of(fetched(b"k", None, [])) is None
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "ab"]), st.sampled_from([0, 1, 1_000]))))
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "ab"]), st.sampled_from([*range(40), 1_000]))))
 def test_records_are_grouped_in_the_order_of_their_places(places: list[tuple[str, int]]) -> None:
     # Equal names that are other objects are the same place all the same.
     publish = [
