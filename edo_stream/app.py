@@ -27,7 +27,7 @@ from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.saga_plans import saga_plans, saga_topics
 from edo_stream.engine.security import AccessError, broker_access
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
 from edo_stream.flows import load_flows

@@ -1,6 +1,5 @@
 """Two versions of a schema against each other: in one mode, and who can still read what."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from edo_stream.schemas.breaks import Break
@@ -16,14 +15,6 @@ def breaks_between(schema_format: str, mode: str, old: Any, new: Any) -> list[Br
         return compatible(SchemaFormat(schema_format), _of_one(mode), old, new)
     except SchemaError as error:
         return [Break("", "not-comparable", str(error))]
-
-
-def breaks_of(schema_format: str, mode: str, olds: Sequence[Any], new: Any) -> list[Break]:
-    """Breaks of one version towards those before it, oldest first, as its mode asks."""
-    if not olds or mode == Mode.NONE.value:
-        return []
-    wanted = olds if Mode(mode).is_transitive else olds[-1:]
-    return [found for old in wanted for found in breaks_between(schema_format, mode, old, new)]
 
 
 def can_read(schema_format: str, reader: Any, writer: Any) -> bool:

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -102,19 +102,8 @@ _ALWAYS = frozenset(
 
 def report_table(report: Report) -> Table:
     """One row a source topic, one column a fate; rare ones only where there are any."""
-    names = [
-        column.name
-        for column in fields(Tally)
-        if column.name in _ALWAYS
-        or any(getattr(tally, column.name) for tally in report.tallies.values())
-    ]
-    table = Table(title="what became of every record")
-    table.add_column("source topic", overflow="fold")
-    for name in ("records", *names):
-        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
-    for topic, tally in report.tallies.items():
-        table.add_row(topic, *(f"{getattr(tally, name):,}" for name in ("records", *names)))
-    return table
+    shown = ("records", *_columns(Tally, _ALWAYS, report.tallies))
+    return _counts("what became of every record", "source topic", shown, report.tallies)
 
 
 #: Ends that are there even when no command has them.
@@ -123,19 +112,8 @@ _ALWAYS_ENDS = frozenset({"done", "failed", "dead_lettered", "waiting", "parked"
 
 def commands_table(report: Report) -> Table:
     """One row a flow, one column an end."""
-    names = [
-        column.name
-        for column in fields(Commands)
-        if column.name in _ALWAYS_ENDS
-        or any(getattr(flow, column.name) for flow in report.flows.values())
-    ]
-    table = Table(title="what became of every command")
-    table.add_column("flow", overflow="fold")
-    for name in ("commands", *names):
-        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
-    for flow, commands in report.flows.items():
-        table.add_row(flow, *(f"{getattr(commands, name):,}" for name in ("commands", *names)))
-    return table
+    shown = ("commands", *_columns(Commands, _ALWAYS_ENDS, report.flows))
+    return _counts("what became of every command", "flow", shown, report.flows)
 
 
 #: Where instances may be, even when none is there.
@@ -144,16 +122,25 @@ _ALWAYS_STATES = frozenset({"running", "completed", "compensated"})
 
 def sagas_table(report: Report) -> Table:
     """One row a saga, one column for where its instances are."""
-    names = [
+    shown = ("instances", *_columns(Instances, _ALWAYS_STATES, report.sagas))
+    return _counts("what became of every instance", "saga", shown, report.sagas)
+
+
+def _columns(kind: type[Any], always: Container[str], counted: Mapping[str, Any]) -> list[str]:
+    """Those of a kind's fields that are always shown, or that something is in."""
+    return [
         column.name
-        for column in fields(Instances)
-        if column.name in _ALWAYS_STATES
-        or any(getattr(saga, column.name) for saga in report.sagas.values())
+        for column in fields(kind)
+        if column.name in always or any(getattr(one, column.name) for one in counted.values())
     ]
-    table = Table(title="what became of every instance")
-    table.add_column("saga", overflow="fold")
-    for name in ("instances", *names):
-        table.add_column(name, justify="right", no_wrap=True)
-    for saga, found in report.sagas.items():
-        table.add_row(saga, *(f"{getattr(found, name):,}" for name in ("instances", *names)))
+
+
+def _counts(title: str, of: str, shown: Sequence[str], counted: Mapping[str, Any]) -> Table:
+    """One row for each of what is counted, one column for each attribute shown."""
+    table = Table(title=title)
+    table.add_column(of, overflow="fold")
+    for name in shown:
+        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
+    for row, one in counted.items():
+        table.add_row(row, *(f"{getattr(one, name):,}" for name in shown))
     return table

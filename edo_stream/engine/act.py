@@ -28,7 +28,8 @@ from edo_stream.core.record import Batch
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.target import Slot, Target
-from edo_stream.engine.task import VOID, Decider, MisplacedError, Ports, Task, TaskSpec
+from edo_stream.engine.task import VOID, MisplacedError, Task
+from edo_stream.engine.task_spec import Decider, Ports, TaskSpec
 from edo_stream.views import Phase
 
 _ASK_AGAIN_MAX_MS = 60_000

@@ -1,29 +1,23 @@
 """From flows to plans: the groups of the act plane, and which topics they need."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from edo_stream.core.act.keys import stranded
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.saga.replies import BYTES_MAX as SAGA_BYTES_MAX
-from edo_stream.core.state import Table
-from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.act import ActTask
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_plans import none_left_behind, state_plan
 from edo_stream.engine.group_topics import (
-    EARLIEST,
     compacted_hourly,
     control_config,
-    internal_topics,
     state_changelog,
-    state_table,
     wanted_internal,
 )
 from edo_stream.engine.keepers import keeper_plans, keeper_topics
-from edo_stream.engine.restore import Refusal
-from edo_stream.engine.task import Decider, TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import ActGroup, Flows
 from edo_stream.flows.replying import REPLY_PARTITIONS, replies_topic
 from edo_stream.flows.targets import target_policies
@@ -47,35 +41,20 @@ def act_plans(flows: Flows, shared: TaskSpec, worker: str) -> dict[str, GroupPla
 
 
 def _plan(group: ActGroup, shared: TaskSpec) -> GroupPlan:
-    internal = internal_topics(group.name)
-
-    def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
-        (state,) = tables
-        identity = TaskIdentity(shared.app, group.name, partition)
-        return ActPipeline(identity, group.spec, state, internal)
-
-    sources = dict.fromkeys((*group.topics, internal.control), EARLIEST)
-    spec = shared.of_group(group.name, sources)
-    tables = [state_table(shared.app, group.name, _refusal_of(group))]
-    return GroupPlan(spec, group.partitions, tables, make_pipeline, ActTask)
-
-
-def _refusal_of(group: ActGroup) -> Refusal:
-    """Why a task must not go on: it would leave commands behind."""
-
-    def refuse(state: Table) -> str | None:
-        if (why := refusal(state)) is not None:
-            return why
-        if not (flows := stranded(state, group.spec.flows)):
-            return None
-        told = ", ".join(f"{count:,} of {flow}" for flow, count in sorted(flows.items()))
-        return (
-            f"commands of flows that are not declared in group {group.name} wait in its state: "
-            f"{told}. Declare them again in this group, with draining: true, until they have run; "
-            "edo key list shows them"
-        )
-
-    return refuse
+    spec = group.spec
+    refused = none_left_behind(
+        lambda state: stranded(state, spec.flows),
+        f"commands of flows that are not declared in group {group.name} wait in its state: "
+        "{told}. Declare them again in this group, with draining: true, until they have run; "
+        "edo key list shows them",
+    )
+    return state_plan(
+        group,
+        shared,
+        lambda identity, state, internal: ActPipeline(identity, spec, state, internal),
+        refused,
+        ActTask,
+    )
 
 
 def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:

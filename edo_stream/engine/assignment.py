@@ -19,7 +19,8 @@ from edo_stream.engine.global_tables import Held
 from edo_stream.engine.ports import ChangelogRecord, Disk, Follower, Handed
 from edo_stream.engine.restore import Refusal, TaskTable, nothing_refused
 from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
-from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Decider, Ports, TaskSpec
 from edo_stream.views import Phase
 
 log = logging.getLogger(__name__)

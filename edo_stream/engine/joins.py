@@ -20,21 +20,18 @@ from aiokafka import TopicPartition
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.correlation.rows import stranded
-from edo_stream.core.state import Table
-from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_plans import none_left_behind, state_plan
 from edo_stream.engine.group_topics import (
-    EARLIEST,
     compacted_hourly,
     control_config,
-    internal_topics,
     state_changelog,
-    state_table,
     wanted_internal,
 )
-from edo_stream.engine.restore import Refusal, TaskTable
-from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.engine.restore import TaskTable
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Decider, Ports, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.correlation import JoinGroup
 from edo_stream.registry import control_topic
@@ -154,36 +151,20 @@ def join_plans(flows: Flows, shared: TaskSpec) -> dict[str, GroupPlan]:
 
 
 def _plan(group: JoinGroup, shared: TaskSpec) -> GroupPlan:
-    internal = internal_topics(group.name)
-
-    def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
-        (state,) = tables
-        identity = TaskIdentity(shared.app, group.name, partition)
-        return JoinPipeline(identity, group.spec, group.dead_letters, state, internal)
-
-    spec = shared.of_group(
-        group.name, dict.fromkeys((group.spec.topic, internal.control), EARLIEST)
+    spec, letters = group.spec, group.dead_letters
+    refused = none_left_behind(
+        lambda state: stranded(state, spec.combining),
+        f"events wait in the state of group {group.name} for commands of flows that neither "
+        "debounce nor batch in it any more: {told}. Declare it again as it was, with "
+        "draining: true, until edo waits list shows none",
     )
-    tables = [state_table(shared.app, group.name, _refusal_of(group))]
-    return GroupPlan(spec, group.partitions, tables, make_pipeline, JoinTask)
-
-
-def _refusal_of(group: JoinGroup) -> Refusal:
-    """Why a task must not go on: it would leave events behind that are to be in commands."""
-
-    def refuse(state: Table) -> str | None:
-        if (why := refusal(state)) is not None:
-            return why
-        if not (flows := stranded(state, group.spec.combining)):
-            return None
-        told = ", ".join(f"{count:,} of {flow}" for flow, count in sorted(flows.items()))
-        return (
-            f"events wait in the state of group {group.name} for commands of flows that neither "
-            f"debounce nor batch in it any more: {told}. Declare it again as it was, with "
-            "draining: true, until edo waits list shows none"
-        )
-
-    return refuse
+    return state_plan(
+        group,
+        shared,
+        lambda identity, state, internal: JoinPipeline(identity, spec, letters, state, internal),
+        refused,
+        JoinTask,
+    )
 
 
 def join_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:

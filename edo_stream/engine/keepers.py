@@ -18,7 +18,8 @@ from edo_stream.engine.group_topics import (
     wanted_internal,
 )
 from edo_stream.engine.restore import TaskTable
-from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Decider, Ports, TaskSpec
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import ACCOUNTS, ACCOUNTS_PARTITIONS, deleted_by_age
 

@@ -20,23 +20,20 @@ from aiokafka import TopicPartition
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.lookup.spec import Decode, LookupSpec
-from edo_stream.core.state import Table
-from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine import clock
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_plans import state_plan
 from edo_stream.engine.group_topics import (
-    EARLIEST,
     compacted_hourly,
     control_config,
-    internal_topics,
     state_changelog,
-    state_table,
     wanted_internal,
 )
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.restore import TaskTable
-from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Decider, Ports, TaskSpec
 from edo_stream.flows import Flows
 from edo_stream.flows.lookup import LookupGroup
 from edo_stream.registry import Registry, control_topic
@@ -226,7 +223,6 @@ def _decoder(registry: Registry, table: str, tally: Tally, schema_ids: Mapping[i
 
 
 def _plan(group: LookupGroup, shared: TaskSpec, tables: Mapping[str, Decode]) -> GroupPlan:
-    internal = internal_topics(group.name)
     spec = LookupSpec(
         group.topic,
         group.partitions,
@@ -236,16 +232,11 @@ def _plan(group: LookupGroup, shared: TaskSpec, tables: Mapping[str, Decode]) ->
         max(group.bytes_max, group.row_bytes_max),
         group.judged,
     )
-
-    def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
-        (state,) = tables
-        identity = TaskIdentity(shared.app, group.name, partition)
-        return LookupPipeline(identity, spec, state, internal)
-
-    sources = dict.fromkeys((group.topic, *group.tables, internal.control), EARLIEST)
-    rows = [state_table(shared.app, group.name, refusal)]
-    return GroupPlan(
-        shared.of_group(group.name, sources), group.partitions, rows, make_pipeline, LookupTask
+    return state_plan(
+        group,
+        shared,
+        lambda identity, state, internal: LookupPipeline(identity, spec, state, internal),
+        make_task=LookupTask,
     )
 
 

@@ -20,7 +20,7 @@ from edo_stream.engine.group_topics import (
     state_table,
     wanted_internal,
 )
-from edo_stream.engine.task import Decider, TaskSpec
+from edo_stream.engine.task_spec import Decider, TaskSpec
 from edo_stream.flows import NO_FLOWS, Flows
 from edo_stream.registry import Group, Registry, Role, Topic, TopicSpec
 from edo_stream.registry.bundle import bundle_of, opened

@@ -5,25 +5,20 @@ partitions: its commands are keyed by what tells instances apart, so a reply com
 has its instance.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.saga.pipeline import SagaPipeline, unknown_versions
-from edo_stream.core.state import Table
-from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.admin import Wanted
-from edo_stream.engine.assignment import GroupPlan, GroupTable
+from edo_stream.engine.assignment import GroupPlan
+from edo_stream.engine.group_plans import state_plan
 from edo_stream.engine.group_topics import (
-    EARLIEST,
     compacted_hourly,
     control_config,
-    internal_topics,
     state_changelog,
-    state_table,
     wanted_internal,
 )
-from edo_stream.engine.task import Decider, TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import Flows, SagaGroup
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import deleted_by_age
@@ -41,23 +36,12 @@ def saga_plans(flows: Flows, shared: TaskSpec) -> dict[str, GroupPlan]:
 
 
 def _plan(group: SagaGroup, shared: TaskSpec) -> GroupPlan:
-    internal = internal_topics(group.name)
-
-    def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
-        (state,) = tables
-        identity = TaskIdentity(shared.app, group.name, partition)
-        return SagaPipeline(identity, group.sagas, state, internal)
-
-    sources = dict.fromkeys((*group.topics, internal.control), EARLIEST)
-    spec = shared.of_group(group.name, sources)
-    return GroupPlan(spec, group.partitions, [_state(shared.app, group)], make_pipeline)
-
-
-def _state(app: str, group: SagaGroup) -> GroupTable:
-    def refused(state: Table) -> str | None:
-        return refusal(state) or unknown_versions(state, group.sagas)
-
-    return state_table(app, group.name, refused)
+    return state_plan(
+        group,
+        shared,
+        lambda identity, state, internal: SagaPipeline(identity, group.sagas, state, internal),
+        lambda state: unknown_versions(state, group.sagas),
+    )
 
 
 def saga_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:

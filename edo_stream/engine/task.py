@@ -20,32 +20,26 @@ import itertools
 import logging
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from edo_stream.core.contract import Start
 from edo_stream.core.effects import Effects
 from edo_stream.core.record import Batch, Record
-from edo_stream.engine.global_tables import GlobalTables
-from edo_stream.engine.hooks import Hooks
-from edo_stream.engine.pace import Pace
-from edo_stream.engine.ports import (
-    Changelog,
-    DiskError,
-    Handed,
-    Intake,
-    Membership,
-    Producer,
-    ProducerFactory,
-)
+from edo_stream.engine.ports import DiskError, Handed, Producer
+from edo_stream.engine.position import Positions, RefusedError
 from edo_stream.engine.restore import TaskTable, restore
-from edo_stream.engine.runs import WorkerRuns
-from edo_stream.engine.target import Targets
+from edo_stream.engine.task_spec import (
+    Decider,
+    PatientDecider,
+    Ports,
+    TaskProgress,
+    TaskSpec,
+    TaskStats,
+)
 from edo_stream.engine.transaction import (
     Change,
     FencedError,
@@ -69,18 +63,10 @@ _TOO_LARGE_TRIES = 3
 _CANCELS_MAX = 10
 _CANCEL_S = 1.0
 
-#: How often, and how far apart, the group's offsets are asked for until they agree.
-_AGREEMENT_TRIES = 5
-_AGREEMENT_PAUSE_S = 0.5
-
 #: Numbers the deliveries between two seeks, over all tasks of the process.
 _EPOCHS = itertools.count(1)
 VOID = 0
 """Epoch of a partition whose deliveries can no longer be trusted: the task seeks."""
-
-
-class RefusedError(Exception):
-    """The task cannot go on without losing or repeating records; says what to do."""
 
 
 class MisplacedError(Exception):
@@ -89,118 +75,6 @@ class MisplacedError(Exception):
 
 #: What may fail a task without being a bug.
 _EXPECTED = (TransactionError, KafkaError, TimeoutError, MisplacedError)
-
-
-class Decider(Protocol):
-    """The core's pipeline as the task uses it; see :mod:`edo_stream.core.pipeline`."""
-
-    def restore(self) -> None:
-        """Read what it keeps in memory from the tables."""
-
-    def discard(self) -> None:
-        """Forget all that is uncommitted."""
-
-    def positions(self) -> Mapping[str, int]:
-        """Next offset of each source topic, as the state has it."""
-
-    def start(
-        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
-    ) -> Effects:
-        """Begin a source at an offset."""
-
-    def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
-        """Decide on batches and due timers."""
-
-    def next_due_ms(self) -> int | None:
-        """Time of the earliest timer."""
-
-    def stream_ms(self) -> int | None:
-        """Time of the latest record read."""
-
-    def held(self) -> Mapping[str, tuple[int, int | None]]:
-        """Events held by topic, and since when the oldest of them waits."""
-
-
-@runtime_checkable
-class PatientDecider(Decider, Protocol):
-    """A pipeline whose long steps pause for others."""
-
-    def steps(
-        self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int
-    ) -> Generator[None, None, Effects]:
-        """Decide with pauses; between them nothing but ``discard`` is called."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The outside world of a task."""
-
-    producers: ProducerFactory
-    changelog: Changelog
-    intake: Intake
-    membership: Membership
-    now_ms: Callable[[], int]
-    pace: Pace
-    batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
-    """Topics whose ``max.message.bytes`` is below the default."""
-    hooks: Hooks = field(default_factory=Hooks)
-    targets: Targets = field(default_factory=dict)
-    """What the worker's act tasks run commands by."""
-    runs: WorkerRuns = field(default_factory=WorkerRuns)
-    global_tables: GlobalTables | None = None
-    """What all tasks of the worker look up in; ``None``: nothing does."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """What a task is: names, sources and limits; the same for every partition of a group."""
-
-    app: str
-    """Application id, which is the consumer group too."""
-    group: str
-    """Co-partition group."""
-    sources: Mapping[str, Start]
-    """Source topics and where to begin when the group has no offset."""
-    transaction_timeout_s: float
-    session_timeout_s: float
-    batch_records_max: int = 2_000
-    accepted_losses: frozenset[tuple[str, int, int, int]] = frozenset()
-    """Lost ranges that an operator has accepted: topic, partition, first, next."""
-
-    def of_group(self, group: str, sources: Mapping[str, Start]) -> "TaskSpec":
-        """The same for another group."""
-        return replace(self, group=group, sources=sources)
-
-    def transactional_id(self, partition: int) -> str:
-        """Name of the one producer that may write for the partition."""
-        return f"{self.app}.{self.group}.{partition}"
-
-
-@dataclass(slots=True)
-class TaskStats:
-    """Counters since the task object was made."""
-
-    transactions: int = 0
-    resets: int = 0
-    fences: int = 0
-    rewinds: int = 0
-    restored_records: int = 0
-
-
-@dataclass(slots=True)
-class TaskProgress:
-    """Where a task stands, for those who look at it; nothing is decided by it."""
-
-    committed: dict[str, int] = field(default_factory=dict)
-    """Next offset by topic, as the group has it."""
-    done_ms: dict[str, int] = field(default_factory=dict)
-    """Time of the last record processed, by topic."""
-    ends: dict[str, int] = field(default_factory=dict)
-    """Ends of the sources when the task positioned itself."""
-    in_hand: Sequence[Batch] = ()
-    """What the running step is about."""
-    moved_at: float = 0.0
-    """When anything last began or ended, on the event loop's clock."""
 
 
 class Task:
@@ -434,26 +308,15 @@ class Task:
 
     async def _position(self) -> None:
         """Take the positions from the state, after checking them against group and log."""
-        partitions = self.partitions
-        committed = await self._committed(partitions)
-        bounds = await self._ports.intake.log_bounds(partitions)
+        positions = Positions(self.spec, self._ports.intake, self.tables[0].changelog.topic)
+        found = await positions.find(self.partitions, self.pipeline.positions())
         now_ms = self._ports.now_ms()
         begun: list[Effects] = []
         self._expected = {}
-        for partition, group_offset, (first, end) in zip(
-            partitions, committed, bounds, strict=True
-        ):
+        for partition, end, begin, lost in found:
             self.progress.ends[partition.topic] = end
-            stored = self.pipeline.positions().get(partition.topic)
-            self._check_agreement(partition, stored, group_offset, end)
-            if stored is None:
-                offset = await self._first_offset(partition, first, end)
-                begun.append(self.pipeline.start(partition.topic, offset, now_ms))
-            elif stored < first:
-                self._check_accepted(partition, stored, first)
-                begun.append(
-                    self.pipeline.start(partition.topic, first, now_ms, lost=(stored, first))
-                )
+            if begin is not None:
+                begun.append(self.pipeline.start(partition.topic, begin, now_ms, lost))
             self._expected[partition] = self.pipeline.positions()[partition.topic]
         self.progress.moved_at = asyncio.get_running_loop().time()
         if begun:
@@ -465,64 +328,6 @@ class Task:
                 self._expected,
                 now_ms,
             )
-
-    async def _committed(self, partitions: Sequence[TopicPartition]) -> list[int | None]:
-        """The group's offsets; asked again while they differ from the state.
-
-        The state is read up to the last transaction. The same transaction's offsets may follow a
-        moment later: the group's coordinator applies its marker on its own.
-        """
-        stored = [self.pipeline.positions().get(partition.topic) for partition in partitions]
-        for _ in range(_AGREEMENT_TRIES):
-            committed = await self._ports.intake.committed(partitions)
-            if all(
-                offset in (None, known) for offset, known in zip(committed, stored, strict=True)
-            ):
-                return committed
-            await asyncio.sleep(_AGREEMENT_PAUSE_S)
-        return await self._ports.intake.committed(partitions)
-
-    def _check_agreement(
-        self, partition: TopicPartition, stored: int | None, group_offset: int | None, end: int
-    ) -> None:
-        # A group that was empty for long has lost its offsets (``offsets.retention.minutes``):
-        # the state knows better, and its next transaction tells the group.
-        if group_offset is not None and stored != group_offset:
-            raise RefusedError(
-                f"{partition.topic}-{partition.partition}: the consumer group "
-                f"'{self.spec.app}' stands at {_or_none(group_offset)} but the state was written "
-                f"at {_or_none(stored)}. Both move in one transaction, so one of them was changed "
-                "from outside (offsets reset, changelog topics deleted). Set the group's offset "
-                "back to the state's; or, to begin anew, stop all workers and delete the group, "
-                f"the changelog topics '{self.tables[0].changelog.topic}' … and the data "
-                "directories of all workers (EDO_DATA)"
-            )
-        if stored is not None and stored > end:
-            raise RefusedError(
-                f"{partition.topic}-{partition.partition}: the next offset is {stored} but the "
-                f"log ends at {end}: the topic was deleted and created anew. Restore the topic; "
-                "or, to begin anew, stop all workers and delete the group, its changelog topics "
-                "and the data directories of all workers (EDO_DATA)"
-            )
-
-    def _check_accepted(self, partition: TopicPartition, stored: int, first: int) -> None:
-        if (*partition, stored, first) not in self.spec.accepted_losses:
-            loss = f"{partition.topic}:{partition.partition}:{stored}-{first}"
-            raise RefusedError(
-                f"{partition.topic}-{partition.partition}: offsets {stored} to {first - 1} were "
-                f"deleted from the log before they were read ({first - stored} offsets). To go "
-                f"on without them, start the worker with EDO_ACCEPT_LOSS={loss}; they are then "
-                "counted as lost"
-            )
-
-    async def _first_offset(self, partition: TopicPartition, first: int, end: int) -> int:
-        start = self.spec.sources[partition.topic]
-        if start.latest:
-            return end
-        if start.at_ms is None:
-            return first
-        at = await self._ports.intake.offset_at(partition, start.at_ms)
-        return end if at is None else at
 
     async def _process(self) -> None:
         while not self._stop.is_set():
@@ -730,9 +535,7 @@ class Task:
         is_fenced = isinstance(error, FencedError)
         self.stats.fences += is_fenced
         self._ports.hooks.failed(self.spec.group, _failure_of(error))
-        is_expected = isinstance(
-            error, TransactionError | KafkaError | TimeoutError | MisplacedError
-        )
+        is_expected = isinstance(error, _EXPECTED)
         log.warning(
             "task reset: %s: %s: %s",
             self.name,
@@ -801,7 +604,3 @@ def _failure_of(error: Exception) -> Failure:
             return Failure.FENCED
         case _:
             return Failure.OTHER
-
-
-def _or_none(offset: int | None) -> str:
-    return "no offset" if offset is None else f"offset {offset}"

@@ -21,7 +21,7 @@ from edo_stream.engine.group_topics import (
     wanted_internal,
 )
 from edo_stream.engine.restore import nothing_refused
-from edo_stream.engine.task import Decider, TaskSpec
+from edo_stream.engine.task_spec import Decider, TaskSpec
 from edo_stream.registry import Entry, control_topic
 from edo_stream.registry.plan import (
     ACCOUNTS,

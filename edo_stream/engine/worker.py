@@ -43,7 +43,7 @@ from edo_stream.engine.security import BrokerAccess, reason_of
 from edo_stream.engine.store import DiskMemory, RocksDisk
 from edo_stream.engine.tables import TaskFaustTable, TaskTableManager
 from edo_stream.engine.target import Targets
-from edo_stream.engine.task import Ports
+from edo_stream.engine.task_spec import Ports
 from edo_stream.engine.transaction_v2.choice import TransactionProtocol, choose_protocol
 from edo_stream.engine.transport import TaskConsumer, TaskTransport
 

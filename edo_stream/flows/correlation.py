@@ -175,6 +175,11 @@ class JoinGroup:
     """Topics of the changes of waits."""
     history_bytes_max: int = 0
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that its tasks read."""
+        return (self.spec.topic,)
+
 
 def joins_topic(group: str) -> str:
     """Internal topic to which events come by their correlation keys."""

@@ -8,7 +8,6 @@ The library converts what an expression speaks of from Python's values. That is 
 and is done once an event, for all expressions of its topic.
 """
 
-from functools import cached_property
 from typing import Any, Final
 
 from edo_stream.core.facts import Facts, UndecidedError
@@ -88,11 +87,6 @@ class Expression:
                 bound.add(name)
                 context.add_variable(name, _named(facts, name))
         return self._program.execute(context)
-
-    @cached_property
-    def is_of_data(self) -> bool:
-        """Whether it needs the event's JSON."""
-        return "data" in self.names
 
 
 class WhereExpression:

@@ -66,6 +66,11 @@ class LookupGroup:
     row_bytes_max: int
     """What the tables take."""
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that its tasks read: events, then tables."""
+        return (self.topic, *self.tables)
+
 
 def group_name(partitions: int) -> str:
     """Name of the group of tables with so many partitions."""

@@ -3,44 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from edo_stream.core.correlation.rows import EVENT, HeldEvent, decode_event, parse_event_key
+from edo_stream.core.correlation.rows import HeldEvent
 from edo_stream.core.lookup.path import Seeker, decode_seeker
 from edo_stream.core.lookup.rows import QUEUE, QueueRow, decode_queue, parse_queue
+from edo_stream.observe.held_rows import HeldRows
 from edo_stream.observe.rows import read_rows
 from edo_stream.observe.waits import HeldInput, Wait
 
 
-class LookupRows:
-    """The queues of one changelog partition; takes records in log order, rows of tables too."""
+class LookupRows(HeldRows[QueueRow, HeldEvent]):
+    """The queues of one changelog partition; rows of tables are passed over."""
 
     def __init__(self) -> None:
-        self._queues: dict[bytes, QueueRow] = {}
-        self._events: dict[bytes, dict[bytes, HeldEvent]] = {}
-
-    def apply(self, key: bytes, value: bytes | None) -> None:
-        """Take a record; ``None`` deletes its row."""
-        if key[:1] == QUEUE:
-            if value is None:
-                self._queues.pop(key[1:], None)
-            else:
-                self._queues[key[1:]] = decode_queue(value)
-        elif key[:1] == EVENT:
-            name, place = parse_event_key(key)
-            events = self._events.setdefault(name, {})
-            if value is None:
-                events.pop(place, None)
-            else:
-                events[place] = decode_event(value)
-            if not events:
-                del self._events[name]
+        super().__init__(QUEUE, decode_queue, lambda event: event)
 
     def waits(self, group: str, partition: int) -> list[Wait]:
         """Keys that wait as of the last record taken; of lookups that are declared no more too."""
-        return [self._wait(group, partition, name, queue) for name, queue in self._queues.items()]
+        return [self._wait(group, partition, name, queue) for name, queue in self.rows.items()]
 
     def _wait(self, group: str, partition: int, name: bytes, queue: QueueRow) -> Wait:
         place = parse_queue(name)
-        events = [event for _, event in sorted(self._events.get(name, {}).items())]
+        events = [event for _, event in sorted(self.events(name).items())]
         return Wait(
             flow=place.flow,
             partition=partition,

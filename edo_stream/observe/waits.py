@@ -8,13 +8,10 @@ from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.correlation.changes import WaitChange, decode_change
 from edo_stream.core.correlation.rows import (
-    EVENT,
     WAIT,
     Phase,
     WaitRow,
-    decode_event,
     decode_wait,
-    parse_event_key,
 )
 from edo_stream.core.correlation.spec import (
     Batched,
@@ -28,6 +25,7 @@ from edo_stream.core.correlation.spec import (
 from edo_stream.core.correlation.waits import joined_of
 from edo_stream.core.headers import time_text
 from edo_stream.core.notices import key_json
+from edo_stream.observe.held_rows import HeldRows
 from edo_stream.observe.rows import read_rows, read_topics
 
 STATES: Final = ("open", "early", "over", "resting")
@@ -75,39 +73,20 @@ class Wait(msgspec.Struct, frozen=True):
     completed_by: str
 
 
-class WaitRows:
-    """The rows of waits in one changelog partition; takes records in log order."""
+class WaitRows(HeldRows[WaitRow, HeldInput]):
+    """The rows of waits in one changelog partition."""
 
     def __init__(self) -> None:
-        self._rows: dict[bytes, WaitRow] = {}
-        self._events: dict[bytes, dict[bytes, HeldInput]] = {}
-
-    def apply(self, key: bytes, value: bytes | None) -> None:
-        """Take a record; ``None`` deletes its row."""
-        if key[:1] == WAIT:
-            if value is None:
-                self._rows.pop(key[1:], None)
-            else:
-                self._rows[key[1:]] = decode_wait(value)
-        elif key[:1] == EVENT:
-            name, place = parse_event_key(key)
-            events = self._events.setdefault(name, {})
-            if value is None:
-                events.pop(place, None)
-            else:
-                event = decode_event(value)
-                events[place] = held_of(event.at_ms, event.payload)
-            if not events:
-                del self._events[name]
+        super().__init__(WAIT, decode_wait, lambda event: held_of(event.at_ms, event.payload))
 
     def waits(self, group: str, partition: int, spec: JoinSpec) -> list[Wait]:
         """Keys as of the last record taken; those of flows that are no more are left out."""
         found = []
-        for name, row in self._rows.items():
+        for name, row in self.rows.items():
             flow, _, key = name.partition(b"\0")
             correlation = spec.correlations.get(flow.decode())
             if correlation is not None:
-                events = [*self._events.get(name, {}).values(), *heads_of(row)]
+                events = [*self.events(name).values(), *heads_of(row)]
                 found.append(wait_of((group, partition, key), correlation, row, events))
         return found
 

@@ -3,7 +3,8 @@
 To add a knob: a field here, its meaning for the pipeline in :mod:`.contracts`. Unknown keys,
 missing keys and wrong values are reported from these models (:mod:`.mistakes`); keys that have no
 meaning beside others are listed in :data:`ORDERING_KEYS`. What is well formed but cannot be kept,
-or contradicts itself, is for :mod:`.lint`: a worker starts with it, a review does not pass it.
+or contradicts itself, is for :mod:`edo_stream.catalog.lint`: a worker starts with it, a review
+does not pass it.
 
 Every field has a description: ``docs/contract.schema.json`` gives it to editors.
 """

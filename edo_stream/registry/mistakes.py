@@ -58,11 +58,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"known are {_listed(names)}"
 
 
-def model_at(path: Place, root: type[Declared] = Declaration) -> type[Declared] | None:
-    """The model of the value at a place; ``None`` where there is none."""
-    return _walk(path, root)[2]
-
-
 def _walk(
     path: Iterable[str | int], root: type[Declared]
 ) -> tuple[Place, type[Declared] | None, type[Declared] | None]:

@@ -10,7 +10,6 @@ from typing import Final
 
 GUID_HEADER: Final = "__value_schema_id"
 _FRAME: Final = struct.Struct(">bI")
-_GUID_BYTES: Final = 17
 
 
 def framed(schema_id: int, data: bytes) -> bytes:
@@ -30,15 +29,3 @@ def unframed(value: bytes) -> tuple[int, bytes]:
     if magic != 0:
         raise ValueError(f"magic byte is {value[0]}, expected 0")
     return schema_id, value[_FRAME.size :]
-
-
-def guid_of(header: bytes) -> str:
-    """The GUID in a header, with its dashes.
-
-    Raises:
-        ValueError: the header is not 1 and 16 bytes.
-    """
-    if len(header) < _GUID_BYTES or header[0] != 1:
-        raise ValueError(f"header {GUID_HEADER} is not 1 and a GUID")
-    text = header[1:_GUID_BYTES].hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

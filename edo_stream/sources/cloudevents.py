@@ -322,7 +322,6 @@ def _media(content_type: bytes | None) -> Media:
     return Media(name, mode, _JSON.fullmatch(name) is not None)
 
 
-_NO_MEDIA: Final = Media(None, Mode.BINARY, is_json=False)
 _JSON_MEDIA: Final = Media("application/json", Mode.BINARY, is_json=True)
 
 

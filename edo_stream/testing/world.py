@@ -39,7 +39,7 @@ from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.ports import Disk, ProducerFactory
 from edo_stream.engine.saga_plans import saga_plans, saga_topics
 from edo_stream.engine.target import Protection, Target, Targets
-from edo_stream.engine.task import Ports, TaskSpec
+from edo_stream.engine.task_spec import Ports, TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.flows import Flows, load_flows
 from edo_stream.flows.declaration import FlowDeclaration

@@ -1,26 +1,24 @@
 """A task that correlates, on a bench: fed and read by short calls, crashed and restored at will."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from edo_stream.core.accounts import Account
 from edo_stream.core.correlation.joined import Joined, encode_joined
 from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.correlation.spec import Correlation, JoinSpec, Kind, Target
-from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.effects import Effects
 from edo_stream.core.record import Batch, Record, StoredRecord
-from edo_stream.core.state import Table, as_is
+from edo_stream.core.state import Table
 from edo_stream.core.task import InternalTopics, TaskIdentity
-from tests.core.memory import Changelog
+from tests.core.one_state import NOW_MS, OneState
 
 JOINS = "edo.joins.g"
 CONTROL = "edo.control.g"
 INTERNAL = InternalTopics("edo.accounts", 1, "edo.gaps", 1, CONTROL)
 IDENTITY = TaskIdentity("app", "g", 0)
-NOW_MS = 1_700_000_000_000
 RESULTS = "shop.order.ready"
 
 
@@ -63,24 +61,18 @@ def request(offset: int, op: str, key: str = "k", flow: str = "f") -> StoredReco
 
 
 @dataclass
-class Bench:
+class Bench(OneState[JoinPipeline]):
     """One task; every step is committed unless said otherwise."""
 
     correlations: list[Correlation]
-    log: Changelog = field(default_factory=lambda: Changelog(as_is))
-    published: list[Publish] = field(default_factory=list)
-    accounts: list[Account] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.spec = JoinSpec(JOINS, 1, {each.flow: each for each in self.correlations})
         self.open()
 
-    def open(self) -> None:
-        """Open a pipeline over what the changelog says, as after a crash or on another worker."""
-        self.rows = self.log.restored()
-        self.state = Table(self.rows)
+    def pipeline_over(self, state: Table) -> JoinPipeline:
         letters = "edo.dead-letters.g"
-        self.pipeline = JoinPipeline(IDENTITY, self.spec, letters, self.state, INTERNAL)
+        return JoinPipeline(IDENTITY, self.spec, letters, state, INTERNAL)
 
     def step(self, *records: Record, now_ms: int = NOW_MS, caught_up_ms: int = 0) -> Effects:
         """Step without a commit, and unless told otherwise without timers."""
@@ -90,21 +82,6 @@ class Bench:
             if (of_topic := [each for each in records if each.topic == topic])
         ]
         return self.pipeline.step(batches, now_ms, caught_up_ms)
-
-    def commit(self, effects: Effects) -> Effects:
-        self.log.commit(self.state, self.rows)
-        self.published += effects.publish
-        self.accounts += effects.accounts
-        return effects
-
-    def feed(self, *records: Record, now_ms: int = NOW_MS) -> Effects:
-        """Step with records only, and commit."""
-        return self.commit(self.step(*records, now_ms=now_ms))
-
-    def tick(self, now_ms: int) -> None:
-        """Fire all that is due, step by step."""
-        while (due_ms := self.pipeline.next_due_ms()) is not None and due_ms <= now_ms:
-            self.commit(self.step(now_ms=now_ms, caught_up_ms=now_ms))
 
     def results(self, *topics: str) -> list[dict[str, Any]]:
         """Data of what was published to the topics; by default of results and failures."""

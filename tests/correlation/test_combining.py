@@ -27,6 +27,7 @@ from edo_stream.core.record import Record
 from edo_stream.registry.quantity import time_ms
 from tests.correlation.bench import NOW_MS, RESULTS, Bench, correlation, event, request
 from tests.correlation.combine_model import BatchModel, DebounceModel, Item, Said
+from tests.correlation.rough import assert_nothing_shows
 
 START_MS = NOW_MS - 1_000_000
 BURSTS_MAX = 3
@@ -149,36 +150,7 @@ def test_a_task_does_what_the_model_says(kind: Debounced | Batched, steps: Steps
 def test_neither_batches_nor_crashes_nor_repetitions_show(
     kind: Debounced | Batched, steps: Steps, seed: int
 ) -> None:
-    random, wanted = Random(seed), combines(kind)
-    smooth, rough = Bench([wanted]), Bench([wanted])
-    read: list[Record] = []
-    for now_ms, records, is_caught_up in timeline(steps):
-        smooth.feed(*records, now_ms=now_ms)
-        while records:
-            if random.random() < 0.2:
-                rough.step(*records, now_ms=now_ms)
-                rough.pipeline.discard() if random.random() < 0.5 else rough.open()
-            part = [records.pop(0) for _ in range(random.randint(1, len(records)))]
-            again = read[-random.randrange(4) :] if read and random.random() < 0.5 else []
-            rough.feed(*again, *part, now_ms=now_ms)
-            read += part
-        if is_caught_up:
-            smooth.tick(now_ms)
-            if random.random() < 0.3:
-                rough.step(now_ms=now_ms, caught_up_ms=now_ms)
-                rough.open()
-            rough.tick(now_ms)
-    assert _published(smooth) == _published(rough)
-    assert smooth.fates() == rough.fates()
-    assert _rows(smooth) == _rows(rough)
-
-
-def _published(bench: Bench) -> list[Any]:
-    return [each for each in bench.published if each.topic != "edo.accounts"]
-
-
-def _rows(bench: Bench) -> dict[bytes, bytes]:
-    return {row: value for row, value in bench.rows.rows.items() if row != b"o"}
+    assert_nothing_shows(combines(kind), timeline(steps), Random(seed))
 
 
 TIMES = st.lists(st.integers(0, 100), min_size=1, max_size=BURSTS_MAX)

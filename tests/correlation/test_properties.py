@@ -26,6 +26,7 @@ from edo_stream.core.record import Record
 from edo_stream.observe.audit.waits import places_of
 from tests.correlation.bench import NOW_MS, RESULTS, Bench, correlation, event, short
 from tests.correlation.model import MANIFEST, Item, Model
+from tests.correlation.rough import assert_nothing_shows
 
 START_MS = NOW_MS - 1_000_000
 NAMES = "abc"
@@ -185,38 +186,11 @@ def test_what_was_emitted_is_in_a_result_and_nothing_else_is(
 def test_neither_batches_nor_crashes_nor_repetitions_show(
     wanted: Correlation, steps: Steps, seed: int
 ) -> None:
-    random = Random(seed)
-    smooth, rough = Bench([wanted]), Bench([wanted])
-    read: list[Record] = []
-    for now_ms, items, is_caught_up in timeline(wanted, steps):
-        records = [record_of(*each) for each in items]
-        smooth.feed(*records, now_ms=now_ms)
-        while records:
-            if random.random() < 0.2:
-                rough.step(*records, now_ms=now_ms)
-                rough.pipeline.discard() if random.random() < 0.5 else rough.open()
-            part = [records.pop(0) for _ in range(random.randint(1, len(records)))]
-            again = read[-random.randrange(4) :] if read and random.random() < 0.5 else []
-            rough.feed(*again, *part, now_ms=now_ms)
-            read += part
-        if is_caught_up:
-            smooth.tick(now_ms)
-            if random.random() < 0.3:
-                rough.step(now_ms=now_ms, caught_up_ms=now_ms)
-                rough.open()
-            rough.tick(now_ms)
-    assert _published(smooth) == _published(rough)
-    assert smooth.fates() == rough.fates()
-    assert _rows(smooth) == _rows(rough)
-
-
-def _published(bench: Bench) -> list[Any]:
-    return [each for each in bench.published if each.topic != "edo.accounts"]
-
-
-def _rows(bench: Bench) -> dict[bytes, bytes]:
-    """All that is remembered, but how far the sweep has come."""
-    return {row: value for row, value in bench.rows.rows.items() if row != b"o"}
+    rounds = (
+        (now_ms, [record_of(*each) for each in items], is_caught_up)
+        for now_ms, items, is_caught_up in timeline(wanted, steps)
+    )
+    assert_nothing_shows(wanted, rounds, Random(seed))
 
 
 @settings(max_examples=200, deadline=None)

@@ -13,7 +13,8 @@ from edo_stream.core.state import as_is
 from edo_stream.engine.assignment import Assignment, GroupPlan, GroupTable
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Handed
-from edo_stream.engine.task import Phase, Ports, TaskSpec
+from edo_stream.engine.task import Phase
+from edo_stream.engine.task_spec import Ports, TaskSpec
 from tests.engine.memory import MemoryChangelog, MemoryDisk, MemoryFollower
 
 NOW_MS = 1_700_000_000_000

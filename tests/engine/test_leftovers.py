@@ -6,8 +6,9 @@ import pytest
 from edo_stream.core.act.keys import Blocked, KeyRow, stranded
 from edo_stream.core.act.policy import ActSpec
 from edo_stream.core.state import Table
-from edo_stream.engine.act_plans import _refusal_of
+from edo_stream.engine.act_plans import _plan
 from edo_stream.engine.leftovers import Leftover
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import ActGroup
 from tests.act.world import policy, spec
 from tests.core.memory import Memory
@@ -36,7 +37,9 @@ def test_commands_in_the_state_of_a_flow_that_is_gone_are_counted() -> None:
 
 def test_a_task_refuses_to_leave_commands_behind_and_says_how_to_go_on() -> None:
     state = state_of(gone=KeyRow(Blocked.DRAINING, 0, first=0, next=2))
-    refuse = _refusal_of(group(spec(policy("ship"))))
+    shared = TaskSpec("app", "", {}, 10.0, 10.0)
+    (table,) = _plan(group(spec(policy("ship"))), shared).tables
+    refuse = table.refusal
     assert refuse(state_of(ship=KeyRow(Blocked.WAITING, 0))) is None
     why = refuse(state)
     assert why is not None

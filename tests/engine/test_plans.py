@@ -10,7 +10,7 @@ from edo_stream.core.state import Table
 from edo_stream.core.task import TaskRow, save_task
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.plans import expire_ids, group_plans, wanted_topics
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.registry import Registry, load
 from tests.engine.memory import MemoryDisk
 

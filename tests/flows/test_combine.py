@@ -18,7 +18,7 @@ from edo_stream.core.correlation.rows import FlowRow, encode_flow
 from edo_stream.core.correlation.spec import Batched, Debounced, Fire, OnLate
 from edo_stream.core.state import Table
 from edo_stream.engine.joins import join_plans, join_topics
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import Flows, load_flows
 from edo_stream.flows.graph import graph_of
 from edo_stream.flows.lint import lint

@@ -7,7 +7,7 @@ import pytest
 from edo_stream.core.saga.definition import SagaTopics
 from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.saga_plans import saga_plans, saga_topics
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import Flows, load_flows
 from edo_stream.registry import Registry, RegistryError, load
 

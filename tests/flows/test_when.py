@@ -27,7 +27,7 @@ from edo_stream.core.routing import Router
 from edo_stream.core.task import TaskIdentity
 from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.joins import join_plans, join_topics
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.flows import Flows, load_flows
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.schedules.folder import load_schedules

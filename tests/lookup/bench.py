@@ -5,9 +5,8 @@ from typing import Any
 
 import msgspec
 
-from edo_stream.core.accounts import Account
 from edo_stream.core.correlation.feed import ValueOf
-from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.effects import Effects
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts
 from edo_stream.core.lookup.global_table import GlobalTable
@@ -15,17 +14,17 @@ from edo_stream.core.lookup.path import Path
 from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.lookup.spec import Enrichment, Lookup, LookupSpec, OnMissing
 from edo_stream.core.record import Batch, Record, StoredRecord
-from edo_stream.core.state import Table, as_is
+from edo_stream.core.state import Table
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.core.trigger import FlowTrigger
 from tests.core.bench import contract, decode
-from tests.core.memory import Changelog, Memory
+from tests.core.memory import Memory
+from tests.core.one_state import NOW_MS, OneState
 
 EVENTS, TABLE, CONTROL = "edo.lookups-1", "shop.customer.profile", "edo.control.lookups-1"
 COMMANDS, LETTERS, OUTCOMES = "edo.commands.f", "edo.dead-letters.f", "edo.outcomes.f"
 INTERNAL = InternalTopics("edo.accounts", 1, "edo.gaps", 1, CONTROL)
 IDENTITY = TaskIdentity("app", "lookups-1", 0)
-NOW_MS = 1_700_000_000_000
 WAIT_MS = 1_000
 
 
@@ -43,14 +42,11 @@ def lookup(**rest: Any) -> Lookup:
 
 
 @dataclass
-class Bench:
+class Bench(OneState[LookupPipeline]):
     """One task; every step is committed unless said otherwise."""
 
     lookup: Lookup = field(default_factory=lookup)
     waiting_max: int = 100_000
-    log: Changelog = field(default_factory=lambda: Changelog(as_is))
-    published: list[Publish] = field(default_factory=list)
-    accounts: list[Account] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         trigger = FlowTrigger("f", COMMANDS, LETTERS, 1, make=made)
@@ -66,12 +62,10 @@ class Bench:
         self.global_table = GlobalTable(self.global_rows, decode)
         self.open()
 
-    def open(self) -> None:
-        """Open a pipeline over what the changelog says, as after a crash or on another worker."""
-        self.rows = self.log.restored()
-        self.state = Table(self.rows)
-        self.pipeline = LookupPipeline(IDENTITY, self.spec, self.state, INTERNAL)
-        self.pipeline.share({TABLE: self.global_table.get})
+    def pipeline_over(self, state: Table) -> LookupPipeline:
+        pipeline = LookupPipeline(IDENTITY, self.spec, state, INTERNAL)
+        pipeline.share({TABLE: self.global_table.get})
+        return pipeline
 
     def event(self, number: int, key: str, at_ms: int) -> Record:
         """The record by which an event comes."""
@@ -109,21 +103,6 @@ class Bench:
         """Step without a commit, and unless told otherwise without timers."""
         batches = [Batch(record.topic, 0, [record]) for record in records]
         return self.pipeline.step(batches, now_ms, caught_up_ms)
-
-    def commit(self, effects: Effects) -> Effects:
-        self.log.commit(self.state, self.rows)
-        self.published += effects.publish
-        self.accounts += effects.accounts
-        return effects
-
-    def feed(self, *records: Record, now_ms: int = NOW_MS) -> Effects:
-        """Step with records only, and commit."""
-        return self.commit(self.step(*records, now_ms=now_ms))
-
-    def tick(self, now_ms: int) -> None:
-        """Fire all that is due, step by step."""
-        while (due_ms := self.pipeline.next_due_ms()) is not None and due_ms <= now_ms:
-            self.commit(self.step(now_ms=now_ms, caught_up_ms=now_ms))
 
     def ends(self) -> list[tuple[str, Any]]:
         """What became of events, in order: a command's data, or which event went where."""

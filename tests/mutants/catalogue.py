@@ -247,7 +247,7 @@ MUTANTS: Final = (
     Mutant(
         3,
         "a transactional id is new with each start, and fences nobody",
-        f"{_ENGINE}/task.py",
+        f"{_ENGINE}/task_spec.py",
         (
             (
                 'return f"{self.app}.{self.group}.{partition}"',

@@ -11,7 +11,8 @@ from edo_stream.core.record import Batch
 from edo_stream.engine.look import look_at
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import Handed, Standing
-from edo_stream.engine.task import Ports, Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import Ports, TaskSpec
 from edo_stream.observe.health import stuck_reasons
 from edo_stream.views import Phase, SourceView, TaskView
 from tests.core.bench import record

@@ -27,16 +27,14 @@ from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order, Singleton
 from edo_stream.core.act.tags import CANCEL_TAG, TAGS, encode_tag, encode_tags
 from edo_stream.core.act.turns import THROTTLE, KeyLimit, Throttle
-from edo_stream.core.contract import Start
 from edo_stream.core.headers import time_text
 from edo_stream.core.state import as_is
-from edo_stream.core.task import TASK_KEY, InternalTopics, TaskIdentity
+from edo_stream.core.task import TASK_KEY, TaskIdentity
 from edo_stream.engine.act import ActTask
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.fleet import Fleet
 from edo_stream.engine.keepers import ANSWERS, GROUP, KeeperTask, keeper_changelog
 from edo_stream.engine.target import Protection, Slot, Target, Targets
-from edo_stream.engine.task import TaskSpec
 from edo_stream.testing.broker import Entry, NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS
 from tests.simulation.load import START_MS, Arrival, Group
@@ -44,7 +42,6 @@ from tests.simulation.scenario import scenario_of
 from tests.simulation.world import (
     APP,
     SESSION_TIMEOUT_S,
-    TRANSACTION_TIMEOUT_S,
     Scenario,
     Worker,
     World,
@@ -281,16 +278,6 @@ class ActWorld(World):
             broker.create(topic, owners.partitions)
         self.tables[f"{GROUP}-state"] = (keeper_changelog(APP), as_is)
 
-    def _task_spec(self, group: Group) -> TaskSpec:
-        return TaskSpec(
-            app=APP,
-            group=group.name,
-            sources={topic: Start() for topic in group.topics},
-            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            batch_records_max=self.scenario.batch_records_max,
-        )
-
     def _keeper_plan(self, group: Group) -> GroupPlan:
         topics, policies = KeeperTopics(ANSWERS, ACCOUNTS, 2), self.group.policies
 
@@ -305,7 +292,7 @@ class ActWorld(World):
     def _plan(self, group: Group) -> GroupPlan:
         if not isinstance(group, ActGroup):
             return self._keeper_plan(group)
-        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
+        internal = self._internal(group)
         act_spec = group.spec
 
         def make_pipeline(partition: int, rows: Any) -> ActPipeline:

@@ -14,7 +14,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from edo_stream.core.asked import Replies
-from edo_stream.core.contract import DedupePolicy, NoOrder, Start
+from edo_stream.core.contract import DedupePolicy, NoOrder
 from edo_stream.core.correlation.changes import WaitState, apply, decode_change
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.correlation.pipeline import JoinPipeline
@@ -37,16 +37,16 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.joins import JoinTask
 from edo_stream.engine.plans import group_tables
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.observe.audit.application import Audit, Internal
 from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Place
 from edo_stream.observe.audit.waits import part_of
 from edo_stream.testing.broker import Entry, NewRecord
-from tests.simulation.judge import ACCOUNTS, GAPS, judge
+from tests.simulation.judge import ACCOUNTS, judge
 from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode
 from tests.simulation.scenario import scenario_of
-from tests.simulation.world import APP, SESSION_TIMEOUT_S, TRANSACTION_TIMEOUT_S, Scenario, World
+from tests.simulation.world import APP, Scenario, World
 
 WITHIN_MS = 2_000
 RESULTS = "joined.results"
@@ -152,18 +152,8 @@ class JoinWorld(World):
         self.tables["joins-state"] = (CHANGELOG, as_is)
 
     def _plan(self, group: Group) -> GroupPlan:
-        spec = TaskSpec(
-            app=APP,
-            group=group.name,
-            sources={topic: Start() for topic in group.topics},
-            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            batch_records_max=self.scenario.batch_records_max,
-            accepted_losses=self.scenario.accepted_losses,
-        )
-        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
         own = self._correlating if isinstance(group, JoinGroup) else self._reading
-        return own(group, spec, internal)
+        return own(group, self._task_spec(group), self._internal(group))
 
     def _reading(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
         partitions = self.scenario.groups[1].partitions

@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 from aiokafka import TopicPartition
 
-from edo_stream.core.contract import DedupePolicy, NoOrder, Start
+from edo_stream.core.contract import DedupePolicy, NoOrder
 from edo_stream.core.correlation.feed import ValueOf
 from edo_stream.core.facts import Facts
 from edo_stream.core.lane import Source
@@ -30,12 +30,12 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.lookups import LookupTask
 from edo_stream.engine.plans import group_tables
-from edo_stream.engine.task import TaskSpec
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.testing.broker import Log, NewRecord
-from tests.simulation.judge import ACCOUNTS, GAPS, judge
+from tests.simulation.judge import judge
 from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode
 from tests.simulation.scenario import scenario_of
-from tests.simulation.world import APP, SESSION_TIMEOUT_S, TRANSACTION_TIMEOUT_S, Scenario, World
+from tests.simulation.world import APP, Scenario, World
 
 WAIT_MS = 2_000
 #: How long each flow waits for a row.
@@ -160,18 +160,8 @@ class LookupWorld(World):
         self.tables["lookups-state"] = (_CHANGELOG, as_is)
 
     def _plan(self, group: Group) -> GroupPlan:
-        spec = TaskSpec(
-            app=APP,
-            group=group.name,
-            sources={topic: Start() for topic in group.topics},
-            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            batch_records_max=self.scenario.batch_records_max,
-            accepted_losses=self.scenario.accepted_losses,
-        )
-        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
         own = self._looking if isinstance(group, LookupGroup) else self._reading
-        return own(group, spec, internal)
+        return own(group, self._task_spec(group), self._internal(group))
 
     def _reading(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
         routes = Routes(

@@ -13,15 +13,13 @@ from zlib import crc32
 import msgspec
 from aiokafka import TopicPartition
 
-from edo_stream.core.contract import Start
 from edo_stream.core.event import derive_id
 from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.saga.instance import StepStatus, decode_instance
 from edo_stream.core.saga.pipeline import INSTANCE, SagaPipeline
 from edo_stream.core.state import as_is
-from edo_stream.core.task import InternalTopics, TaskIdentity
+from edo_stream.core.task import TaskIdentity
 from edo_stream.engine.assignment import GroupPlan, GroupTable
-from edo_stream.engine.task import TaskSpec
 from edo_stream.testing.broker import Entry, NewRecord
 from tests.saga.test_histories import drawn
 from tests.saga.world import REPLIES, folded, judge_order, spec
@@ -30,8 +28,6 @@ from tests.simulation.load import START_MS, Arrival, Group
 from tests.simulation.scenario import scenario_of
 from tests.simulation.world import (
     APP,
-    SESSION_TIMEOUT_S,
-    TRANSACTION_TIMEOUT_S,
     Scenario,
     World,
 )
@@ -131,21 +127,13 @@ class SagaWorld(World):
 
     def _plan(self, group: Group) -> GroupPlan:
         specs = {"ship": self.group.spec}
-        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
+        internal = self._internal(group)
 
         def make_pipeline(partition: int, rows: Any) -> SagaPipeline:
             return SagaPipeline(TaskIdentity(APP, _NAME, partition), specs, rows[0], internal)
 
-        task = TaskSpec(
-            app=APP,
-            group=_NAME,
-            sources={topic: Start() for topic in group.topics},
-            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            batch_records_max=self.scenario.batch_records_max,
-        )
         tables = [GroupTable(_TABLE, _CHANGELOG, as_is)]
-        return GroupPlan(task, group.partitions, tables, make_pipeline)
+        return GroupPlan(self._task_spec(group), group.partitions, tables, make_pipeline)
 
     # The act plane.
 

@@ -1,11 +1,10 @@
 """Histories of lookups under every fault of the simulation."""
 
-from collections import Counter
-
 import msgspec
 import pytest
 from aiokafka import TopicPartition
 
+from tests.simulation.histories import assert_all_hold
 from tests.simulation.lookups import (
     FLOWS,
     LookupWorld,
@@ -21,17 +20,7 @@ _PART = 30
 
 @pytest.mark.parametrize("first", range(0, _SEEDS, _PART))
 def test_a_row_that_was_there_in_time_is_found(first: int) -> None:
-    failures = {}
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + _PART):
-        outcome = LookupWorld(seed).run()
-        counts["resets"] += outcome.resets
-        counts["transactions"] += outcome.transactions
-        if outcome.failures:
-            failures[seed] = outcome.failures
-    assert failures == {}
-    assert counts["resets"] > _PART
-    assert counts["transactions"] > 20 * _PART
+    assert_all_hold(LookupWorld, range(first, first + _PART))
 
 
 def test_events_wait_until_the_tables_are_read_to_the_ends_that_they_had() -> None:

@@ -13,7 +13,8 @@ from aiokafka import TopicPartition
 from edo_stream.core.state import Table
 from edo_stream.engine import task, transaction
 from edo_stream.engine.ports import Handed
-from edo_stream.engine.task import Task, TaskSpec
+from edo_stream.engine.task import Task
+from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.engine.transaction import OutcomeUnknownError, Transaction
 from edo_stream.testing.broker import NewRecord
 from edo_stream.testing.intake import SimulatedIntake

@@ -27,7 +27,8 @@ from edo_stream.engine.pace import Pace
 from edo_stream.engine.plans import group_tables
 from edo_stream.engine.ports import Disk
 from edo_stream.engine.target import Targets
-from edo_stream.engine.task import Phase, Ports, Task, TaskSpec
+from edo_stream.engine.task import Phase, Task
+from edo_stream.engine.task_spec import Ports, TaskSpec
 from edo_stream.testing.broker import Broker
 from edo_stream.testing.disk import Platter, SimulatedDisk
 from edo_stream.testing.faults import Faults
@@ -196,25 +197,30 @@ class World:
                 broker.create(topic, group.partitions)
                 self.tables[f"{group.name}-{name}"] = (topic, expand)
 
+    def _internal(self, group: Group) -> InternalTopics:
+        return InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
+
+    def _task_spec(self, group: Group) -> TaskSpec:
+        return TaskSpec(
+            app=APP,
+            group=group.name,
+            sources={topic: Start() for topic in group.topics},
+            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            batch_records_max=self.scenario.batch_records_max,
+            accepted_losses=self.scenario.accepted_losses,
+        )
+
     def _plan(self, group: Group) -> GroupPlan:
-        scenario = self.scenario
         tables = group_tables(APP, group.name)
-        internal = InternalTopics(ACCOUNTS, 2, GAPS, 2, group.control)
+        internal = self._internal(group)
         sources = {contract.topic: Source(contract, decode) for contract in group.contracts}
 
         def make_pipeline(partition: int, rows: Any) -> Pipeline:
             identity = TaskIdentity(APP, group.name, partition)
             return Pipeline(identity, sources, rows[0], rows[1], internal)
 
-        spec = TaskSpec(
-            app=APP,
-            group=group.name,
-            sources={topic: Start() for topic in group.topics},
-            transaction_timeout_s=TRANSACTION_TIMEOUT_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            batch_records_max=scenario.batch_records_max,
-            accepted_losses=scenario.accepted_losses,
-        )
+        spec = self._task_spec(group)
         return GroupPlan(spec, group.partitions, tables, make_pipeline, make_task=self.make_task)
 
     def targets_of(self, worker: "Worker") -> Targets:

@@ -33,6 +33,20 @@ ALL_REPLICAS = -1
 """Acknowledgements that a Produce waits for."""
 
 
+def _by_topic(*of_partition: tuple[str, Any]) -> tuple[str, Any]:
+    """The field of what is said of partitions, topic by topic."""
+    partitions = CompactArray(*of_partition, _TAGS)
+    return "topics", CompactArray(("topic", _TEXT), ("partitions", partitions), _TAGS)
+
+
+def _told_by_topic(topics: Mapping[str, Sequence[tuple[Any, ...]]], *rest: Any) -> list[Any]:
+    """Its value: each partition's own fields, and the rest, which is the same for all."""
+    return [
+        (topic, [(*part, *rest, _NO_TAGS) for part in parts], _NO_TAGS)
+        for topic, parts in topics.items()
+    ]
+
+
 class FlexibleRequest(RequestStruct):  # type: ignore[misc]
     """A request of one version; sent as it is, whatever others the broker knows."""
 
@@ -91,28 +105,17 @@ FINALIZED_FEATURES = CompactArray(
 class ProduceResponse(Response):  # type: ignore[misc]
     API_KEY, API_VERSION = 0, 12
     SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("offset", Int64),
-                        ("timestamp", Int64),
-                        ("log_start_offset", Int64),
-                        (
-                            "record_errors",
-                            CompactArray(("batch_index", Int32), ("message", _TEXT), _TAGS),
-                        ),
-                        ("error_message", _TEXT),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
+        _by_topic(
+            ("partition", Int32),
+            ("error_code", Int16),
+            ("offset", Int64),
+            ("timestamp", Int64),
+            ("log_start_offset", Int64),
+            (
+                "record_errors",
+                CompactArray(("batch_index", Int32), ("message", _TEXT), _TAGS),
             ),
+            ("error_message", _TEXT),
         ),
         ("throttle_time_ms", Int32),
         _TAGS,
@@ -126,17 +129,7 @@ class ProduceRequest(FlexibleRequest):
         ("transactional_id", _TEXT),
         ("required_acks", Int16),
         ("timeout", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("records", CompactBytes), _TAGS),
-                ),
-                _TAGS,
-            ),
-        ),
+        _by_topic(("partition", Int32), ("records", CompactBytes)),
         _TAGS,
     )
 
@@ -148,10 +141,7 @@ class ProduceRequest(FlexibleRequest):
         topics: Mapping[str, Sequence[tuple[int, bytes | bytearray]]],
     ) -> Self:
         """Batches by topic and partition, one of each."""
-        places = [
-            (topic, [(*part, _NO_TAGS) for part in parts], _NO_TAGS)
-            for topic, parts in topics.items()
-        ]
+        places = _told_by_topic(topics)
         return cls(transactional_id, ALL_REPLICAS, timeout_ms, places, _NO_TAGS)
 
 
@@ -159,17 +149,7 @@ class TxnOffsetCommitResponse(Response):  # type: ignore[misc]
     API_KEY, API_VERSION = 28, 5
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("error_code", Int16), _TAGS),
-                ),
-                _TAGS,
-            ),
-        ),
+        _by_topic(("partition", Int32), ("error_code", Int16)),
         _TAGS,
     )
 
@@ -185,22 +165,8 @@ class TxnOffsetCommitRequest(FlexibleRequest):
         ("generation_id", Int32),
         ("member_id", _TEXT),
         ("group_instance_id", _TEXT),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", _TEXT),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
-            ),
+        _by_topic(
+            ("partition", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", _TEXT)
         ),
         _TAGS,
     )
@@ -214,14 +180,7 @@ class TxnOffsetCommitRequest(FlexibleRequest):
         topics: Mapping[str, Sequence[tuple[int, int]]],
     ) -> Self:
         """Offsets by topic and partition, in the name of no member."""
-        places = [
-            (
-                topic,
-                [(*part, NO_LEADER_EPOCH, "", _NO_TAGS) for part in parts],
-                _NO_TAGS,
-            )
-            for topic, parts in topics.items()
-        ]
+        places = _told_by_topic(topics, NO_LEADER_EPOCH, "")
         member = NO_GENERATION, NO_MEMBER, None
         return cls(transactional_id, group_id, *identity, *member, places, _NO_TAGS)
 
