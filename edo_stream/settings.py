@@ -89,8 +89,8 @@ class Settings(BaseModel):
     transaction_protocol: Literal["auto", "1"] = Field(
         "auto",
         description="Version of Kafka's transaction protocol: `auto` takes the second (KIP-890), "
-        "which needs fewer requests, where the brokers have agreed upon it when the worker starts; "
-        "`1` takes the first",
+        "which needs fewer requests, where the brokers have agreed upon it when the worker starts, "
+        "and on a `metadata.version` of Kafka 4.1 (4.0.0 has KAFKA-19367); `1` takes the first",
     )
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2_000, description="Records of one partition in one transaction, at most"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, Final, overload
 
-from edo_stream.core.accounts import Fate
+from edo_stream.core.accounts import Fate, Run
 from edo_stream.core.correlation.feed import Feed
-from edo_stream.core.correlation.rows import Head, WaitRow
+from edo_stream.core.correlation.rows import WaitRow
 from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
@@ -213,7 +213,7 @@ class PlainWait:
         bounds: tuple[int, int, int],
         is_event_time: bool,
         is_once: bool,
-        says: tuple[bytes, bytes | None, bytes, bytes, bytes, str, int],
+        says: tuple[bytes, bytes | None, bytes, bytes, bytes, bytes, str, int],
     ) -> None: ...
 
 class PlainWaits:
@@ -222,8 +222,6 @@ class PlainWaits:
         flows: dict[bytes, PlainWait],
         rows: tuple[dict[bytes, WaitRow | None], dict[bytes, None]],
         row_of: Callable[[bytes], WaitRow | None],
-        shapes: tuple[type[WaitRow], type[Head]],
-        mark: Callable[[int, Fate], None],
         held: Fate,
         emitted: Fate,
         last: bytes,
@@ -242,10 +240,17 @@ class PlainWaits:
         offsets: list[int],
         fates: list[Fate],
         last_offset: int,
+        settled: list[tuple[int, Fate]],
+        read_from: int,
         publish: list[Publish],
         written_max: int,
         written_bytes_max: int,
     ) -> int: ...
+
+def sha1(data: bytes, is_by_processor: bool) -> bytes: ...
+def runs_of(
+    offsets: list[int], fates: list[Fate], make: Callable[[int, int, str], Run]
+) -> tuple[Run, ...]: ...
 
 class RecordsWriter:
     @property

@@ -19,11 +19,13 @@ from cpython.bytes cimport (
 )
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
+from edo_stream.core.correlation.rows import Head, WaitRow
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.sequence import SequenceRow
@@ -55,7 +57,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 6
+BUILD = 9
 
 ctypedef const uint8_t *Bytes
 
@@ -76,6 +78,21 @@ cdef inline object _field(object of, Py_ssize_t offset, str name):
     return getattr(of, name)
 
 
+cdef inline int _put_field(object of, Py_ssize_t offset, str name, object value) except -1:
+    """Change such a field, to what the garbage collector need not know of."""
+    cdef PyObject **place
+    cdef PyObject *before
+    if offset <= 0:
+        setattr(of, name, value)
+        return 0
+    place = <PyObject **>(<char *><PyObject *>of + offset)
+    before = place[0]
+    Py_INCREF(value)
+    place[0] = <PyObject *>value
+    Py_XDECREF(before)
+    return 0
+
+
 cdef Py_ssize_t _AT_ID = edo_offset(Event, b"id")
 cdef Py_ssize_t _AT_SOURCE = edo_offset(Event, b"source")
 cdef Py_ssize_t _AT_TYPE = edo_offset(Event, b"type")
@@ -92,12 +109,44 @@ cdef Py_ssize_t _ROW_NEXT = edo_offset(SequenceRow, b"next")
 cdef Py_ssize_t _ROW_TOUCHED_MS = edo_offset(SequenceRow, b"touched_ms")
 cdef Py_ssize_t _ROW_HELD = edo_offset(SequenceRow, b"held")
 cdef Py_ssize_t _ROW_FILLED = edo_offset(SequenceRow, b"filled")
+cdef Py_ssize_t _WAIT_BORN = edo_offset(WaitRow, b"born")
+cdef Py_ssize_t _WAIT_TOUCHED_MS = edo_offset(WaitRow, b"touched_ms")
+cdef Py_ssize_t _WAIT_PHASE = edo_offset(WaitRow, b"phase")
+cdef Py_ssize_t _WAIT_RUN = edo_offset(WaitRow, b"run")
+cdef Py_ssize_t _WAIT_OPENED_MS = edo_offset(WaitRow, b"opened_ms")
+cdef Py_ssize_t _WAIT_UNTIL_MS = edo_offset(WaitRow, b"until_ms")
+cdef Py_ssize_t _WAIT_DUE_MS = edo_offset(WaitRow, b"due_ms")
+cdef Py_ssize_t _WAIT_HEADS = edo_offset(WaitRow, b"heads")
+cdef Py_ssize_t _WAIT_HELD = edo_offset(WaitRow, b"held")
+cdef Py_ssize_t _WAIT_SIZE_BYTES = edo_offset(WaitRow, b"size_bytes")
+cdef Py_ssize_t _WAIT_ENDED = edo_offset(WaitRow, b"ended")
+cdef Py_ssize_t _WAIT_ENDED_MS = edo_offset(WaitRow, b"ended_ms")
+cdef Py_ssize_t _WAIT_COMPLETED_BY = edo_offset(WaitRow, b"completed_by")
+cdef Py_ssize_t _WAIT_POSTPONED = edo_offset(WaitRow, b"postponed")
+cdef Py_ssize_t _WAIT_BURSTS = edo_offset(WaitRow, b"bursts")
+cdef Py_ssize_t _WAIT_SHAPE = edo_offset(WaitRow, b"shape")
+cdef Py_ssize_t _HEAD_INPUT = edo_offset(Head, b"input")
+cdef Py_ssize_t _HEAD_OFFSET = edo_offset(Head, b"offset")
+cdef Py_ssize_t _HEAD_PAYLOAD = edo_offset(Head, b"payload")
 cdef Py_ssize_t _ITEM_TOPIC = edo_offset(Publish, b"topic")
 cdef Py_ssize_t _ITEM_PARTITION = edo_offset(Publish, b"partition")
 cdef Py_ssize_t _ITEM_KEY = edo_offset(Publish, b"key")
 cdef Py_ssize_t _ITEM_VALUE = edo_offset(Publish, b"value")
 cdef Py_ssize_t _ITEM_HEADERS = edo_offset(Publish, b"headers")
 cdef Py_ssize_t _ITEM_TIMESTAMP_MS = edo_offset(Publish, b"timestamp_ms")
+
+
+cdef int _require(bint is_so, str what) except -1:
+    """What buffers are as large as is good for; ``assert`` would say nothing under ``-O``."""
+    if not is_so:
+        raise ValueError(what)
+    return 0
+
+
+cdef enum:
+    #: A longer text is not kept for the next record that has it: so caches of so many texts are
+    #: of so many bytes, whatever comes from outside.
+    _KEPT_BYTES = 256
 
 
 # -- checksums
@@ -132,7 +181,7 @@ def crc32c(const uint8_t[::1] data not None):
     """CRC-32C of data; only where :data:`HAS_CRC32C` says that there is a way to it."""
     cdef uint32_t crc
     cdef Py_ssize_t size = data.shape[0]
-    assert HAS_CRC32C, "this processor has no instruction for it"
+    _require(HAS_CRC32C, "this processor has no instruction for it")
     with nogil:
         crc = edo_crc32c(&data[0] if size else NULL, size)
     return crc
@@ -228,6 +277,8 @@ cdef object _name_of(Span span):
         return <object>known
     # Brokers take any bytes for a name; one that is no text must not stop its partition.
     text = PyUnicode_DecodeUTF8(<const char *>span.at, span.size, "replace")
+    if span.size > _KEPT_BYTES:
+        return text
     if len(_names) >= 4096:
         _names.clear()
     _names[name] = text
@@ -251,6 +302,7 @@ cdef class FetchedRecord:
     cdef readonly bytes value
     cdef bytes _wire
     cdef int64_t _count
+    cdef bint _is_object  # The value was found to be a JSON object.
 
     @property
     def headers(self):
@@ -292,6 +344,20 @@ cdef list _headers_of(Bytes at, Bytes end, int64_t count):
     if at != end:
         raise Corrupt("a record is longer than its parts")
     return headers
+
+
+cdef int _check_headers(Bytes at, Bytes end, int64_t count) except -1:
+    """Whether headers are what the format says, before anybody asks for them."""
+    cdef Span span
+    cdef int64_t i
+    for i in range(count):
+        if not _next_span(&at, end, &span):
+            raise Corrupt("the name of a header is cut off")
+        if not _next_span(&at, end, &span) and span.size >= 0:
+            raise Corrupt("the value of a header is cut off")
+    if at != end:
+        raise Corrupt("a record is longer than its parts")
+    return 0
 
 
 def read_records(
@@ -340,6 +406,7 @@ def read_records(
         record._count = _varint(&at, end_record)
         if record._count < 0 or record._count > end_record - at:
             raise Corrupt("a record has an impossible number of headers")
+        _check_headers(at, end_record, record._count)
         record._wire = PyBytes_FromStringAndSize(<const char *>at, end_record - at)
         at = end_record
         records.append(record)
@@ -708,6 +775,8 @@ cdef class PlainDecoder:
 
     cdef object _known(self, Span text):
         """Text of an attribute of few values."""
+        if text.size > _KEPT_BYTES:
+            return _text_or_none(text)
         cdef bytes value = _bytes_of(text)
         cdef PyObject *known = PyDict_GetItem(self._texts, value)
         if known is not NULL:
@@ -724,6 +793,8 @@ cdef class PlainDecoder:
         if known is not NULL:
             return <object>known
         media = self._media_of(value)
+        if text.size > _KEPT_BYTES:
+            return media
         if len(self._media) >= 1024:
             self._media.clear()
         self._media[value] = media
@@ -808,6 +879,7 @@ cdef class PlainDecoder:
             if media[1] or (media[0] is None and PyBytes_AS_STRING(data)[0] == 0x7B):
                 if not _is_plain_object(<Bytes>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)):
                     return None
+                record._is_object = True
         key = record.key
         if self._key == _KEY_SUBJECT:
             key = None
@@ -888,6 +960,8 @@ cdef class PlainJudge:
         if found is not NULL:
             return <object>found
         verdict = self._verdict_of(name, value)
+        if PyBytes_GET_SIZE(value) > _KEPT_BYTES:
+            return verdict
         if len(known) >= 1024:
             known.clear()
         known[value] = verdict
@@ -964,7 +1038,7 @@ cdef class PlainFirst:
         are not plain.
         """
         cdef PlainFirst found = PlainFirst(self._decoder, slow)
-        assert unsampled != 0
+        _require(unsampled != 0, "some records are not sampled")
         found._judge = judge
         found._judged = judged
         found._unsampled = unsampled
@@ -1066,7 +1140,7 @@ cdef extern from *:
     }
 
     static uint32_t edo_rotl(uint32_t x, int n) { return x << n | x >> (32 - n); }
-    static void edo_sha1_block(uint32_t h[5], const uint8_t *p) {
+    static void edo_sha1_slow(uint32_t h[5], const uint8_t *p) {
         uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], t;
         int i;
         for (i = 0; i < 16; i++)
@@ -1086,6 +1160,43 @@ cdef extern from *:
             e = d; d = c; c = edo_rotl(b, 30); b = a; a = t; }
         h[0] += a; h[1] += b; h[2] += c; h[3] += d; h[4] += e;
     }
+    /* The same by the processor's own instructions, four rounds each. */
+    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+    #include <cpuid.h>
+    #include <immintrin.h>
+    static int edo_has_sha(void) {
+        unsigned a, b = 0, c, d;
+        return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) && __builtin_cpu_supports("sse4.1");
+    }
+    #define EDO_ROUNDS(i, f) \\
+        if (i >= 4) m[i & 3] = _mm_sha1msg2_epu32(_mm_xor_si128( \\
+            _mm_sha1msg1_epu32(m[i & 3], m[(i + 1) & 3]), m[(i + 2) & 3]), m[(i + 3) & 3]); \\
+        next = i ? _mm_sha1nexte_epu32(e, m[i & 3]) : _mm_add_epi32(e, m[0]); \\
+        e = abcd; abcd = _mm_sha1rnds4_epu32(abcd, next, f);
+    #define EDO_TWENTY(i, f) \\
+        EDO_ROUNDS(i, f) EDO_ROUNDS((i + 1), f) EDO_ROUNDS((i + 2), f) EDO_ROUNDS((i + 3), f) EDO_ROUNDS((i + 4), f)
+    __attribute__((target("sha,sse4.1,ssse3")))
+    static void edo_sha1_fast(uint32_t h[5], const uint8_t *p) {
+        const __m128i order = _mm_set_epi64x(0x0001020304050607LL, 0x08090a0b0c0d0e0fLL);
+        __m128i abcd = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0x1B), e, next, m[4];
+        const __m128i abcd_before = abcd, e_before = _mm_set_epi32((int)h[4], 0, 0, 0);
+        for (int i = 0; i < 4; i++)
+            m[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), order);
+        e = e_before;
+        EDO_TWENTY(0, 0) EDO_TWENTY(5, 1) EDO_TWENTY(10, 2) EDO_TWENTY(15, 3)
+        e = _mm_sha1nexte_epu32(e, e_before);
+        abcd = _mm_shuffle_epi32(_mm_add_epi32(abcd, abcd_before), 0x1B);
+        _mm_storeu_si128((__m128i *)h, abcd);
+        h[4] = (uint32_t)_mm_extract_epi32(e, 3);
+    }
+    #else
+    static int edo_has_sha(void) { return 0; }
+    #define edo_sha1_fast edo_sha1_slow
+    #endif
+    static int edo_is_sha_used = 0;
+    static void edo_sha1_block(uint32_t h[5], const uint8_t *p) {
+        if (edo_is_sha_used) edo_sha1_fast(h, p); else edo_sha1_slow(h, p);
+    }
     /* The rest of a message whose first ``done`` bytes, whole blocks, are in ``h`` already. */
     static void edo_sha1_rest(uint32_t h[5], uint64_t done, const uint8_t *at, size_t size, uint8_t *out) {
         uint8_t block[128];
@@ -1102,10 +1213,30 @@ cdef extern from *:
     }
     """
     void edo_blake2b_16(const uint8_t *at, size_t size, uint8_t *out) noexcept nogil
+    int edo_has_sha() noexcept nogil
+    int edo_is_sha_used
     void edo_sha1_block(uint32_t *h, const uint8_t *p) noexcept nogil
     void edo_sha1_rest(
         uint32_t *h, uint64_t done, const uint8_t *at, size_t size, uint8_t *out
     ) noexcept nogil
+
+
+edo_is_sha_used = edo_has_sha()
+
+
+def sha1(bytes data not None, bint is_by_processor):
+    """SHA-1 of data, by the processor's own instructions if it has them, or without."""
+    global edo_is_sha_used
+    cdef uint32_t state[5]
+    cdef uint8_t hashed[20]
+    state[0], state[1], state[2] = 0x67452301, 0xEFCDAB89, 0x98BADCFE
+    state[3], state[4] = 0x10325476, 0xC3D2E1F0
+    edo_is_sha_used = is_by_processor and edo_has_sha()
+    edo_sha1_rest(
+        state, 0, <Bytes>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), hashed
+    )
+    edo_is_sha_used = edo_has_sha()
+    return PyBytes_FromStringAndSize(<const char *>hashed, 20)
 
 
 cdef inline uint8_t *_put_decimal(uint8_t *at, uint64_t number) noexcept nogil:
@@ -1151,7 +1282,7 @@ cdef class SourceIdDigest:
 
     def __init__(self, bytes start not None, slow):
         """``start`` is what each message begins with; ``slow`` takes what is too long, or no UTF-8."""
-        assert len(start) <= _MESSAGE_BYTES - 2 * (_TEXT_BYTES + 8)
+        _require(len(start) <= _MESSAGE_BYTES - 2 * (_TEXT_BYTES + 8), "a start that is too long")
         self._start = start
         self._slow = slow
 
@@ -1285,7 +1416,7 @@ cdef class ResultHeaders:
         for i in range(0, whole, 64):
             edo_sha1_block(self._hash, <Bytes>PyBytes_AS_STRING(id_start) + i)
         self._hashed = <uint64_t>whole
-        assert len(place) <= _PLACE_BYTES
+        _require(len(place) <= _PLACE_BYTES, "a place that is too long")
         self._id_rest = id_start[whole:]
         self._source = source
         self._place = place
@@ -1508,6 +1639,9 @@ cdef class PlainKey:
 
     cdef int _place
     cdef list _tokens
+    cdef bint _is_shared
+    cdef object _event  # The last one, and what was found in it, where others ask as well.
+    cdef bytes _found
 
     def __init__(self, int place, tokens):
         """``tokens`` are those of a pointer."""
@@ -1516,16 +1650,24 @@ cdef class PlainKey:
 
     cdef bytes of(self, record, event, Look *look):
         """The key, or ``None``."""
-        cdef Span span
-        cdef bytes token
         if self._place == _KEY_EVENT:
-            return event.key or None
+            return _field(event, _AT_KEY, "key") or None
         if self._place == _KEY_RECORD:
             return record.key or None
         if self._place == _KEY_SUBJECT:
-            subject = event.subject
+            subject = _field(event, _AT_SUBJECT, "subject")
             return subject.encode("utf-8", "replace") if subject else None
-        data = event.data
+        if not self._is_shared:
+            return self._pointed(event, look)
+        if event is not self._event:
+            self._found = self._pointed(event, look)
+            self._event = event
+        return self._found
+
+    cdef bytes _pointed(self, event, Look *look):
+        cdef Span span
+        cdef bytes token
+        data = _field(event, _AT_DATA, "data")
         if not _is_object(look, data):
             return None
         span.at = <Bytes>PyBytes_AS_STRING(<bytes>data)
@@ -1537,6 +1679,13 @@ cdef class PlainKey:
             if not _find_member(&span, <Bytes>PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token)):
                 return None
         return _plain_text(span)
+
+
+cdef PlainKey _shared(PlainKey key, dict keys):
+    """The first of the keys that are at the same place."""
+    cdef PlainKey found = keys.setdefault((key._place, tuple(key._tokens)), key)
+    found._is_shared = found._is_shared or found is not key
+    return found
 
 
 @cython.final
@@ -1585,7 +1734,7 @@ cdef class PlainCommand:
         headers = self._headers(event, offset)
         if headers is None:
             return None
-        data = event.data
+        data = _field(event, _AT_DATA, "data")
         if (
             PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
             > self._bytes_max
@@ -1600,15 +1749,19 @@ cdef class PlainCommand:
         cdef Pairs pairs
         cdef bytes place = self._ids._place
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(place)
+        event_id = _field(event, _AT_ID, "id")
+        correlation_id = _field(event, _AT_CORRELATION_ID, "correlation_id")
+        subject = _field(event, _AT_SUBJECT, "subject")
+        content_type = _field(event, _AT_CONTENT_TYPE, "content_type")
         _begin(&pairs, wire)
         try:
             self._ids._put_id(text, offset)
             _add(&pairs, b"ce_specversion", b"1.0", 3)
             _add(&pairs, b"ce_id", <const char *>text, 36)
             _add_bytes(&pairs, b"ce_source", self._ids._source)
-            _add_text(&pairs, b"ce_type", event.type)
-            _add_text(&pairs, b"ce_correlationid", event.correlation_id or event.id)
-            _add_text(&pairs, b"ce_causationid", event.id)
+            _add_text(&pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
+            _add_text(&pairs, b"ce_correlationid", _field(event, _AT_CORRELATION_ID, "correlation_id") or _field(event, _AT_ID, "id"))
+            _add_text(&pairs, b"ce_causationid", _field(event, _AT_ID, "id"))
             _add_bytes(&pairs, b"edo-flow", self._flow)
             memcpy(text, PyBytes_AS_STRING(place), <size_t>place_size)
             _add(
@@ -1617,15 +1770,15 @@ cdef class PlainCommand:
                 <const char *>text,
                 _put_decimal(text + place_size, <uint64_t>offset) - text,
             )
-            if event.subject is not None:
-                _add_text(&pairs, b"ce_subject", event.subject)
-            if event.time_ms is not None:
+            if _field(event, _AT_SUBJECT, "subject") is not None:
+                _add_text(&pairs, b"ce_subject", _field(event, _AT_SUBJECT, "subject"))
+            if _field(event, _AT_TIME_MS, "time_ms") is not None:
                 time = _time_of(event, self._time_text)
                 if time is not None:
                     _add_bytes(&pairs, b"ce_time", time)
-            if event.content_type is not None:
-                _add_text(&pairs, b"content-type", event.content_type)
-            for name, content in event.extensions:
+            if content_type is not None:
+                _add_text(&pairs, b"content-type", content_type)
+            for name, content in _field(event, _AT_EXTENSIONS, "extensions"):
                 if name not in self._reserved and not name.startswith("edo-"):
                     if content is None or not name.isascii():
                         return None
@@ -1657,7 +1810,8 @@ cdef WireHeaders _ended(Pairs *pairs, uint8_t *wire):
 
 cdef object _time_of(event, time_text):
     """Text of an event's time as our own records have it."""
-    text, time_ms = event.time_text, event.time_ms
+    text = _field(event, _AT_TIME_TEXT, "time_text")
+    time_ms = _field(event, _AT_TIME_MS, "time_ms")
     if type(text) is bytes and PyBytes_GET_SIZE(text) == _TIME_BYTES:
         if _written_ms(<Bytes>PyBytes_AS_STRING(text)) == time_ms:
             return text
@@ -1772,7 +1926,7 @@ cdef class PlainFeed:
         bytes end not None,
     ):
         """``place``: where events are; ``start`` and ``end``: what is the same in all values."""
-        assert len(place) <= _PLACE_BYTES
+        _require(len(place) <= _PLACE_BYTES, "a place that is too long")
         self._key = key
         self._topic = topic
         self._partitions = partitions
@@ -1784,7 +1938,11 @@ cdef class PlainFeed:
     cdef object make(self, record, event, int64_t offset, int64_t now_ms, Look *look):
         """The record for an event, or ``None``."""
         cdef bytes key = self._key.of(record, event, look)
-        cdef int64_t timestamp_ms = record.timestamp
+        cdef int64_t timestamp_ms
+        if type(record) is FetchedRecord:
+            timestamp_ms = (<FetchedRecord>record).timestamp
+        else:
+            timestamp_ms = record.timestamp
         if key is None or PyBytes_GET_SIZE(key) > _JOINED_KEY_BYTES:
             return None
         value = self._value(event, offset, look)
@@ -1805,21 +1963,21 @@ cdef class PlainFeed:
         cdef uint8_t *at
         cdef int i
         cdef bytes value
-        data = event.data
+        data = _field(event, _AT_DATA, "data")
         if data is not None and not _is_object(look, data):
             return None
-        time = event.time_ms
+        time = _field(event, _AT_TIME_MS, "time_ms")
         if time is not None:
             time_ms = time
             if time_ms < 0:
                 return None
         try:
-            _read_text(event.id, &texts[0])
-            _read_text(event.source, &texts[1])
-            _read_text(event.type, &texts[2])
-            _read_text(event.subject, &texts[3])
-            _read_text(event.correlation_id, &texts[4])
-            _read_text(event.content_type, &texts[5])
+            _read_text(_field(event, _AT_ID, "id"), &texts[0])
+            _read_text(_field(event, _AT_SOURCE, "source"), &texts[1])
+            _read_text(_field(event, _AT_TYPE, "type"), &texts[2])
+            _read_text(_field(event, _AT_SUBJECT, "subject"), &texts[3])
+            _read_text(_field(event, _AT_CORRELATION_ID, "correlation_id"), &texts[4])
+            _read_text(_field(event, _AT_CONTENT_TYPE, "content_type"), &texts[5])
         except UnicodeEncodeError:
             return None
         for i in range(6):
@@ -1872,8 +2030,14 @@ cdef class PlainRouter:
 
     def __init__(self, triggers, writers, always, choose, facts_of):
         """``writers`` are the triggers' own, ``None`` for Python; ``choose`` tells by the type."""
+        cdef dict keys = {}
         self._triggers = list(triggers)
         self._writers = list(writers)
+        for writer in self._writers:
+            if type(writer) is PlainCommand:
+                (<PlainCommand>writer)._key = _shared((<PlainCommand>writer)._key, keys)
+            elif type(writer) is PlainFeed:
+                (<PlainFeed>writer)._key = _shared((<PlainFeed>writer)._key, keys)
         self._always = tuple(always)
         self._choose = choose
         self._facts_of = facts_of
@@ -1894,6 +2058,8 @@ cdef class PlainRouter:
         if known is not NULL:
             return <tuple>known
         chosen = self._always + tuple(self._choose(self._facts_of(event)))
+        if len(kind) > _KEPT_BYTES:
+            return chosen
         if len(self._by_type) >= 4096:
             self._by_type.clear()
         self._by_type[kind] = chosen
@@ -1902,12 +2068,19 @@ cdef class PlainRouter:
     cdef int add(self, record, event, int64_t offset, int64_t now_ms, list publish) except -1:
         """Append them."""
         cdef Look look
+        cdef bint is_plain = type(event) is Event
         look.is_object = -1
+        if is_plain and type(record) is FetchedRecord and (<FetchedRecord>record)._is_object:
+            # As it was decoded, unless it has been cast since.
+            if _field(event, _AT_DATA, "data") is (<FetchedRecord>record).value:
+                look.is_object = 1
         facts = None
         for number in self._chosen(event):
             writer = self._writers[<Py_ssize_t>number]
             made = None
-            if type(writer) is PlainCommand:
+            if not is_plain:
+                pass
+            elif type(writer) is PlainCommand:
                 made = (<PlainCommand>writer).make(record, event, offset, now_ms, &look)
             elif type(writer) is PlainFeed:
                 made = (<PlainFeed>writer).make(record, event, offset, now_ms, &look)
@@ -2294,7 +2467,7 @@ cdef uint8_t *_put_time(uint8_t *at, int64_t time_ms) noexcept nogil:
 def time_text_of(int64_t time_ms):
     """As :func:`edo_stream.core.headers.time_text`, of a time from 1970 to 9999."""
     cdef uint8_t text[_TIME_BYTES]
-    assert 0 <= time_ms < _TIMES_END_MS
+    _require(0 <= time_ms < _TIMES_END_MS, "a time beyond those of four-digit years")
     _put_time(text, time_ms)
     return PyBytes_FromStringAndSize(<const char *>text, _TIME_BYTES)
 
@@ -2343,14 +2516,16 @@ cdef class PlainWait:
     See :class:`edo_stream.core.correlation.collecting.Collecting`.
     """
 
-    cdef object _waits, _flow
+    cdef object _waits
     cdef bytes _prefix, _timer
     cdef set _set, _cleared
-    cdef list _names
+    cdef list _names, _texts
+    cdef bint _is_loaded, _is_changed, _is_own
+    cdef int64_t _open, _held, _fired  # Of its counts, while records are taken.
     cdef Py_ssize_t _needed
     cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape
     cdef bint _is_event_time, _is_once
-    cdef bytes _id_start, _birth, _name, _source, _type
+    cdef bytes _id_start, _birth, _name, _source, _type, _place
     cdef str _topic
     cdef int64_t _partitions
 
@@ -2358,21 +2533,43 @@ cdef class PlainWait:
         """``times_ms``: within, grace and idle; ``bounds``: open waits, events, bytes.
 
         ``says`` is what its results say of themselves: what their ids derive from, where a row
-        was born or nothing, the flow, source, type, topic and partitions.
+        was born or nothing, the flow, source, type, where its events lie, topic and partitions.
         """
         self._waits = waits
         self._shape = waits.shape
         self._prefix, self._timer, self._set, self._cleared = timers
         self._names = [name.encode() for name in names]
+        self._texts = list(names)
         self._needed = needed
         self._within_ms, self._grace_ms, self._idle_ms = times_ms
         self._open_max, self._events_max, self._held_bytes_max = bounds
         self._is_event_time = is_event_time
         self._is_once = is_once
         (
-            self._id_start, self._birth, self._name, self._source, self._type,
+            self._id_start, self._birth, self._name, self._source, self._type, self._place,
             self._topic, self._partitions,
         ) = says  # fmt: skip
+        _require(len(self._id_start) <= _PLACE_BYTES, "a start of ids that is too long")
+        _require(self._birth is None or len(self._birth) <= 32, "a birth that is too long")
+        _require(0 < self._needed <= _HEADS_MAX, "more events than a wait has room for")
+        _require(len(self._place) <= _PLACE_BYTES, "a place that is too long")
+
+    cdef int _load(self) except -1:
+        """Read what is counted; nobody else counts until it is stored."""
+        flow = self._waits.flow
+        self._open, self._held, self._fired = flow.open, flow.held, flow.fired
+        self._is_own = <int64_t>flow.shape == self._shape
+        self._is_loaded = True
+        self._is_changed = False
+        return 0
+
+    cdef int _store(self) except -1:
+        self._is_loaded = False
+        if self._is_changed:
+            flow = self._waits.flow
+            flow.open, flow.held, flow.fired = self._open, self._held, self._fired
+            self._waits.note_changed()
+        return 0
 
     cdef bytes _timer_row(self, int64_t due_ms, bytes key):
         cdef Py_ssize_t start = PyBytes_GET_SIZE(self._timer), size = PyBytes_GET_SIZE(key)
@@ -2430,10 +2627,12 @@ cdef class PlainWait:
 
     cdef object _result(
         self, bytes key, row, int64_t run, int64_t now_ms, int by, JoinedSpans *cause,
-        JoinedSpans *events, int *inputs, int count, Py_ssize_t room, bytes of,
+        JoinedSpans *events, int *inputs, int64_t *offsets, int count, Py_ssize_t room,
     ):  # fmt: skip
         """What a wait that is complete leads to; the events are in the order of the inputs."""
-        cdef WireHeaders headers = self._headers(key, row, run, now_ms, cause, &events[0], of)
+        cdef WireHeaders headers = self._headers(
+            key, _field(row, _WAIT_BORN, "born"), run, now_ms, cause, &events[0], offsets, count
+        )
         cdef bytes value, name
         cdef uint8_t *buffer
         cdef uint8_t *at
@@ -2449,46 +2648,52 @@ cdef class PlainWait:
         buffer = <uint8_t *>malloc(<size_t>(room + 300 * count))
         if buffer is NULL:
             raise MemoryError
-        at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
-        at = _put_of(_put_raw(at, b'","key":"'), key)
-        at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
-        at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
-        at = _put_of(at, <bytes>self._names[by])
-        at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
-        at = _put_time(_put_raw(at, b'","opened":"'), row.opened_ms)
-        at = _put_time(_put_raw(at, b'","deadline":"'), row.until_ms)
-        at = _put_raw(at, b'","missing":[')
-        for i in range(len(self._names)):
-            is_missing = True
+        try:
+            at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
+            at = _put_of(_put_raw(at, b'","key":"'), key)
+            at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
+            at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
+            at = _put_of(at, <bytes>self._names[by])
+            at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
+            at = _put_time(
+                _put_raw(at, b'","opened":"'), _field(row, _WAIT_OPENED_MS, "opened_ms")
+            )
+            at = _put_time(
+                _put_raw(at, b'","deadline":"'), _field(row, _WAIT_UNTIL_MS, "until_ms")
+            )
+            at = _put_raw(at, b'","missing":[')
+            for i in range(len(self._names)):
+                is_missing = True
+                for j in range(count):
+                    if inputs[j] == i:
+                        is_missing = False
+                if is_missing:
+                    at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
+                    at = _put_raw(at, b'"')
+                    has_any = True
+            at = _put_raw(at, b'],"inputs":{')
             for j in range(count):
-                if inputs[j] == i:
-                    is_missing = False
-            if is_missing:
-                at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
-                at = _put_raw(at, b'"')
-                has_any = True
-        at = _put_raw(at, b'],"inputs":{')
-        for j in range(count):
-            at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
-            at = _put_shown(_put_raw(at, b'":'), &events[j])
-        at = _put_raw(at, b"}}")
-        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-        free(buffer)
+                at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
+                at = _put_shown(_put_raw(at, b'":'), &events[j])
+            at = _put_raw(at, b"}}")
+            value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+        finally:
+            free(buffer)
         partition = _partition_of(key, self._partitions)
         return Publish(self._topic, partition, key, value, headers, now_ms)
 
     cdef WireHeaders _headers(
-        self, bytes key, row, int64_t run, int64_t now_ms, JoinedSpans *cause, JoinedSpans *first,
-        bytes of,
+        self, bytes key, int64_t born, int64_t run, int64_t now_ms, JoinedSpans *cause,
+        JoinedSpans *first, int64_t *offsets, int count,
     ):  # fmt: skip
         cdef uint8_t wire[_WIRE_BYTES]
-        cdef uint8_t text[40]
+        cdef uint8_t text[_PLACE_BYTES + _HEADS_MAX * 2 * 21]
         cdef Pairs pairs
         cdef Span correlation = first.correlation if first.correlation.size else first.id
         _begin(&pairs, wire)
         try:
             _add(&pairs, b"ce_specversion", b"1.0", 3)
-            self._put_id(text, key, run, row.born)
+            self._put_id(text, key, run, born)
             _add(&pairs, b"ce_id", <const char *>text, 36)
             _add_bytes(&pairs, b"ce_source", self._source)
             _add_bytes(&pairs, b"ce_type", self._type)
@@ -2496,13 +2701,45 @@ cdef class PlainWait:
             _add(&pairs, b"ce_time", <const char *>text, _TIME_BYTES)
             _add_bytes(&pairs, b"ce_subject", key)
             _add_bytes(&pairs, b"edo-flow", self._name)
-            _add_bytes(&pairs, b"edo-of", of)
+            _add(
+                &pairs,
+                b"edo-of",
+                <const char *>text,
+                _put_ranges(_put_of(text, self._place), offsets, count) - text,
+            )
             _add(&pairs, b"content-type", b"application/json", 16)
             _add(&pairs, b"ce_correlationid", <const char *>correlation.at, correlation.size)
             _add(&pairs, b"ce_causationid", <const char *>cause.id.at, cause.id.size)
         except _TooLong:
             return None
         return _ended(&pairs, wire)
+
+
+cdef uint8_t *_put_ranges(uint8_t *at, int64_t *offsets, int count) noexcept nogil:
+    """See :func:`edo_stream.core.correlation.outlet.ranges`; sorts them."""
+    cdef int i, j
+    cdef int64_t moved, first
+    for i in range(1, count):
+        moved = offsets[i]
+        j = i
+        while j and offsets[j - 1] > moved:
+            offsets[j] = offsets[j - 1]
+            j -= 1
+        offsets[j] = moved
+    i = 0
+    while i < count:
+        if i:
+            at[0] = 0x2C
+            at += 1
+        first = offsets[i]
+        i += 1
+        while i < count and offsets[i] == offsets[i - 1] + 1:
+            i += 1
+        at = _put_decimal(at, <uint64_t>first)
+        if offsets[i - 1] != first:
+            at[0] = 0x2D
+            at = _put_decimal(at + 1, <uint64_t>offsets[i - 1])
+    return at
 
 
 cdef void _put_uuid(uint8_t *out, uint8_t *hashed) noexcept:
@@ -2528,20 +2765,19 @@ cdef class PlainWaits:
     """
 
     cdef dict _flows, _rows, _dirty
-    cdef object _row_of, _new_row, _new_head, _mark, _held, _emitted
+    cdef object _row_of, _held, _emitted
     cdef bytes _last
+    cdef PlainWait _recent
     cdef readonly int64_t stream_ms, written_bytes
 
-    def __init__(self, dict flows not None, rows, row_of, shapes, mark, held, emitted, last):
+    def __init__(self, dict flows not None, rows, row_of, held, emitted, last):
         """``flows`` are :class:`PlainWait` by the flow's name; ``rows`` those decoded, and which
-        have changed; ``row_of`` reads one, and ``shapes`` make one, and a head. ``last`` is how the
-        fields that plain events lack are packed, a byte each.
+        have changed; ``row_of`` reads one. ``last`` is how the fields that plain events lack are
+        packed, a byte each.
         """
         self._flows = flows
         self._rows, self._dirty = rows
         self._row_of = row_of
-        self._new_row, self._new_head = shapes
-        self._mark = mark
         self._held = held
         self._emitted = emitted
         self._last = last
@@ -2556,56 +2792,84 @@ cdef class PlainWaits:
         list offsets not None,
         list fates not None,
         int64_t last_offset,
+        list settled not None,
+        int64_t read_from,
         list publish not None,
         Py_ssize_t written_max,
         int64_t written_bytes_max,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
-        Stream time as it is then is in ``stream_ms``, and how much was written in ``written_bytes``.
-        With as much as ``written_max`` records in ``publish``, or ``written_bytes_max`` written here,
-        it ends.
+        Stream time as it is then is in ``stream_ms``, and how much was written in
+        ``written_bytes``. What was held below ``read_from`` is noted in ``settled``. With as much
+        as ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends.
         """
         cdef Py_ssize_t index = start, end = len(records)
         self.stream_ms = stream_ms
         self.written_bytes = 0
+        for wait in self._flows.values():
+            (<PlainWait?>wait)._is_loaded = False
         while index < end:
             if not self._take(
-                records[index], now_ms, ahead_ms, offsets, fates, last_offset, publish
+                records[index], now_ms, ahead_ms, offsets, fates, last_offset, settled, read_from,
+                publish,
             ):
                 break
             last_offset = <int64_t>offsets[len(offsets) - 1]
             index += 1
             if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
                 break
+        for wait in self._flows.values():
+            if (<PlainWait>wait)._is_loaded:
+                (<PlainWait>wait)._store()
         return index
+
+    cdef PlainWait _wait_of(self, Span flow):
+        """The flow of a name; ``None``: it is not of those."""
+        cdef PyObject *found
+        cdef PlainWait wait = self._recent
+        if wait is None or not _is_same(
+            flow.at, flow.size, PyBytes_AS_STRING(wait._name), PyBytes_GET_SIZE(wait._name)
+        ):
+            found = PyDict_GetItem(self._flows, _bytes_of(flow))
+            if found is NULL:
+                return None
+            wait = self._recent = <PlainWait>found
+        if not wait._is_loaded:
+            wait._load()
+        return wait
 
     cdef bint _take(
         self, record, int64_t now_ms, int64_t ahead_ms, list offsets, list fates,
-        int64_t last_offset, list publish,
+        int64_t last_offset, list settled, int64_t read_from, list publish,
     ) except -1:  # fmt: skip
         cdef JoinedSpans joined
         cdef PlainWait wait
         cdef PyObject *found
-        cdef int64_t timestamp = record.timestamp, offset = record.offset, stream_ms = self.stream_ms
-        cdef int64_t at_ms, size_bytes, phase
+        cdef int64_t timestamp, offset, stream_ms = self.stream_ms
+        cdef int64_t at_ms, size_bytes, held, phase = 0
+        cdef int64_t taken[_HEADS_MAX]
+        cdef Py_ssize_t i, there
         cdef int number
-        cdef bytes key, name
+        cdef bytes key, value, name
         cdef list heads
-        key, value = record.key, record.value
+        if type(record) is FetchedRecord:
+            timestamp, offset = (<FetchedRecord>record).timestamp, (<FetchedRecord>record).offset
+            key, value = (<FetchedRecord>record).key, (<FetchedRecord>record).value
+        else:
+            timestamp, offset = record.timestamp, record.offset
+            key, value = record.key, record.value
         if key is None or value is None or not 0 < PyBytes_GET_SIZE(key) <= _NAME_BYTES:
             return False
         if offset <= last_offset or not _read_joined(value, self._last, &joined):
             return False
         if not _is_quotable(_span_of(key)):
             return False
-        found = PyDict_GetItem(self._flows, _bytes_of(joined.flow))
-        if found is NULL:
+        wait = self._wait_of(joined.flow)
+        if wait is None:
             return False
-        wait = <PlainWait>found
-        wait._flow = wait._waits.flow
         number = wait._number_of(joined.input)
-        if number < 0 or <int64_t>wait._flow.shape != wait._shape:
+        if number < 0 or not wait._is_own:
             return False
         if timestamp > stream_ms:
             stream_ms = max(stream_ms, min(timestamp, ahead_ms))
@@ -2616,83 +2880,102 @@ cdef class PlainWaits:
         name = wait._prefix + key
         found = PyDict_GetItem(self._rows, name)
         row = self._row_of(name) if found is NULL else <object>found
-        phase = 0
         if row is not None:
-            phase = row.phase
-            if (phase == 0 or phase == _OVER) and stream_ms - <int64_t>row.touched_ms > wait._idle_ms:
-                row = None
+            if type(row) is not WaitRow:
+                return False
+            phase = _field(row, _WAIT_PHASE, "phase")
+            if phase == 0 or phase == _OVER:
+                touched_ms = _field(row, _WAIT_TOUCHED_MS, "touched_ms")
+                if stream_ms - <int64_t>touched_ms > wait._idle_ms:
+                    row = None
+                    phase = 0
         size_bytes = _size_of(&joined)
         if row is None:
-            row = self._new_row(offset)
-            phase = 0
-        heads = row.heads
+            row = WaitRow(offset)
+        heads = _field(row, _WAIT_HEADS, "heads")
+        there = len(heads)
+        held = _field(row, _WAIT_HELD, "held")
         if (
             (phase != 0 and phase != _OPEN)
-            or row.shape or row.held != len(heads) or row.postponed or row.bursts
-            or row.held >= wait._events_max
-            or row.size_bytes + size_bytes > wait._held_bytes_max
+            or held != there or _field(row, _WAIT_SHAPE, "shape")
+            or _field(row, _WAIT_POSTPONED, "postponed") or _field(row, _WAIT_BURSTS, "bursts")
+            or held >= wait._events_max
+            or <int64_t>_field(row, _WAIT_SIZE_BYTES, "size_bytes") + size_bytes
+            > wait._held_bytes_max
         ):
             return False
         if phase == 0:
-            if heads or row.due_ms is not None or wait._flow.open >= wait._open_max:
+            if there or _field(row, _WAIT_DUE_MS, "due_ms") is not None:
+                return False
+            if wait._open >= wait._open_max:
                 return False
             self._open(wait, row, key, at_ms)
         else:
-            if row.until_ms is None or row.due_ms is None or row.opened_ms <= 0:
+            until_ms = _field(row, _WAIT_UNTIL_MS, "until_ms")
+            opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
+            if until_ms is None or _field(row, _WAIT_DUE_MS, "due_ms") is None or opened_ms <= 0:
                 return False
-            if at_ms > <int64_t>row.until_ms or at_ms < <int64_t>row.opened_ms:
+            if at_ms > <int64_t>until_ms or at_ms < <int64_t>opened_ms:
                 return False
-            if <int64_t>row.until_ms >= _TIMES_END_MS:
+            if <int64_t>until_ms >= _TIMES_END_MS:
                 return False
-            if len(heads) + 1 >= wait._needed:
+            if there + 1 >= wait._needed:
                 if not self._complete(
-                    wait, row, key, &joined, number, value, now_ms, publish, offset
+                    wait, row, key, &joined, number, value, now_ms, publish, offset, taken
                 ):
                     return False
                 self._end(wait, row, key, number, now_ms)
                 self._keep(wait, name, row, stream_ms, offset, self._emitted, offsets, fates)
                 # After its own: what came with it is marked in the same ledger.
-                for head in heads:
-                    self._mark(head.offset, self._emitted)
+                for i in range(there):
+                    self._settle(taken[i], offsets, fates, settled, read_from)
+                heads.clear()
                 return True
             for head in heads:
-                if (<str?>head.input).encode() == wait._names[number]:
+                if type(head) is not Head:
                     return False
-        heads.append(
-            self._new_head((<bytes>wait._names[number]).decode(), at_ms, offset, size_bytes, value)
-        )
-        row.held = row.held + 1
-        row.size_bytes = row.size_bytes + size_bytes
-        wait._flow.held = wait._flow.held + 1
+                if _field(head, _HEAD_INPUT, "input") == wait._texts[number]:
+                    return False
+        heads.append(Head(wait._texts[number], at_ms, offset, size_bytes, value))
+        _put_field(row, _WAIT_HELD, "held", held + 1)
+        size = _field(row, _WAIT_SIZE_BYTES, "size_bytes")
+        _put_field(row, _WAIT_SIZE_BYTES, "size_bytes", <int64_t>size + size_bytes)
+        wait._held += 1
         self._keep(wait, name, row, stream_ms, offset, self._held, offsets, fates)
         return True
 
     cdef int _open(self, PlainWait wait, row, bytes key, int64_t at_ms) except -1:
-        row.phase = _OPEN
-        wait._flow.open = wait._flow.open + 1
-        row.opened_ms = at_ms
-        row.until_ms = at_ms + wait._within_ms
-        row.due_ms = at_ms + wait._within_ms + wait._grace_ms
-        wait._set_timer(at_ms + wait._within_ms + wait._grace_ms, key)
+        cdef int64_t due_ms = at_ms + wait._within_ms + wait._grace_ms
+        _put_field(row, _WAIT_PHASE, "phase", _OPEN)
+        _put_field(row, _WAIT_OPENED_MS, "opened_ms", at_ms)
+        _put_field(row, _WAIT_UNTIL_MS, "until_ms", at_ms + wait._within_ms)
+        _put_field(row, _WAIT_DUE_MS, "due_ms", due_ms)
+        wait._open += 1
+        wait._set_timer(due_ms, key)
         return 0
 
     cdef bint _complete(
-        self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, value,
-        int64_t now_ms, list publish, int64_t offset,
+        self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, bytes value,
+        int64_t now_ms, list publish, int64_t offset, int64_t *taken,
     ) except -1:  # fmt: skip
-        """Publish the result, unless something of it is not plain."""
+        """Publish the result, unless something of it is not plain; ``taken`` are its heads'."""
         cdef JoinedSpans events[_HEADS_MAX]
         cdef int inputs[_HEADS_MAX]
+        cdef int64_t offsets[_HEADS_MAX]
         cdef JoinedSpans moved
         cdef Py_ssize_t room = PyBytes_GET_SIZE(value)
         cdef int count = 1, i, j
-        cdef list heads = row.heads
+        cdef list heads = _field(row, _WAIT_HEADS, "heads")
+        cdef bytes payload
         events[0] = cause[0]
         inputs[0] = number
+        offsets[0] = offset
         if len(heads) + 1 > _HEADS_MAX or len(heads) + 1 != wait._needed:
             return False
         for head in heads:
-            payload = head.payload
+            if type(head) is not Head:
+                return False
+            payload = _field(head, _HEAD_PAYLOAD, "payload")
             if not _read_joined(payload, self._last, &events[count]):
                 return False
             inputs[count] = wait._number_of(events[count].input)
@@ -2702,6 +2985,9 @@ cdef class PlainWaits:
             for i in range(count):
                 if inputs[i] == inputs[count]:
                     return False
+            taken[count - 1] = offsets[count] = _field(head, _HEAD_OFFSET, "offset")
+            if offsets[count] < 0:
+                return False
             i = count
             count += 1
             while i and inputs[i - 1] > inputs[i]:  # In the order of the inputs.
@@ -2712,45 +2998,68 @@ cdef class PlainWaits:
                 inputs[i] = inputs[i - 1]
                 inputs[i - 1] = j
                 i -= 1
-        of = wait._waits.outlet.of([offset, *[head.offset for head in heads]])
+        run = <int64_t>_field(row, _WAIT_RUN, "run") + 1
         result = wait._result(
-            key, row, row.run + 1, now_ms, number, cause, events, inputs, count, room, of
+            key, row, run, now_ms, number, cause, events, inputs, offsets, count, room
         )
         if result is None:
             return False
         publish.append(result)
-        self.written_bytes += len(result.value)
+        self.written_bytes += PyBytes_GET_SIZE(<bytes>_field(result, _ITEM_VALUE, "value"))
         return True
 
     cdef int _end(self, PlainWait wait, row, bytes key, int number, int64_t now_ms) except -1:
         """Note that a wait has fired: nothing of it waits any more."""
         cdef bint is_over = wait._is_once or wait._names[number] == b"deadline"
-        flow = wait._flow
-        flow.held = flow.held - row.held
-        flow.open = flow.open - 1
-        flow.fired = flow.fired + 1
-        wait._clear_timer(row.due_ms, key)
-        row.run = row.run + 1
-        row.ended = "complete"
-        row.ended_ms = now_ms
-        row.completed_by = (<bytes>wait._names[number]).decode()
-        row.phase = _OVER if is_over else 0
-        row.held = row.size_bytes = row.opened_ms = 0
-        row.until_ms = row.due_ms = None
-        row.heads = []
+        cdef int64_t run = _field(row, _WAIT_RUN, "run")
+        wait._held -= <int64_t>_field(row, _WAIT_HELD, "held")
+        wait._open -= 1
+        wait._fired += 1
+        wait._clear_timer(_field(row, _WAIT_DUE_MS, "due_ms"), key)
+        _put_field(row, _WAIT_RUN, "run", run + 1)
+        _put_field(row, _WAIT_ENDED, "ended", "complete")
+        _put_field(row, _WAIT_ENDED_MS, "ended_ms", now_ms)
+        _put_field(row, _WAIT_COMPLETED_BY, "completed_by", wait._texts[number])
+        _put_field(row, _WAIT_PHASE, "phase", _OVER if is_over else 0)
+        _put_field(row, _WAIT_HELD, "held", 0)
+        _put_field(row, _WAIT_SIZE_BYTES, "size_bytes", 0)
+        _put_field(row, _WAIT_OPENED_MS, "opened_ms", 0)
+        _put_field(row, _WAIT_UNTIL_MS, "until_ms", None)
+        _put_field(row, _WAIT_DUE_MS, "due_ms", None)
         return 0
 
     cdef int _keep(
         self, PlainWait wait, bytes name, row, int64_t stream_ms, int64_t offset, fate,
         list offsets, list fates,
     ) except -1:  # fmt: skip
-        row.touched_ms = stream_ms
+        _put_field(row, _WAIT_TOUCHED_MS, "touched_ms", stream_ms)
         self._rows[name] = row
         self._dirty[name] = None
         self.stream_ms = stream_ms
-        wait._waits.note_changed()
+        wait._is_changed = True
         offsets.append(offset)
         fates.append(fate)
+        return 0
+
+    cdef int _settle(
+        self, int64_t offset, list offsets, list fates, list settled, int64_t read_from
+    ) except -1:  # fmt: skip
+        """Note that what was held is in a result; see :meth:`edo_stream.core.ledger.Ledger.mark`."""
+        cdef Py_ssize_t low = 0, high = len(offsets), middle
+        if offset < read_from:
+            settled.append((offset, self._emitted))
+            return 0
+        while low < high:
+            middle = (low + high) >> 1
+            if <int64_t>offsets[middle] < offset:
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(offsets):
+            offsets.append(offset)
+            fates.append(self._emitted)
+        else:
+            fates[low] = self._emitted
         return 0
 
 
@@ -2761,22 +3070,62 @@ cdef inline Span _span_of(bytes text) noexcept:
     return span
 
 
+# -- accounts
+
+
+def runs_of(list offsets not None, list fates not None, make):
+    """See :func:`edo_stream.core.accounts.runs_of`; ``make`` makes a run of offset, length, fate."""
+    cdef Py_ssize_t i, count = len(offsets)
+    cdef int64_t start, expected, offset
+    cdef list runs = []
+    assert len(fates) == count
+    if count == 0:
+        return ()
+    fate = fates[0]
+    start = expected = offsets[0]
+    for i in range(count):
+        offset = offsets[i]
+        if offset != expected or fates[i] is not fate:
+            runs.append(make(start, expected - start, fate._value_))
+            start = offset
+            fate = fates[i]
+        expected = offset + 1
+    runs.append(make(start, expected - start, fate._value_))
+    return tuple(runs)
+
+
 # -- writing
+
+
+cdef enum:
+    _PLACES_MAX = 32
 
 
 def by_place(publish not None):
     """Records by the topic and partition that they are for; the first of each in their order."""
     cdef dict found = {}
     cdef list items = None
-    topic = partition = None
+    cdef PyObject *topics[_PLACES_MAX]  # Of the first places, each kept alive by ``found``.
+    cdef PyObject *partitions[_PLACES_MAX]
+    cdef PyObject *lists[_PLACES_MAX]
+    cdef int count = 0, i
     for item in publish:
         if type(item) is not Publish:
             raise TypeError("no record to publish")
-        next_topic = _field(item, _ITEM_TOPIC, "topic")
-        next_partition = _field(item, _ITEM_PARTITION, "partition")
-        if next_topic is not topic or next_partition is not partition:
-            topic, partition = next_topic, next_partition
-            items = found.setdefault((topic, partition), [])
+        topic = _field(item, _ITEM_TOPIC, "topic")
+        partition = _field(item, _ITEM_PARTITION, "partition")
+        for i in range(count):
+            if partitions[i] == <PyObject *>partition and topics[i] == <PyObject *>topic:
+                items = <list>lists[i]
+                break
+        else:
+            place = (topic, partition)
+            items = found.setdefault(place, [])
+            if count < _PLACES_MAX and not items:
+                topics[count] = <PyObject *>topic
+                partitions[count] = <PyObject *>partition
+                lists[count] = <PyObject *>items
+                count += 1
         items.append(item)
     return found
 

@@ -66,6 +66,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Set once, by the first transaction of a source: the offset that reading began at."""
     lost: tuple[int, int] | None = None
     """A range of offsets that was gone from the log before it was read: first, next."""
+    is_anew: bool = False
+    """With ``start``: reading began before, and begins anew because the task wants it to."""
     version: int = 1
 
 

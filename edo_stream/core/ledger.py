@@ -4,7 +4,11 @@ from bisect import bisect_left
 from typing import Final
 
 from edo_stream.core.accounts import Account, Fate, Run, runs_of
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.task import TaskIdentity
+
+if IS_COMPILED:
+    from edo_stream.core import _native
 
 _UNREAD: Final = 2**63
 """Beyond all offsets: the step reads nothing of the topic."""
@@ -49,6 +53,10 @@ class Ledger:
         last = offsets[-1] if offsets else -1
         return offsets, self._fates, self.times_ms, max(last, self._read_from - 1)
 
+    def settlement(self) -> tuple[list[tuple[int, Fate]], int]:
+        """Where the compiled half notes what an earlier step held, and below which offset."""
+        return self._settled, self._read_from
+
     def close(self, identity: TaskIdentity, at_ms: int) -> Account | None:
         """The step's account, ``None`` when there is nothing to tell; the ledger starts anew."""
         if self._read_from == _UNREAD and not self._settled:
@@ -60,7 +68,7 @@ class Ledger:
             topic=self.topic,
             partition=identity.partition,
             at_ms=at_ms,
-            runs=runs_of(self._offsets, self._fates),
+            runs=_runs(self._offsets, self._fates),
             settled=_runs_of_pairs(self._settled),
         )
         self.discard()
@@ -95,5 +103,11 @@ def _offset_of(entry: tuple[int, Fate]) -> int:
     return entry[0]
 
 
+def _runs(offsets: list[int], fates: list[Fate]) -> tuple[Run, ...]:
+    if IS_COMPILED:
+        return _native.runs_of(offsets, fates, Run)
+    return runs_of(offsets, fates)
+
+
 def _runs_of_pairs(entries: list[tuple[int, Fate]]) -> tuple[Run, ...]:
-    return runs_of([offset for offset, _ in entries], [fate for _, fate in entries])
+    return _runs([offset for offset, _ in entries], [fate for _, fate in entries])

@@ -2,22 +2,24 @@
 
 An installation without a C compiler works, and is slower (docs/benchmarks.md). The compiled half
 is used only if it is of this build: a checkout that has moved on without having been installed
-again goes on in Python.
+again goes on in Python. So does one whose compiled half cannot be loaded, for whatever reason.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-_BUILD: Final = 6
+_BUILD: Final = 9
 """Raised with every change that ``_native.pyx`` and the Python beside it make together."""
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-_compiled: "ModuleType | None"
+_reason = ""
 try:
-    from edo_stream.core import _native as _compiled
-except ImportError:
-    _compiled = None
+    from edo_stream.core import _native
 
-IS_COMPILED: Final = _compiled is not None and _compiled.BUILD == _BUILD
+    if _native.BUILD != _BUILD:
+        _reason = f"it is of build {_native.BUILD}, and the Python beside it of {_BUILD}"
+except Exception as error:  # noqa: BLE001 - what is wrong with it may say so in any way
+    _reason = f"{type(error).__name__}: {error}"
+
+IS_COMPILED: Final = not _reason
 """Whether the compiled half is in use."""
+WHY_PYTHON: Final = _reason
+"""Why it is not; empty where it is."""

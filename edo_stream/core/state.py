@@ -77,7 +77,10 @@ class Table:
     def write(self, key: bytes, value: bytes | None) -> None:
         """Record a change: one changelog record, and the local rows that it expands to."""
         self.changelog[key] = value
-        self.local.update(self._expand(key, value))
+        if self._expand is as_is:
+            self.local[key] = value
+        else:
+            self.local.update(self._expand(key, value))
 
     def forget(self, key: bytes) -> None:
         """Delete a local row without a changelog record (expiry that a restore repeats)."""

@@ -76,7 +76,8 @@ class Timers:
             self._state.write(row, _VALUE)
         for row in sorted(self._cleared):
             self._state.write(row, None)
-        is_next_gone = any(self._parse(row)[0] == self.next_due_ms for row in self._cleared)
+        # Nothing that was there is due earlier than the next.
+        is_next_gone = self._cleared and self._parse(min(self._cleared))[0] == self.next_due_ms
         self._set.clear()
         self._cleared.clear()
         if is_next_gone:

@@ -14,6 +14,7 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from edo_stream.core.state import Expand, Table
+from edo_stream.engine.gathering import all_ended
 from edo_stream.engine.ports import Disk, Follower, Handed
 from edo_stream.engine.restore import Refusal, TaskTable, nothing_refused
 from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
@@ -109,7 +110,7 @@ class Assignment:
         """Stop all tasks: each finishes its batch. Disks stay open, for what comes back."""
         self.is_assigned = False
         tasks, self.tasks = self.tasks, {}
-        await asyncio.gather(*(task.stop() for task in tasks.values()))
+        await all_ended(task.stop() for task in tasks.values())
 
     async def assign(
         self, partitions: Iterable[TopicPartition], standbys: Iterable[TopicPartition] = ()

@@ -17,6 +17,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.record import PlainRecord, Record
+from edo_stream.engine.odd_names import AnyBatch
 from edo_stream.engine.ports import ChangelogRecord
 from edo_stream.engine.record_batch import (
     AFTER_CRC,
@@ -75,7 +76,7 @@ class FetchedBytes:
         self._at = self._next
         length = self._data[self._at + LENGTH_AT : self._at + AFTER_LENGTH]
         self._next += AFTER_LENGTH + int.from_bytes(length)
-        return self._records.next_batch()
+        return AnyBatch(self._records.next_batch(), self._data, self._at, self._next)
 
     def is_intact(self, batch: Any) -> bool:
         """Whether the checksum of the batch that :meth:`next_batch` gave is right."""
@@ -86,20 +87,22 @@ class FetchedBytes:
         return checksum(content) == int.from_bytes(wanted)
 
     def read(self, partition: TopicPartition, from_offset: int) -> Sequence[Record] | None:
-        """Records of the batch that :meth:`next_batch` gave; ``None`` for one of an old format.
+        """Records of the batch that :meth:`next_batch` gave; ``None``: the client is to read it.
+
+        That is so for an old format, and without the compiled half.
 
         Raises:
             CorruptRecordException: its bytes are not what the format says.
         """
-        if self._data[self._at + MAGIC_AT] != MAGIC:
+        if not IS_COMPILED or self._data[self._at + MAGIC_AT] != MAGIC:
             return None
         header = HEADER.unpack_from(self._data, self._at)
         base, _, _, _, _, attributes, _, first_ms, max_ms, _, _, _, count = header
         data: Any = memoryview(self._data)[self._at + HEADER.size : self._next]
-        if attributes & CODEC_MASK:
-            data = DECODERS[attributes & CODEC_MASK](data.tobytes())
         appended_ms = max_ms if attributes & APPENDED else -1
         try:
+            if attributes & CODEC_MASK:
+                data = _decompressed(attributes & CODEC_MASK, data)
             return read_records(
                 partition.topic, partition.partition, data, count, base, first_ms, appended_ms,
                 from_offset,
@@ -109,8 +112,15 @@ class FetchedBytes:
             raise CorruptRecordException(f"{place}: {error}") from None
 
 
-if IS_COMPILED:
-    setattr(fetching, "MemoryRecords", FetchedBytes)  # noqa: B010 - the client's own name
+def _decompressed(codec: int, data: memoryview) -> bytes:
+    try:
+        return DECODERS[codec](data.tobytes())
+    except Exception as error:
+        # Each codec's package has errors of its own.
+        raise Corrupt(f"codec {codec} cannot read it: {type(error).__name__}: {error}") from error
+
+
+setattr(fetching, "MemoryRecords", FetchedBytes)  # noqa: B010 - the client's own name
 
 
 class PlainRecords(PartitionRecords):  # type: ignore[misc]
@@ -123,10 +133,7 @@ class PlainRecords(PartitionRecords):  # type: ignore[misc]
     next_fetch_offset: int
 
     def _unpack_records(self) -> Iterator[Any]:
-        fetched = self._records
-        if type(fetched) is not FetchedBytes:
-            yield from super()._unpack_records()
-            return
+        fetched: FetchedBytes = self._records
         while (batch := self._next_batch(fetched)) is not None:
             records = fetched.read(self._tp, self.next_fetch_offset)
             yield from self._given(self._read_slowly(batch) if records is None else records)

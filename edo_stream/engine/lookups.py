@@ -7,6 +7,7 @@ been read to the ends that they had when the task began.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -41,6 +42,8 @@ from edo_stream.registry.enforced import rules_of
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 from edo_stream.schemas.enforcement import Tally, enforced
 from edo_stream.sources import decoder
+
+log = logging.getLogger(__name__)
 
 _RETENTION_MS: Final = 7 * DAY_MS
 _HEADROOM_BYTES: Final = 64 * 1024
@@ -84,8 +87,21 @@ class LookupTask(Task):
     async def _position(self) -> None:
         self._is_loading = True
         await super()._position()
+        await self._read_anew()
         ends = await self._ports.intake.high_watermarks(self._table_partitions)
         self._ends = dict(zip(self._table_partitions, ends, strict=True))
+
+    async def _read_anew(self) -> None:
+        """Go back to the beginning of tables whose rows went while no flow looked them up."""
+        assert isinstance(self.pipeline, LookupPipeline)
+        now_ms = self._ports.now_ms()
+        for table in self.pipeline.returning:
+            partition = TopicPartition(table, self.partition)
+            ((first, _),) = await self._ports.intake.log_bounds([partition])
+            log.info("%s: %s is looked up again: read from %d on", self.name, table, first)
+            effects = self.pipeline.read_anew(table, first, now_ms)
+            self._expected[partition] = first
+            await self._commit(effects, self._expected, now_ms)
 
     async def _timers_may_fire(self) -> bool:
         if self._is_loading and await self._has_loaded():

@@ -39,15 +39,30 @@ _MEMTABLE_BYTES = 2 * _MIB
 _ARENA_BYTES = 64 << 10
 
 
+#: What a disk's memtables and their filters take, however little is in them. With less for each
+#: every write would find too much of them, and flush: five times as many files of 250 disks.
+_MEMTABLES_MIN_BYTES = 256 << 10
+
+
 class DiskMemory:
-    """What the disks of a process share, however many they are: block cache and memtables."""
+    """What the disks of a process share: block cache and memtables.
+
+    Of memtables there is as much as is given, and more once there are too many disks for that.
+    """
 
     def __init__(self, cache_bytes: int = 32 * _MIB, memtables_bytes: int = 16 * _MIB) -> None:
         self.cache = rocksdict.Cache(cache_bytes)
+        self._memtables_bytes = memtables_bytes
         # Beyond it the disk that is written to flushes early; nobody is held up.
         self.memtables = rocksdict.WriteBufferManager(memtables_bytes, False)
         self.disks = 0
         """How many are open."""
+
+    def count(self, more: int) -> None:
+        """Some disks were opened, or closed."""
+        self.disks += more
+        least_bytes = self.disks * _MEMTABLES_MIN_BYTES
+        self.memtables.set_buffer_size(max(self._memtables_bytes, least_bytes))
 
 
 def _options(memory: DiskMemory) -> Any:
@@ -99,7 +114,7 @@ class RocksDisk:
     def _open(self) -> Any:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         db = rocksdict.Rdict(str(self._path), options=_options(self._memory))
-        self._memory.disks += 1
+        self._memory.count(1)
         if db.get(_OFFSET) is None:
             db.put(_FORMAT, b"%d" % self._format)
         return db
@@ -178,7 +193,7 @@ class RocksDisk:
         for rows in list(self._scans):
             rows.close()
         self._db.close()
-        self._memory.disks -= 1
+        self._memory.count(-1)
 
 
 def _is_damaged(error: Exception) -> bool:

@@ -538,7 +538,8 @@ class Task:
                 self._expected.update(moved)
                 await self._commit(effects, moved, now_ms)
                 for batch in batches:
-                    self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
+                    if batch.records[-1].offset < positions[batch.topic]:
+                        self.progress.done_ms[batch.topic] = batch.records[-1].timestamp
             self.progress.in_hand = ()
             self._give_back(handed)
 
@@ -552,6 +553,8 @@ class Task:
                 self._ports.intake.credit(one)
                 continue
             done = bisect_left(records, positions[topic], key=_offset_of)
+            if done:
+                self.progress.done_ms[topic] = records[done - 1].timestamp
             size_bytes = one.size_bytes * done // len(records)
             first = Handed(one.partition, records[:done], one.epoch, one.previous, size_bytes)
             rest = Handed(

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from mode import Service
 
+from edo_stream.core.native import WHY_PYTHON
 from edo_stream.engine import clock
 from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
@@ -107,6 +108,11 @@ class Preparation(Service):
             _leave(
                 _EX_TEMPFAIL,
                 f"no broker at {settings.access.bootstrap}: {reason_of(error)}",
+            )
+        if WHY_PYTHON:
+            log.warning(
+                "without the compiled half, and slower: %s (install again, with a C compiler)",
+                WHY_PYTHON,
             )
         remove_abandoned(Path(app.conf.tabledir), clock.now_ms())
         _plug_in(app, limits, protocol)

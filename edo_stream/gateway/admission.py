@@ -2,7 +2,8 @@
 
 import ipaddress
 from collections.abc import Sequence
-from functools import lru_cache
+
+from edo_stream.core.remembering import remembered
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -30,7 +31,7 @@ class Bucket:
         return (1 - self._tokens) / self._rate
 
 
-@lru_cache(maxsize=4_096)
+@remembered(4_096)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])

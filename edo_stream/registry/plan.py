@@ -22,6 +22,8 @@ DEAD_LETTERS_RETENTION_MS: Final = 30 * DAY_MS
 REPLICAS_FOR_TWO_IN_SYNC: Final = 3
 
 _INTERNAL_RETENTION_MS: Final = 14 * DAY_MS
+#: Who keeps the rows of a table, and was away for longer, may not see that one was deleted.
+_TOMBSTONES_KEPT_MS: Final = 7 * DAY_MS
 #: A result or dead letter is its source's record and some headers.
 _HEADROOM_BYTES: Final = 64 * 1024
 
@@ -117,6 +119,8 @@ def _declared(declaration: Declaration, role: Role) -> TopicSpec:
     replication = declaration.replication
     config = _config(declaration.retention, replication, declaration.record_bytes_max)
     config["cleanup.policy"] = declaration.cleanup
+    if "compact" in declaration.cleanup:
+        config["delete.retention.ms"] = str(_TOMBSTONES_KEPT_MS)
     return TopicSpec(declaration.name, declaration.partitions, replication, role, config)
 
 

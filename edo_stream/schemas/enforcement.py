@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -26,6 +25,7 @@ from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Record, StoredRecord
+from edo_stream.core.remembering import remembered
 from edo_stream.schemas.validators import Fault
 from edo_stream.schemas.versions import NO_DATA, Versions, named_version, with_version
 from edo_stream.schemas.wire import GUID_HEADER, unframed
@@ -333,7 +333,7 @@ def _said(event: Event) -> int | None:
     return found
 
 
-@lru_cache(maxsize=1_024)
+@remembered(1_024)
 def _version_in(name: str, value: bytes) -> int | None:
     text = value.decode("utf-8", "replace")
     if name == DATASCHEMA:

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from edo_stream.core.headers import time_text
+from edo_stream.core.remembering import remembered
 from edo_stream.sources.refused import INVALID, UNDECODABLE, RefusedError
 
 # CloudEvents §3, type String: no control characters and no noncharacters. Ids are joined by
@@ -44,7 +45,7 @@ def text(name: str, value: bytes | None) -> str:
 
 
 #: The same for attributes of few values, such as the type: one string in memory for all events.
-known_text = lru_cache(maxsize=4_096)(text)
+known_text = remembered(4_096)(text)
 
 
 def has_forbidden_characters(value: str) -> bool:

@@ -9,7 +9,6 @@ import binascii
 import re
 from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.pointer import parse_pointer, resolve
 from edo_stream.core.record import Headers, Record
+from edo_stream.core.remembering import remembered
 from edo_stream.sources.attributes import known_text, text, time_and_text, time_ms, whole_number
 from edo_stream.sources.json_data import check, metadata_ids, parse
 from edo_stream.sources.order import key_is_in_data, key_reader, needs_position
@@ -216,7 +216,7 @@ def _extensions(attributes: Attributes) -> tuple[Header, ...]:
     return tuple(attributes.items())
 
 
-@lru_cache(maxsize=1_024)
+@remembered(1_024)
 def _is_attribute_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name != "data"
 
@@ -306,7 +306,7 @@ def _position_in_header(name: str, is_needed: bool) -> ReadPosition:
     return read
 
 
-@lru_cache(maxsize=1_024)
+@remembered(1_024)
 def _media(content_type: bytes | None) -> Media:
     if not content_type:
         return Media(None, Mode.BINARY, is_json=False)

@@ -176,6 +176,14 @@ def test_what_is_wrong_is_found_and_nothing_else(name: str) -> None:
     assert problems(make_wrong(WORLD)) == expected
 
 
+def test_a_start_that_a_task_wants_again_is_nothing_wrong() -> None:
+    again = [msgspec.structs.replace(WORLD.accounts[0], is_anew=True), *WORLD.accounts[1:]]
+    world = replace(WORLD, accounts=[*WORLD.accounts, *again])
+    assert problems(world) == {}
+    # The accounts of the first reading may be gone by now.
+    assert problems(replace(WORLD, accounts=again)) == {}
+
+
 def test_an_unknown_fate_is_found() -> None:
     odd = msgspec.structs.replace(
         EMPTY, runs=(msgspec.structs.replace(account((18, 1, E)).runs[0], fate="?"),)

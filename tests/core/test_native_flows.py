@@ -4,8 +4,10 @@ import json
 from typing import Any, Final
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.dedupe import expand_ids
@@ -196,6 +198,17 @@ def test_what_takes_more_than_the_type_is_asked_of_python(given_routes: Routes) 
     assert router.fastest is router
 
 
+def _fetched(value: bytes) -> Any:
+    builder = DefaultRecordBatchBuilder(2, 0, 1, 7, 0, 0, 1 << 20)
+    headers = [
+        ("ce_specversion", b"1.0"), ("ce_id", b"e-1"), ("ce_source", b"/s"),
+        ("ce_type", b"placed"), ("ce_sequence", b"1"),
+    ]  # fmt: skip
+    builder.append(0, NOW_MS, b"key", value, headers)
+    [found] = native.read_records(TOPIC, 5, bytes(builder.build())[61:], 1, 100, NOW_MS, -1, 0)
+    return found
+
+
 class _Unasked:
     """A trigger that must not be asked."""
 
@@ -261,3 +274,33 @@ def test_the_plain_way_writes_an_event_and_what_it_triggers_together() -> None:
     even, odd = [(rules.emit, None), ("c", b"f")], [(rules.emit, None), ("c", b"f"), ("c", b"g")]
     assert told == [*even, *odd] * 3
     assert {one.value for one in effects.publish[:-1]} == {b"{}"}
+
+
+def test_flows_with_a_key_at_the_same_place_get_that_of_each_event() -> None:
+    same = [Route(FlowTrigger(name, name, "d", 8, "/order/id")) for name in "fg"]
+    other = Route(FlowTrigger("h", "h", "d", 8, "/order/n"))
+    router = Router(IDENTITY, contract(), Routes([*same, other]))
+    record = StoredRecord(TOPIC, 5, 7, NOW_MS, b"record", b"{}")
+    events_of_two = [
+        replace(PLAIN, data=b'{"order": {"id": "o-%d", "n": %d}}' % (n, n)) for n in (1, 2, 1)
+    ]
+    found = [router.fastest.commands(record, event, NOW_MS) for event in events_of_two]
+    assert [[one.key for one in commands] for commands in found] == [
+        [b"o-1", b"o-1", b"1"],
+        [b"o-2", b"o-2", b"2"],
+        [b"o-1", b"o-1", b"1"],
+    ]
+
+
+@pytest.mark.parametrize("data", [b'["a"]', b'{"order": {"id"', None])
+def test_data_that_was_cast_is_looked_at_again(data: bytes | None) -> None:
+    rules = contract()
+    fetched = _fetched(b'{"order": {"id": "o-9"}}')
+    event = decoder(rules)(fetched)
+    assert isinstance(event, Event)
+    route = Route(FlowTrigger("f", "c", "d", 8, "/order/id"))
+    for feed in (None, JoinTrigger("f", "in", "j", 5, "d", 2, "t", ValueOf("/order/id"))):
+        router = Router(IDENTITY, rules, Routes([Route(route.trigger, (), feed)]))
+        for one in (event, replace(event, data=data)):
+            expected = router.commands(fetched, one, NOW_MS)
+            assert shown(router.fastest.commands(fetched, one, NOW_MS)) == shown(expected)

@@ -16,7 +16,7 @@ from edo_stream.core.act.policy import ActSpec, FlowPolicy
 from edo_stream.core.act.reply import REPLY_TO, Replies
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.correlation.joined import decode_joined
-from edo_stream.core.correlation.spec import Bounds, Named, OnLate, OnTimeout
+from edo_stream.core.correlation.spec import Bounds, Named, OnLate, OnTimeout, Target
 from edo_stream.core.effects import Publish, account_records
 from edo_stream.core.event import Event
 from edo_stream.core.pieces import Split
@@ -26,7 +26,7 @@ from edo_stream.core.task import Step, TaskRow
 from edo_stream.core.trigger import FlowTrigger, Trigger
 from tests.core import bench as plain
 from tests.core.bench import IDENTITY, NOW_MS, TOPIC
-from tests.correlation.bench import Bench, correlation, event
+from tests.correlation.bench import RESULTS, Bench, correlation, event
 from tests.lookup import bench as lookups
 
 MIB = 1 << 20
@@ -190,16 +190,22 @@ def test_what_is_gathered_of_an_end_that_is_too_large_says_how_large_it_was() ->
     assert b'{"left_out":{"bytes":500002}}' == getattr(joined, "data", None)
 
 
-def test_a_late_event_larger_than_results_may_be_is_told_without_its_data() -> None:
+def test_a_late_event_larger_than_results_may_be_is_a_dead_letter() -> None:
     kind = Named(1)
     bench = Bench([correlation(kind, ["a"], late=OnLate.APPEND)])
     bench.feed(event(0, "a", NOW_MS))
     bench.feed(event(1, "a", NOW_MS, data="x" * MIB))
     bench.feed(event(2, "a", NOW_MS))
-    data = bench.results()
-    assert ["e0"] == [one["id"] for one in [data[0]["inputs"]["a"]]]
-    assert MIB < data[1]["left_out"]["bytes"]
-    assert "late" == data[2]["reason"]
+    assert ["e0", "e2"] == [one["inputs"]["a"]["id"] for one in bench.results()]
+    assert [("e1", "too-large")] == bench.letters()
+    assert {0: "e", 1: "x", 2: "e"} == bench.fates()
+
+
+def test_a_result_larger_than_its_topic_takes_is_told_without_its_data() -> None:
+    target = Target(RESULTS, 1, RESULTS, bytes_max=100_000)
+    bench = Bench([correlation(Named(2), ["a", "b"], target=target)])
+    bench.feed(event(0, "a", NOW_MS, data="x" * 90_000), event(1, "b", NOW_MS, data="x" * 90_000))
+    assert 180_000 < bench.results()[0]["left_out"]["bytes"]
 
 
 def test_a_failure_event_and_letters_fit_topics_that_take_less_than_the_waits_hold() -> None:

@@ -115,7 +115,9 @@ class Harm(NamedTuple):
 class Abilities:
     """What the broker says of itself."""
 
-    features: dict[str, int] | None = field(default_factory=lambda: {"transaction.version": 2})
+    features: dict[str, int] | None = field(
+        default_factory=lambda: {"metadata.version": 26, "transaction.version": 2}
+    )
     versions: dict[int, tuple[int, int]] = field(
         default_factory=lambda: {
             PRODUCE: (3, 13),

@@ -197,3 +197,17 @@ def test_disks_that_share_their_memory_stay_within_it(tmp_path: Path) -> None:
     for disk in disks:
         disk.close()
     assert 0 == memory.disks
+
+
+def test_the_more_disks_share_memory_the_more_there_is_of_it_for_memtables(tmp_path: Path) -> None:
+    memory = DiskMemory(memtables_bytes=1 << 20)
+    disks = [RocksDisk(tmp_path / f"table-{number}", memory) for number in range(4)]
+    assert 1 << 20 == memory.memtables.get_buffer_size()
+    more = [RocksDisk(tmp_path / f"more-{number}", memory) for number in range(4)]
+    more[0].wipe()
+    assert 2 << 20 == memory.memtables.get_buffer_size()
+    for disk in more:
+        disk.close()
+    assert 1 << 20 == memory.memtables.get_buffer_size()
+    for disk in disks:
+        disk.close()

@@ -392,13 +392,26 @@ def test_the_second_version_is_chosen_where_the_brokers_have_agreed_upon_it() ->
         Abilities(None),
         Abilities({}),
         Abilities({"metadata.version": 30}),
-        Abilities({"transaction.version": 1}),
+        Abilities({"metadata.version": 30, "transaction.version": 1}),
+        Abilities({"metadata.version": 25, "transaction.version": 2}),
+        Abilities({"transaction.version": 2}),
         without(API_VERSIONS, 2),
         without(PRODUCE, 11),
         without(TXN_OFFSET_COMMIT, 4),
         without(END_TXN, 4),
     ],
-    ids=["no-features", "none", "others", "level-1", "old", "produce", "offsets", "end"],
+    ids=[
+        "no-features",
+        "none",
+        "others",
+        "level-1",
+        "4.0",
+        "unknown",
+        "old",
+        "produce",
+        "offsets",
+        "end",
+    ],
 )
 def test_the_first_version_is_chosen_anywhere_else(abilities: Abilities) -> None:
     assert chosen(abilities) is TransactionProtocol.FIRST

@@ -127,7 +127,6 @@ MISTAKES = [
     ("batch: {count: 3, bytes: 10B, after: 1s}\n", "batch.bytes: expected 1KiB to"),
     ("batch: {count: 3, after: 1s, group: actions}\n", "batch.group actions is another group's"),
     (f"split: /lines\n{BATCH}", "5: split is not of a flow with batch"),
-    (f"{DEBOUNCE}replies: shop\n", "6: replies is not of a flow with debounce"),
     (
         f"{BATCH}lookup: {{c: {{topic: shop.order.placed, key: /id}}}}\ninput: {{cel: lookup.c}}\n",
         "6: lookup is not of a flow with batch",

@@ -100,6 +100,7 @@ MISTAKES = [
     ("within: 1h", "4: when: expected one of all, any"),
     (f"{BOTH}, any: {{a: {ORDER}}}, within: 1h", "found several"),
     (BOTH, "4: within is missing"),
+    (f"{BOTH}, within: 1h, max: {{bytes: 2MiB}}", "max.bytes: a command has at most 1 MiB"),
     (f"{BOTH}, within: 1h, n: 2", "n is not of all, but of some"),
     (f"some: {{a: {ORDER}}}, n: 2, within: 1h", "some needs a number up to 1"),
     (f"count: {{a: {ORDER}}}, within: 1h", "count needs a number such as 24, or else manifest"),

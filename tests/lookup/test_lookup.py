@@ -4,6 +4,7 @@ import msgspec
 
 from edo_stream.core.correlation.rows import Phase
 from edo_stream.core.lookup.path import decode_seeker
+from edo_stream.core.lookup.rows import ROW
 from edo_stream.core.lookup.spec import LookupSpec, OnMissing
 from edo_stream.core.record import StoredRecord
 from edo_stream.observe.lookups import LookupRows
@@ -31,6 +32,51 @@ def test_what_waits_for_a_lookup_that_is_gone_waits_until_it_is_back() -> None:
     bench.open()
     bench.tick(NOW_MS + WAIT_MS + HOUR_MS)
     assert [("command", (1, None))] == bench.ends()
+
+
+def _rows(bench: Bench) -> list[bytes]:
+    return [row for row in bench.rows.rows if row[:1] == ROW]
+
+
+def test_rows_of_a_table_that_no_flow_looks_up_go_and_come_again_when_one_does() -> None:
+    bench = Bench()
+    bench.feed(*(bench.row(f"k{number}", number) for number in range(2_500)))
+    bench.feed(bench.row("k1", None))
+    spec, bench.spec = bench.spec, LookupSpec(EVENTS, 1, "edo.dead-letters.lookups-1", {}, {})
+    bench.open()
+    assert 0 == bench.pipeline.next_due_ms()
+    for left in (1_499, 499, 0):
+        assert bench.commit(bench.step()).publish, "it is a transaction"
+        assert left == len(_rows(bench))
+    assert not bench.step().publish
+    assert bench.pipeline.next_due_ms() is None
+    assert 2_501 == bench.pipeline.positions()[TABLE], "where the group's offset stands"
+    bench.open()
+    assert not bench.step().publish
+
+    bench.spec = spec
+    bench.open()
+    assert [TABLE] == bench.pipeline.returning
+    bench.commit(bench.pipeline.read_anew(TABLE, 0, NOW_MS))
+    assert 0 == bench.pipeline.positions()[TABLE]
+    bench.offsets[TABLE] = 0
+    bench.feed(bench.row("k1", 7))
+    bench.feed(bench.event(1, "k1", NOW_MS))
+    assert [("command", (1, 7))] == bench.ends()
+    bench.open()
+    assert [] == bench.pipeline.returning
+
+
+def test_rows_that_were_not_gone_yet_are_none_when_the_table_is_read_anew() -> None:
+    bench = Bench()
+    bench.feed(*(bench.row(f"k{number}", number) for number in range(2_500)))
+    spec, bench.spec = bench.spec, LookupSpec(EVENTS, 1, "edo.dead-letters.lookups-1", {}, {})
+    bench.open()
+    bench.commit(bench.step())
+    bench.spec = spec
+    bench.open()
+    bench.commit(bench.pipeline.read_anew(TABLE, 0, NOW_MS))
+    assert [] == _rows(bench), "one may have been deleted meanwhile"
 
 
 def test_an_event_of_a_flow_that_is_gone_is_a_dead_letter() -> None:

@@ -130,7 +130,10 @@ def test_topic_without_emit_is_catalogued_and_created_and_not_read(tmp_path: Pat
     assert ["shop.order.accepted", "shop.order.placed"] == list(registry.entries)
     assert ["shop.order.placed"] == list(registry.groups)
     assert Role.DECLARED is plan["shop.order.accepted"].role
-    assert "compact" == plan["shop.order.accepted"].config["cleanup.policy"]
+    config = plan["shop.order.accepted"].config
+    assert "compact" == config["cleanup.policy"]
+    assert str(7 * 86_400_000) == config["delete.retention.ms"], "a reader may be away for a week"
+    assert "delete.retention.ms" not in plan["shop.order.placed"].config
 
 
 def test_topic_of_results_that_is_declared_has_its_own_partitions(tmp_path: Path) -> None:

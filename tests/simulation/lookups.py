@@ -5,7 +5,7 @@ late, a row that was there in time is found, and one that was not is missed only
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -18,6 +18,7 @@ from edo_stream.core.correlation.feed import ValueOf
 from edo_stream.core.facts import Facts
 from edo_stream.core.lane import Source
 from edo_stream.core.lookup.pipeline import LookupPipeline
+from edo_stream.core.lookup.rows import rows_of
 from edo_stream.core.lookup.spec import Enrichment, Lookup, LookupSpec, OnMissing
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pipeline import Pipeline
@@ -114,6 +115,20 @@ def scenario_of_a_table_that_is_read_late(open_s: float) -> Scenario:
     return Scenario(seed=1, groups=groups, arrivals=arrivals, machines=1)
 
 
+def scenario_of_a_table_that_comes_back() -> Scenario:
+    """Nothing goes wrong; an event comes while the table is looked up, and one when it is again."""
+    scenario = scenario_of_a_table_that_is_read_late(0.0)
+    row, _, events = scenario.arrivals
+    first, last, _ = events.records
+    scenario.arrivals = [
+        row,
+        Arrival(1.0, events.place, [first]),
+        Arrival(50.0, events.place, [last]),
+    ]
+    scenario.hurts_until_s = 31.0
+    return scenario
+
+
 def _made(facts: Facts) -> bytes:
     """The data of a command: which event, and which row of it."""
     whole = facts.whole
@@ -208,6 +223,52 @@ class LookupWorld(World):
                 self.fail(f"dead letters: {letters}")
         for flow in FLOWS:
             _judge_flow(self, flow)
+
+
+class RedeclaredWorld(LookupWorld):
+    """Flows look the table up, then none does, then they do again."""
+
+    def __init__(self, seed: int, scenario: Scenario) -> None:
+        self._is_looked_up = True
+        self.kept: list[int] = []
+        """Rows of the table in the state, before each change and at the end."""
+        super().__init__(seed, scenario=scenario)
+        self.broker.on_offset = self._on_offset
+
+    def _on_offset(self, place: TopicPartition, before: int | None, after: int) -> None:
+        if place.topic != ROWS or after != 0:
+            self.watch.on_offset(place, before, after)
+
+    def redeclare(self) -> None:
+        """The next worker has the flows otherwise."""
+        self._note()
+        self._is_looked_up = not self._is_looked_up
+        self.plans = {group.name: self._plan(group) for group in self.scenario.groups}
+        self.end(self.workers[0], 0.1, "its flows have changed")
+
+    def _looking(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
+        if self._is_looked_up:
+            return super()._looking(group, spec, internal)
+        sources = {topic: start for topic, start in spec.sources.items() if topic != ROWS}
+        lookups = LookupSpec(_TOPIC, group.partitions, _LETTERS, {}, {})
+
+        def make_pipeline(partition: int, rows: Any) -> LookupPipeline:
+            identity = TaskIdentity(APP, group.name, partition)
+            return LookupPipeline(identity, lookups, rows[0], internal)
+
+        state = [GroupTable("lookups-state", _CHANGELOG, as_is)]
+        own = replace(spec, sources=sources)
+        return GroupPlan(own, group.partitions, state, make_pipeline, LookupTask)
+
+    def _note(self) -> None:
+        task = self._task(_NAME, 0)
+        assert task is not None
+        rows = task.tables[0].rows.scan(*rows_of(ROWS))
+        self.kept.append(len(list(rows)))
+
+    def _judge(self) -> None:
+        self._note()
+        super()._judge()
 
 
 @dataclass

@@ -11,11 +11,10 @@ import msgspec
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import joined_frame
-from edo_stream.core.correlation.rows import Head, WaitRow
+from edo_stream.core.correlation.rows import WaitRow
 from edo_stream.core.correlation.spec import Clock, Fire, Named, OnLate
 from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.event import id_start
-from edo_stream.core.ledger import Ledger
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import TaskIdentity
@@ -26,11 +25,12 @@ if IS_COMPILED:
     from edo_stream.core import _native
 
 _TEXT_BYTES_MAX: Final = 400
+_RESULT_BYTES: Final = 16 * 1024
 _INPUTS_MAX: Final = 16
 
 
 def plain_waits(
-    identity: TaskIdentity, flows: Iterable[Waits], rows: RowCache[WaitRow], ledger: Ledger
+    identity: TaskIdentity, flows: Iterable[Waits], rows: RowCache[WaitRow]
 ) -> "PlainWaits | None":
     """The compiled half of a task; ``None`` where there is none, or nothing that it takes."""
     if not IS_COMPILED:
@@ -40,9 +40,7 @@ def plain_waits(
     if not plain:
         return None
     _, last = joined_frame("", "")
-    return _native.PlainWaits(
-        plain, rows.pages(), rows.get, (WaitRow, Head), ledger.mark, Fate.HELD, Fate.EMITTED, last
-    )
+    return _native.PlainWaits(plain, rows.pages(), rows.get, Fate.HELD, Fate.EMITTED, last)
 
 
 def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
@@ -51,14 +49,17 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
     start = id_start("firing", identity.app, correlation.flow)
     source = f"/edo/{identity.app}/waits"
+    place = waits.outlet.of(())
     texts = (correlation.flow, target.type, source, *correlation.inputs)
     if (
         not isinstance(kind, Named)
         or not 2 <= kind.needed <= _INPUTS_MAX
         or correlation.opens
         or correlation.history
+        # What does not fit its topic is cut in Python.
+        or bounds.bytes_max + _RESULT_BYTES > target.bytes_max
         or correlation.fallback in correlation.inputs
-        or len(start) > _TEXT_BYTES_MAX
+        or max(len(start), len(place)) > _TEXT_BYTES_MAX
         or not all(map(_is_plain, texts))
     ):
         return None
@@ -77,6 +78,7 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
             correlation.flow.encode(),
             source.encode(),
             target.type.encode(),
+            place,
             target.topic,
             target.partitions,
         ),

@@ -103,7 +103,7 @@ class JoinPipeline(TaskPipeline):
         }
         self._by_name = {name.encode(): flow for name, flow in self._flows.items()}
         waits = [flow.waits for flow in self._flows.values()]
-        self._plain = plain_waits(identity, waits, self._rows, self._ledger)
+        self._plain = plain_waits(identity, waits, self._rows)
         self._read_since_sweep = 0
         self.restore()
 
@@ -171,7 +171,8 @@ class JoinPipeline(TaskPipeline):
         offsets, fates, _, last = self._ledger.pages()
         at = plain.take(
             records, at, now_ms, row.stream_ms, now_ms + _SKEW_MS,
-            offsets, fates, last, step.publish, WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes,
+            offsets, fates, last, *self._ledger.settlement(), step.publish,
+            WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes,
         )  # fmt: skip
         row.stream_ms = plain.stream_ms
         step.note(plain.written_bytes)

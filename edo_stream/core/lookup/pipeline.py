@@ -7,10 +7,17 @@ tables, the batches and the two times it is given, as that of :mod:`edo_stream.c
 
 Every event has a fate: *emitted* when it went on, held before if it waited, *failed* (a failure
 event), or a dead letter. A row is *applied*, or a dead letter, and the row before it stays.
+
+Rows of a table that no flow looks up any more go, so many a step. Where the table was read to is
+kept, as the group's offset is there as well; a flow that looks it up again has it read anew
+(:meth:`LookupPipeline.read_anew`), for which a row ``g`` says that its rows are gone.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
+
+from msgspec.structs import replace
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wait_operation
@@ -18,10 +25,18 @@ from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.rows import EventRows, FlowRow
 from edo_stream.core.effects import Effects
 from edo_stream.core.event import Event, Ignored, Violation
-from edo_stream.core.ledger import Ledger
+from edo_stream.core.ledger import Ledger, account_of_start
 from edo_stream.core.lookup.path import decode_seeker
 from edo_stream.core.lookup.queue import AT_ONCE, FlowOfTask, Queue, SharedState
-from edo_stream.core.lookup.rows import QUEUE, decode_queue, encode_queue, parse_queue, row_of
+from edo_stream.core.lookup.rows import (
+    GONE,
+    QUEUE,
+    decode_queue,
+    encode_queue,
+    parse_queue,
+    row_of,
+    rows_of,
+)
 from edo_stream.core.lookup.spec import LookupSpec
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.pointer import MISSING, parse_json
@@ -36,6 +51,8 @@ _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
 _PUT_OFF_MS: Final = 60 * 60 * 1000
+_REMOVED_MAX: Final = 1_000
+"""Rows of tables that are declared no more which a step removes."""
 
 
 class LookupPipeline(TaskPipeline):
@@ -91,6 +108,24 @@ class LookupPipeline(TaskPipeline):
             flow.restore()
         for ledger in self._ledgers:
             ledger.discard()
+        known = (self.events_topic, self._internal.control, *self.tables)
+        self._leaving = [topic for topic in self._step.row.sources if topic not in known]
+
+    @property
+    def returning(self) -> list[str]:
+        """Tables that are looked up again, and whose rows are gone: to be read anew."""
+        return [table for table in self.tables if self._state.get(_gone(table)) is not None]
+
+    def read_anew(self, table: str, offset: int, now_ms: int) -> Effects:
+        """Read a table from an offset on, that of its log's beginning."""
+        self._begin(now_ms)
+        for row, _ in list(self._state.scan(*rows_of(table))):
+            self._state.write(row, None)
+        self._state.write(_gone(table), None)
+        self._source_row(table).next_offset = offset
+        account = account_of_start(self._identity, table, offset, now_ms, None)
+        self._flush()
+        return self._effects([replace(account, is_anew=True)])
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events that wait, and since when one of the first of them does; call between steps."""
@@ -106,7 +141,7 @@ class LookupPipeline(TaskPipeline):
 
     def next_due_ms(self) -> int | None:
         """Time of the earliest timer, which may be past; ``None`` when there is none."""
-        return self._timers.next_due_ms
+        return 0 if self._leaving else self._timers.next_due_ms
 
     def step(self, batches: Sequence[Batch], now_ms: int, caught_up_ms: int) -> Effects:
         """Decide on batches, then on timers due up to ``caught_up_ms``, until the step is full."""
@@ -124,7 +159,8 @@ class LookupPipeline(TaskPipeline):
             else:
                 self._read_rows(batch)
         has_fired = self._expire(min(now_ms, caught_up_ms)) or has_fired
-        if not batches and not has_fired:
+        has_removed = self._remove_rows()
+        if not (batches or has_fired or has_removed):
             return Effects()
         return self._conclude(self._ledgers)
 
@@ -210,6 +246,22 @@ class LookupPipeline(TaskPipeline):
                 queue.expire(place.key, limit_ms)
         return bool(due)
 
+    def _remove_rows(self) -> bool:
+        """Remove some rows of a table that no flow looks up; whether there were any."""
+        while self._leaving:
+            table = self._leaving[-1]
+            rows = [row for row, _ in islice(self._state.scan(*rows_of(table)), _REMOVED_MAX)]
+            is_known = self._state.get(_gone(table)) is not None
+            if rows or not is_known:
+                for row in rows:
+                    self._state.write(row, None)
+                self._state.write(_gone(table), b"")
+                # A transaction has an account, also where it has read nothing.
+                self._ledger.open(self._source_row(self.events_topic).next_offset)
+                return True
+            self._leaving.pop()
+        return False
+
     def _put_off(self, due_ms: int, name: bytes) -> None:
         """Keep the events of a lookup that is declared no more; it may come back."""
         row = self._queue_rows.get(name)
@@ -257,3 +309,7 @@ class LookupPipeline(TaskPipeline):
         for flow in self._flows.values():
             flow.flush()
         super()._flush()
+
+
+def _gone(table: str) -> bytes:
+    return GONE + table.encode()

@@ -7,6 +7,7 @@
 | ``e`` | length and text of the name, then the number in the queue | an event |
 | ``f`` | the flow | its counters |
 | ``t`` | when it is due, the queue's name | a timer |
+| ``g`` | the table | nothing: no flow looked it up, and its rows go, or are gone |
 
 A queue's name is the flow, a zero, the lookup's name, a zero, and the key.
 """
@@ -18,6 +19,7 @@ import msgspec
 
 ROW: Final = b"r"
 QUEUE: Final = b"w"
+GONE: Final = b"g"
 
 
 class Leave(IntEnum):
@@ -74,6 +76,11 @@ def parse_queue(name: bytes) -> QueueName:
 def row_of(table: str, key: bytes) -> bytes:
     """Key of a table's row."""
     return ROW + table.encode() + b"\0" + key
+
+
+def rows_of(table: str) -> tuple[bytes, bytes]:
+    """Between which keys all rows of a table are."""
+    return ROW + table.encode() + b"\0", ROW + table.encode() + b"\1"
 
 
 encode_queue: Final = msgspec.msgpack.Encoder().encode

@@ -2,6 +2,11 @@
 
 The brokers of a cluster agree on a feature's level once all of them know it ("finalized"); it does
 not sink again by itself. So it is asked for once, when the worker starts.
+
+Brokers of Kafka 4.0 speak the second version as well; but in 4.0.0 a transactional id whose epochs
+are used up while it is taken over cannot be initialised any more (KAFKA-19367), and nothing that
+they say of themselves tells 4.0.1 from it. So it is the first there, and until the cluster has
+agreed upon the metadata of a later release.
 """
 
 import logging
@@ -24,6 +29,9 @@ from edo_stream.engine.transaction_v2.requests import (
 log = logging.getLogger(__name__)
 
 _FEATURE: Final = "transaction.version"
+_METADATA: Final = "metadata.version"
+_METADATA_4_1: Final = 26
+"""``4.1-IV0``, which brokers of 4.0 do not know."""
 _SOFTWARE: Final = ("edo-stream", "1")
 
 
@@ -52,9 +60,19 @@ async def _knows_second(access: BrokerAccess) -> bool:
     if answer.error_code:
         return False
     known = {key: range(low, high + 1) for key, low, high, _ in answer.versions}
-    return _finalized(answer.tags).get(_FEATURE, 0) >= TransactionProtocol.SECOND.value and all(
-        one.API_VERSION in known.get(one.API_KEY, ()) for one in SPOKEN
-    )
+    levels = _finalized(answer.tags)
+    if levels.get(_FEATURE, 0) < TransactionProtocol.SECOND.value:
+        return False
+    if levels.get(_METADATA, 0) < _METADATA_4_1:
+        log.info(
+            "the second version of transactions is left out: %s is %d, and only from %d on no "
+            "broker has KAFKA-19367 (kafka-features.sh upgrade, once all brokers are of 4.1)",
+            _METADATA,
+            levels.get(_METADATA, 0),
+            _METADATA_4_1,
+        )
+        return False
+    return all(one.API_VERSION in known.get(one.API_KEY, ()) for one in SPOKEN)
 
 
 async def _api_versions(access: BrokerAccess) -> Any:

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import DuplicateSequenceNumber, KafkaError
 
+from edo_stream.engine.gathering import all_ended
 from edo_stream.engine.transaction_v2.fates import NO_ERROR, RETRY_S, retry_of
 from edo_stream.engine.transaction_v2.requests import ProduceRequest
 
@@ -43,6 +44,8 @@ class Deliveries:
         self._transactional_id = transactional_id
         self._timeout_ms = timeout_ms
         self._waiting: dict[TopicPartition, deque[_Parcel]] = {}
+        self._tried: dict[TopicPartition, int] = {}
+        """How often the first batch of a partition was sent again."""
         self._rounds: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
@@ -65,6 +68,9 @@ class Deliveries:
             await asyncio.wait([self._rounds])
         if self._failure is not None:
             raise self._failure
+        if self._waiting:
+            # Who sent them was ended from outside.
+            raise KafkaError(f"batches for {sorted(self._waiting)} wait, and nobody sends them")
 
     async def drop(self) -> None:
         """Send no more, and forget all of it."""
@@ -78,6 +84,7 @@ class Deliveries:
                 for parcel in parcels:
                     parcel.landed.cancel()
             self._waiting.clear()
+            self._tried.clear()
             self._failure = None
 
     async def _run(self) -> None:
@@ -100,7 +107,7 @@ class Deliveries:
             by_leader[self._client.cluster.leader_for_partition(place)].append(parcels[0])
         homeless = [one for leader in _NO_LEADER for one in by_leader.pop(leader, ())]
         sending = [self._send(leader, parcels) for leader, parcels in by_leader.items()]
-        pauses = [await sending[0]] if len(sending) == 1 else await asyncio.gather(*sending)
+        pauses = [await sending[0]] if len(sending) == 1 else await all_ended(sending)
         if homeless:
             await self._client.force_metadata_update()
             pauses.append(RETRY_S)
@@ -136,10 +143,12 @@ class Deliveries:
                 parcel.landed.set_result(Landed(offset))
             return 0.0
         try:
-            retry = retry_of(code)
+            tried = self._tried.get(parcel.place, 0)
+            retry = retry_of(code, tried)
         except KafkaError as error:
             self._fail(parcel, error)
             return 0.0
+        self._tried[parcel.place] = tried + 1
         if retry.is_elsewhere:
             self._client.force_metadata_update()
         return retry.after_s
@@ -156,6 +165,7 @@ class Deliveries:
         parcels = self._waiting[parcel.place]
         assert parcels[0] is parcel
         parcels.popleft()
+        self._tried.pop(parcel.place, None)
         if not parcels:
             del self._waiting[parcel.place]
 

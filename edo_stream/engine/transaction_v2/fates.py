@@ -11,7 +11,9 @@ from aiokafka.errors import BrokerResponseError, KafkaError, ProducerFenced, for
 RETRY_S: Final = 0.1
 
 #: The coordinator is still writing the markers of the last transaction, which takes milliseconds.
+#: Where it takes longer, a broker is busy: each time it is asked after twice as long.
 MARKERS_S: Final = 0.003
+_DOUBLINGS_MAX: Final = 10
 
 NO_ERROR: Final = 0
 _NETWORK_EXCEPTION: Final = 13
@@ -40,15 +42,15 @@ class Retry(NamedTuple):
     """To a broker that is looked up again."""
 
 
-def retry_of(code: int) -> Retry:
-    """How to go on after an error.
+def retry_of(code: int, tried: int) -> Retry:
+    """How to go on after an error; ``tried`` says how often it was tried again before.
 
     Raises:
         ProducerFenced: another producer has the transactional id.
         KafkaError: the transaction cannot go on.
     """
     if code == _CONCURRENT_TRANSACTIONS:
-        return Retry(MARKERS_S, False)
+        return Retry(min(RETRY_S, MARKERS_S * 2 ** min(tried, _DOUBLINGS_MAX)), False)
     error = error_of(code)
     if code != _NETWORK_EXCEPTION and not error.retriable:
         raise error

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import count
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -151,7 +152,7 @@ class SecondProducer:
             ProducerFenced: another producer has the transactional id.
             KafkaError: the transaction cannot go on.
         """
-        while True:
+        for tried in count():
             retry = Retry(RETRY_S, is_elsewhere=True)
             try:
                 if kind not in self._coordinators:
@@ -168,10 +169,11 @@ class SecondProducer:
                 if not failed:
                     return answer
                 # Of all of them: one that cannot be retried is raised.
-                retry = min(map(retry_of, failed))
+                retry = min(retry_of(code, tried) for code in failed)
             if retry.is_elsewhere:
                 self._coordinators.pop(kind, None)
             await asyncio.sleep(retry.after_s)
+        raise AssertionError("it is tried without end")
 
 
 def _code_of(answer: Any) -> Iterable[int]:

@@ -114,7 +114,7 @@ class SourceAudit:
         beyond the committed offset.
         """
         if account.start is not None:
-            self._begin(account.start)
+            self._begin(account.start, account.is_anew)
         if account.lost is not None:
             lost, following = account.lost
             self._tally.lost += following - lost
@@ -193,9 +193,10 @@ class SourceAudit:
             self._look_up(begin, bad)
         return tally
 
-    def _begin(self, start: int) -> None:
-        if self._start is not None:
+    def _begin(self, start: int, is_wanted: bool) -> None:
+        if self._start is not None and not is_wanted:
             self._find(Problem.STARTED_ANEW, start)
+        if self._start is not None or is_wanted:
             begin = max(0, start - self.bounds.first)
             rest = bytes(len(self._accounts[begin:]))
             self._accounts[begin:] = rest
