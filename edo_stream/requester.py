@@ -26,13 +26,13 @@ from typing import Any, Final, Self
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from edo_stream.core.act.reply import REQUEST
+from edo_stream.core.asked import REQUEST
 from edo_stream.core.headers import time_text
 from edo_stream.core.record import Headers
 from edo_stream.engine.admin import Admin
 from edo_stream.engine.clock import now_ms
 from edo_stream.engine.security import broker_access
-from edo_stream.flows.flow import REPLY_PARTITIONS, replies_topic
+from edo_stream.flows.replying import REPLY_PARTITIONS, replies_topic
 from edo_stream.outgoing import Envelope, NotProducedError, random_id
 from edo_stream.producer import Producer, Sent
 from edo_stream.registry import Registry, load

@@ -21,10 +21,12 @@ from edo_stream.cli.screen import screen
 from edo_stream.core.act.command import Command, parse_command
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, Violation
+from edo_stream.core.headers import time_text
 from edo_stream.core.record import Record, StoredRecord
 from edo_stream.engine.clock import now_ms
 from edo_stream.flows import Flow, Flows
-from edo_stream.flows.alone import command_alone
+from edo_stream.flows.alone import command_alone, waits_until_ms
+from edo_stream.flows.cancelling import Cancelling, cancel_topics, cancelling_of
 from edo_stream.flows.trial import Trial, topics_of, trial_of
 from edo_stream.registry import Registry
 from edo_stream.registry.mistakes import nearest
@@ -54,21 +56,25 @@ def try_out(  # noqa: PLR0913 - the command line has them
 
     Nothing is written, called or changed, and no broker is asked; secrets are not read.
 
-    Exit codes: 0 it is a command, 1 it is not (the first false condition is told), or its record
-    breaks the contract; 2 the flow or the file cannot be read.
+    Of what the flow waits for, it is told until when, if nothing else comes; of what cancels, which
+    commands.
+
+    Exit codes: 0 it is a command, is waited with, or cancels; 1 it is not (the first false
+    condition is told), or its record breaks the contract; 2 the flow or the file cannot be read.
     """
     registry = load_topics()
     flows = read_flows(registry)
     require_flow(flows, name)
     content = read_input(event_file)
-    chosen = _topic(name, topics_of(name, flows), topic, content)
+    topics = dict.fromkeys((*topics_of(name, flows), *cancel_topics(name, flows)))
+    chosen = _topic(name, [*topics], topic, content)
     rows = _rows(flows, name, row or [])
     told = tell(name, flows, registry, chosen, _record(registry, chosen, content, key), rows)
     if as_json:
         print_json(told)
     else:
         _show(told)
-    raise typer.Exit(0 if told["result"] in ("command", "input", "lookup") else 1)
+    raise typer.Exit(0 if told["result"] in ("command", "input", "lookup", "cancels") else 1)
 
 
 def _rows(flows: Flows, name: str, given: list[str]) -> dict[str, bytes]:
@@ -110,8 +116,34 @@ def tell(  # noqa: PLR0913 - all that an answer depends on
         return {**said, "result": "no-event", "why": f"ignored: {event.reason}"}
     assert not isinstance(record, Violation), "a violation is no event"
     contract, app = registry.topics[topic].contract, read_settings().app_id
+    said["event"] = event.id
+    cancelling = cancelling_of(name, flows, contract, app, (record, event))
+    if topic not in topics_of(name, flows):
+        return {**said, "result": "no-match", "why": None, **_cancelling(cancelling)}
     trial = trial_of(name, flows, contract, app, (record, event), rows)
-    return {**said, "event": event.id, **_outcome(name, flows, trial)}
+    outcome = _outcome(name, flows, trial)
+    cancels = _cancelling(cancelling)
+    if outcome["result"] != "no-match":
+        cancels = {name: cancels[name] for name in cancels if name == "cancels"}
+    else:
+        cancels["conditions"] = [*outcome["conditions"], *cancels.get("conditions", ())]
+    return {**said, **outcome, **cancels}
+
+
+def _cancelling(cancelling: Cancelling) -> dict[str, Any]:
+    """What an event cancels; what it says besides, if that is all that it does."""
+    conditions = [
+        {"cancelOn": int(one.label), "isMet": one.is_met, "why": one.why}
+        for one in cancelling.answers
+    ]
+    said: dict[str, Any] = {"conditions": conditions} if conditions else {}
+    if cancelling.cancelled:
+        cancels = [{"by": one.field or "key", "value": one.value} for one in cancelling.cancelled]
+        return {**said, "result": "cancels", "why": None, "cancels": cancels}
+    if cancelling.reason is not None:
+        return {**said, "result": "dead-letter", "why": cancelling.reason}
+    first = next((one.why for one in cancelling.answers if one.why is not None), None)
+    return {**said, "why": first} if first is not None else said
 
 
 def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
@@ -138,12 +170,14 @@ def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
         }
     if not trial.is_command:
         key = (trial.written.key or b"").decode("utf-8", "replace")
-        waits = {**said, "result": "input", "why": None, "wait": {"key": key}}
-        join = flows.joins[name]
+        join, app = flows.joins[name], read_settings().app_id
+        group = flows.join_groups[join.when.group]
+        until_ms = waits_until_ms(group, app, trial.written)
+        until = None if until_ms is None else (time_text(until_ms) or b"").decode()
+        waits = {**said, "result": "input", "why": None, "wait": {"key": key, "until": until}}
         if join.word == "when":
             return waits
-        group = flows.join_groups[join.when.group]
-        alone = command_alone(name, group, read_settings().app_id, trial.written)
+        alone = command_alone(name, group, app, trial.written)
         return {**waits, **_end(name, flows, alone, "input")}
     return {**said, **_end(name, flows, trial.written, "command")}
 
@@ -257,6 +291,7 @@ def _show(told: dict[str, Any]) -> None:
         "command": "is a command",
         "lookup": "looks up what is not known here",
         "input": "is an input, of what the flow waits for",
+        "cancels": "is no command, and cancels others",
         "no-match": "does not trigger it",
         "dead-letter": "is a dead letter",
         "no-event": "is no event",
@@ -266,6 +301,9 @@ def _show(told: dict[str, Any]) -> None:
         console.print(f"  {told['why']}", markup=False, highlight=False, soft_wrap=True)
     if (count := told.get("commands", 1)) > 1:
         console.print(f"  {count} commands, of which this is the first", markup=False)
+    for one in told.get("cancels", ()):
+        text = f"  cancels what has not ended of its commands whose {one['by']} is {one['value']}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     table = Table(show_header=False)
     for part in ("wait", "command", "action"):
         for name, value in told.get(part, {}).items():

@@ -11,7 +11,7 @@ import typer
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.events import read_documents, split_event
 from edo_stream.cli.operate import NOT_DONE, UNREACHABLE, USAGE
-from edo_stream.flows.flow import replies_topic
+from edo_stream.flows.replying import name_of, replies_topic
 from edo_stream.registry import RegistryError
 
 
@@ -96,12 +96,7 @@ async def _ask(  # noqa: PLR0913 - a request, and where and how long
 
 def _replies_of(environment: Environment, topic: str) -> str:
     """The name that the flows of a topic reply by, where there is only one."""
-    flows = environment.flows.flows
-    names = {
-        name
-        for trigger in environment.flows.triggers(topic)
-        if (name := flows[trigger.flow].declaration.replies) is not None
-    }
+    names = {name_of(one.topic) for one in environment.flows.repliers(topic).values()}
     if len(names) == 1:
         return names.pop()
     if not names:

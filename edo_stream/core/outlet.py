@@ -145,6 +145,8 @@ class Outlet:
         letter = dead_letter(self._identity, self._contract, record, violation, self._step.now_ms)
         self._step.publish.append(letter)
         self._ledger.mark(record.offset, Fate.DEAD_LETTERED)
+        if self.router is not None:
+            self._step.publish += self.router.refused(record, violation, self._step.now_ms)
 
     def mark(self, record: Record, fate: Fate) -> None:
         """Note the fate of a record that leaves nothing to publish."""

@@ -13,11 +13,13 @@ another of its conditions holds: an event is neither lost nor made a command by 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from edo_stream.core.asked import DEAD_LETTER, Cause, Replies, reason_of
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.feed import Feed, JoinTrigger
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Event
+from edo_stream.core.event import Event, Violation
 from edo_stream.core.facts import Facts, UndecidedError, Where
+from edo_stream.core.headers import utf8
 from edo_stream.core.lookup.path import Path
 from edo_stream.core.lookup.spec import Enrichment
 from edo_stream.core.native import IS_COMPILED
@@ -31,6 +33,7 @@ if IS_COMPILED:
 
 _DATA = "data"
 _TYPE = "type"
+_DETAIL_CHARS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,12 @@ def bound(identity: TaskIdentity, contract: Contract, route: Route) -> Trigger |
     return Trigger(identity, contract, route.trigger)
 
 
+def _replies(routes: Iterable[Route]) -> list[Replies]:
+    """Where flows of a topic reply, each place once."""
+    found = [(route.feed or route.trigger).replies for route in routes]
+    return [*{one.topic: one for one in reversed(found) if one is not None}.values()]
+
+
 class Router:
     """The flows of one topic within one task of it."""
 
@@ -122,6 +131,8 @@ class Router:
         self._triggers = [bound(identity, contract, route) for route in routes.routes]
         self._always = [self._triggers[number] for number in routes.always]
         self._looks = routes.is_conditional or any(one.looks for one in self._triggers)
+        self._source = utf8(f"/edo/{identity.app}")
+        self._replies = _replies(routes.routes)
         self.fastest: Router | PlainRouter = self
         """What is asked for commands: this one, or the compiled one that does the same."""
         cancels = any(route.trigger.cancels for route in routes.routes)
@@ -133,6 +144,23 @@ class Router:
     def _chosen(self, facts: Facts) -> list[int]:
         """Numbers of the routes with conditions that want an event, where its type decides."""
         return [choice.route for choice in self._routes.choose(facts)]
+
+    def refused(self, record: Record, why: Violation, now_ms: int) -> list[Publish]:
+        """Replies to a request that is no event of the topic, and so leads to nothing."""
+        named = dict(record.headers) if self._replies else {}
+        request, correlation_id = (
+            (named.get(name) or b"").decode("utf-8", "replace")
+            for name in ("ce_id", "ce_correlationid")
+        )
+        place = f"{record.topic}/{record.partition}/{record.offset}"
+        data = reason_of("poison", why.reason, why.detail[:_DETAIL_CHARS_MAX])
+        found = []
+        for replies in self._replies:
+            asker = replies.asker(record.headers, request, correlation_id)
+            cause = Cause(replies.flow, DEAD_LETTER, self._source, request, now_ms, place)
+            if asker is not None and (reply := replies.reply(asker, cause, record.key, data)):
+                found.append(reply)
+        return found
 
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]:
         """The commands that an event leads to, and letters where that cannot be told.

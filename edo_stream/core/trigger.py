@@ -12,9 +12,10 @@ from typing import Final
 from msgspec.structs import replace
 
 from edo_stream.core.act.command import ALONE, ANNOUNCED, CANCEL
-from edo_stream.core.act.reply import DEAD_LETTER, Replies
+from edo_stream.core.act.tags import CANCEL_TAG, TAGS, encode_tag, encode_tags
+from edo_stream.core.asked import DEAD_LETTER, Asker, Replies
 from edo_stream.core.contract import Contract
-from edo_stream.core.correlation.ends import SPLIT
+from edo_stream.core.correlation.ends import SPLIT, EndFeed
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, derive_id, id_start
@@ -59,6 +60,7 @@ if IS_COMPILED:
 _OURS: Final = "edo-"
 """How headers begin that say how a command was tried; no event has a say in that."""
 _DETAIL_CHARS_MAX: Final = 1_000
+_EMPTY: Final = "empty"
 #: Headers of what cancels commands.
 _TOLD: Final = frozenset(
     {"ce_specversion", "ce_id", "ce_type", "ce_causationid", "edo-flow", "edo-position"}
@@ -89,10 +91,14 @@ class FlowTrigger:
     """Its events are no commands: they cancel those of their key that lie before them."""
     control: str = ""
     """Topic on which that is announced, with as many partitions."""
+    cancels_tag: str | None = None
+    """Those whose field of this name is what ``key`` reads, instead of those of the key."""
+    tags: tuple[str, ...] = ()
+    """Where fields are by which others cancel the commands; written as ``key`` is."""
     split: Split | None = None
     """What of an event is a command each; ``None``: the event is one."""
     replies: Replies | None = None
-    """Where an event may ask to be told of its end."""
+    """Where an event may ask to be told of its end; of a split one, by the flow that gathers."""
 
 
 def plain_key(place: str | None, tokens: Iterable[str]) -> "PlainKey":
@@ -114,16 +120,18 @@ class Trigger:
         self._place = (contract.topic, str(identity.partition))
         self._source = ("ce_source", utf8(f"/edo/{identity.app}"))
         self._flow = ("edo-flow", utf8(trigger.flow))
-        key = trigger.key
-        self._pointer = parse_pointer(key) if key is not None and key.startswith("/") else None
+        self._pointer = _pointer_of(trigger.key)
+        self._tags = [(place, _pointer_of(place)) for place in trigger.tags]
         self._kind = "cancel" if trigger.cancels else "command"
-        self.looks = any((self._pointer, trigger.make, trigger.split))
+        of_tags = any(pointer for _, pointer in self._tags)
+        self.looks = any((self._pointer, trigger.make, trigger.split, of_tags))
         """Whether it asks for more of an event than its attributes."""
 
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes commands of plain events, if there is such a thing."""
         trigger = self._trigger
-        is_plain = trigger.make is None and trigger.split is None and not trigger.cancels
+        is_plain = trigger.make is None and trigger.split is None
+        is_plain = is_plain and not trigger.cancels and not trigger.tags
         if not (IS_COMPILED and is_plain):
             return None
         cause = ("command", self._identity.app, trigger.flow, *self._place)
@@ -154,22 +162,23 @@ class Trigger:
             pieces = pieces_of(split, event, facts)
             told = self._told(record, event, now_ms, split, len(pieces))
         except UnsplitError as error:
-            return (self.letter(record, event, now_ms, error.reason, str(error)),)
+            return self.answered(self.letter(record, event, now_ms, error.reason, str(error)))
         commands: list[Publish] = []
         if not pieces and split.empty is OnEmpty.NOTHING:
-            return commands
+            _, *replies = self.answered(self._nothing(record, event, now_ms, split), _EMPTY)
+            return replies
         size_bytes = 0
         for piece in pieces:
             command = self.command(record, event, now_ms, piece.facts(facts), piece)
             if command.topic == self._trigger.dead_letters:
-                return (command,)
+                return self.answered(command)
             size_bytes += len(command.value or b"") + size_of(command.headers)
             if size_bytes > BYTES_MAX:
                 detail = f"split: expected at most {BYTES_MAX} bytes of all commands, found more"
-                return (self.letter(record, event, now_ms, "too-large", detail),)
+                return self.answered(self.letter(record, event, now_ms, "too-large", detail))
             commands.append(command)
         if not pieces:
-            commands.append(self._nothing(record, event, now_ms, split.outcomes))
+            commands.append(self._nothing(record, event, now_ms, split))
         return commands + told
 
     def answered(self, end: Publish, kind: str = DEAD_LETTER) -> Sequence[Publish]:
@@ -197,6 +206,8 @@ class Trigger:
             detail = f"key: expected {trigger.key} in the event, found none"
             return self.letter(record, event, now_ms, "no-key", detail)
         data, headers = event.data, self._headers(record, event)
+        if self._tags:
+            headers += self._tagged(record, event, facts)
         if piece is not None:
             data, headers = piece.data, _of_piece(headers, self._id_of(record, piece), piece)
         if trigger.make is not None:
@@ -239,9 +250,29 @@ class Trigger:
             return (self.letter(record, event, now_ms, "too-large", detail),)
         is_announced = bool(trigger.control) and size_bytes <= _ANNOUNCED_BYTES_MAX
         told.append((CANCEL, (ANNOUNCED if is_announced else ALONE).encode()))
-        partition = partition_of(key, trigger.partitions)
-        mark = Publish(trigger.commands, partition, key, None, told, now_ms)
-        return (replace(mark, topic=trigger.control), mark) if is_announced else (mark,)
+        marks = []
+        if trigger.cancels_tag is None:
+            partition = partition_of(key, trigger.partitions)
+            marks.append(Publish(trigger.commands, partition, key, None, told, now_ms))
+        else:
+            # Wherever the commands are that have it, by whatever keys.
+            tag = (CANCEL_TAG, encode_tag(trigger.cancels_tag, key.decode("utf-8", "replace")))
+            rest = [header for header in told if header[0] != "ce_id"]
+            for partition in range(trigger.partitions):
+                mark_id = self._id_of(record, more=(trigger.cancels_tag, str(partition)))
+                headers: list[Header] = [("ce_id", mark_id.encode()), *rest, tag]
+                marks.append(Publish(trigger.commands, partition, key, None, headers, now_ms))
+        announced = [replace(mark, topic=trigger.control) for mark in marks if is_announced]
+        return [*announced, *marks]
+
+    def _tagged(self, record: Record, event: Event, facts: Facts | None) -> list[Header]:
+        """The fields of an event by which others cancel its commands."""
+        found = {
+            place: value.decode("utf-8", "replace")
+            for place, pointer in self._tags
+            if (value := _value_of((place, pointer), record, event, facts))
+        }
+        return [(TAGS, encode_tags(found))] if found else []
 
     def _headers(self, record: Record, event: Event) -> list[Header]:
         headers: list[Header] = [
@@ -267,9 +298,9 @@ class Trigger:
         ]
         return headers
 
-    def _id_of(self, record: Record, piece: Piece | None = None) -> str:
+    def _id_of(self, record: Record, piece: Piece | None = None, more: tuple[str, ...] = ()) -> str:
         place = (*self._place, str(record.offset))
-        more = () if piece is None else (str(piece.index),)
+        more = more if piece is None else (str(piece.index),)
         return derive_id(self._kind, self._identity.app, self._trigger.flow, *place, *more)
 
     def _told(
@@ -299,7 +330,8 @@ class Trigger:
         )
         found: list[Publish] = []
         for feed in split.ends:
-            told = feed.record(event.id, joined, now_ms)
+            asking = replace(joined, asker=_asker(feed, event))
+            told = feed.record(event.id, asking, now_ms)
             if not fits(told, feed.bytes_max):
                 detail = f"split: expected an event of at most {feed.bytes_max} bytes, as flow "
                 detail += f"{feed.flow} gathers what comes of it, found {bytes_of(told)}"
@@ -307,9 +339,9 @@ class Trigger:
             found.append(told)
         return found
 
-    def _nothing(self, record: Record, event: Event, now_ms: int, topic: str) -> Publish:
+    def _nothing(self, record: Record, event: Event, now_ms: int, split: Split) -> Publish:
         """An outcome of no command: it tells that an event's list was empty."""
-        empty = self.outcome(record, event, now_ms, "empty", topic, b'{"count":0}')
+        empty = self.outcome(record, event, now_ms, _EMPTY, split.outcomes, b'{"count":0}')
         return replace(empty, headers=[*empty.headers, *split_headers(event.id, None, 0)])
 
     def outcome(  # noqa: PLR0913 - what an event is made of
@@ -348,20 +380,41 @@ class Trigger:
         return fitting_letter(letter, why, trigger.bytes_max + HEADROOM_BYTES)
 
     def _key_of(self, record: Record, event: Event, facts: Facts | None) -> bytes | None:
-        key = self._trigger.key
-        if key is None:
-            return event.key
-        if key == "record":
-            return record.key
-        if key == "subject":
-            return None if event.subject is None else utf8(event.subject)
-        assert self._pointer is not None, "a key is record, subject or a pointer"
-        value = resolve((facts or Facts(event)).data, self._pointer)
-        if isinstance(value, str) and value:
-            return utf8(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return b"%d" % value
+        return _value_of((self._trigger.key, self._pointer), record, event, facts)
+
+
+def _pointer_of(place: str | None) -> tuple[str, ...] | None:
+    return parse_pointer(place) if place is not None and place.startswith("/") else None
+
+
+def _value_of(
+    named: tuple[str | None, tuple[str, ...] | None],
+    record: Record,
+    event: Event,
+    facts: Facts | None,
+) -> bytes | None:
+    """What an event has at a place, and the tokens of it where it is a pointer."""
+    place, pointer = named
+    if place is None:
+        return event.key
+    if place == "record":
+        return record.key
+    if place == "subject":
+        return None if event.subject is None else utf8(event.subject)
+    facts = facts or Facts(event)
+    value = facts.attributes.get(place) if pointer is None else resolve(facts.data, pointer)
+    if isinstance(value, str) and value:
+        return utf8(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return b"%d" % value
+    return None
+
+
+def _asker(end: EndFeed, event: Event) -> Asker | None:
+    """Who asks by an event that is split to be told what becomes of the whole."""
+    if end.replies is None:
         return None
+    return end.replies.asker(event.extensions, event.id, event.correlation_id)
 
 
 def _of_piece(headers: list[Header], command_id: str, piece: Piece) -> list[Header]:

@@ -6,6 +6,7 @@ from typing import Final
 from edo_stream.core.act.keys import stranded
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.contract import DAY_MS
+from edo_stream.core.saga.replies import BYTES_MAX as SAGA_BYTES_MAX
 from edo_stream.core.state import Table
 from edo_stream.core.task import TaskIdentity, refusal
 from edo_stream.engine.act import ActTask
@@ -24,7 +25,7 @@ from edo_stream.engine.keepers import keeper_plans, keeper_topics
 from edo_stream.engine.restore import Refusal
 from edo_stream.engine.task import Decider, TaskSpec
 from edo_stream.flows import ActGroup, Flows
-from edo_stream.flows.flow import REPLY_PARTITIONS
+from edo_stream.flows.replying import REPLY_PARTITIONS, replies_topic
 from edo_stream.flows.targets import target_policies
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
@@ -85,11 +86,26 @@ def act_topics(flows: Flows, app: str, replication: int) -> list[Wanted]:
 
 
 def _replies(flows: Flows, replication: int) -> list[Wanted]:
-    """Topics of replies, which flows of several groups may share."""
-    policies = [flow.policy for flow in flows.flows.values() if flow.policy.replies is not None]
-    bytes_max = max((policy.record_bytes_max for policy in policies), default=0) + _HEADROOM_BYTES
-    config = deleted_by_age(_REPLIES_RETENTION_MS, bytes_max)
-    configs = {policy.replies: config for policy in policies if policy.replies is not None}
+    """Topics of replies, which flows of several groups, and sagas, may share."""
+    bytes_max = [
+        (flow.policy.replies, flow.policy.record_bytes_max)
+        for flow in flows.flows.values()
+        if flow.policy.replies is not None
+    ]
+    bytes_max += [
+        (replies_topic(join.replies), join.bytes_max)
+        for join in flows.joins.values()
+        if join.replies is not None
+    ]
+    bytes_max += [
+        (spec.replies.topic, SAGA_BYTES_MAX)
+        for group in flows.sagas.values()
+        for spec in group.sagas.values()
+        if spec.replies is not None
+    ]
+    most = max((size for _, size in bytes_max), default=0) + _HEADROOM_BYTES
+    config = deleted_by_age(_REPLIES_RETENTION_MS, most)
+    configs = {topic: config for topic, _ in bytes_max}
     return wanted_internal(configs, REPLY_PARTITIONS, replication, "flows that reply")
 
 

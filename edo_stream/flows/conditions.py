@@ -1,18 +1,21 @@
 """From what a flow declares that it wants to conditions of the core; each mistake at its line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from edo_stream.core.facts import Make
 from edo_stream.core.patterns import PatternError, parse_pattern
 from edo_stream.core.routing import Condition
-from edo_stream.flows.declaration import FlowDeclaration
+from edo_stream.flows.declaration import CancelBy, CancelOn, FlowDeclaration, On
 from edo_stream.flows.expression import ExpressionError, WhereExpression
 from edo_stream.flows.inputs import maker_of
 from edo_stream.registry.document import Document, Place
 
 ON: Final = "on"
 CANCEL_ON: Final = "cancel_on"
+
+Cancels = Mapping[str, Sequence[tuple[CancelBy | None, Sequence[Condition]]]]
+"""By topic: the field that says which commands are cancelled, and by which events."""
 
 
 def listed(document: Document) -> None:
@@ -38,16 +41,35 @@ def _list(document: Document, name: str) -> None:
         value[name] = [{"topic": given} if isinstance(given, str) else given]
 
 
-def conditions_of(
-    document: Document, flow: FlowDeclaration, name: str = ON
-) -> Mapping[str, list[Condition]]:
+def conditions_of(document: Document, flow: FlowDeclaration) -> Mapping[str, list[Condition]]:
     """Compile what a flow wants, by topic; no condition: every event of the topic.
 
-    ``name`` is the key that says it. Mistakes are found in the document.
+    Mistakes are found in the document.
     """
+    return _conditions(document, ON, enumerate(flow.on))
+
+
+def cancels_of(document: Document, flow: FlowDeclaration) -> Cancels:
+    """Compile which events cancel a flow's commands, by topic, and by which field each."""
+    found: dict[str, list[tuple[CancelBy | None, list[Condition]]]] = {}
+    fields: dict[tuple[str | None, str] | None, list[tuple[int, CancelOn]]] = {}
+    for number, on in enumerate(flow.cancel_on):
+        field = None if on.by is None else (on.by.cancelling, on.by.cancelled)
+        fields.setdefault(field, []).append((number, on))
+    for entries in fields.values():
+        by = entries[0][1].by
+        for topic, conditions in _conditions(document, CANCEL_ON, entries).items():
+            found.setdefault(topic, []).append((by, conditions))
+    return found
+
+
+def _conditions(
+    document: Document, name: str, entries: Iterable[tuple[int, On]]
+) -> dict[str, list[Condition]]:
+    """What entries say, by topic."""
     found: dict[str, list[Condition]] = {}
     everything: set[str] = set()
-    for number, on in enumerate(flow.on if name == ON else flow.cancel_on):
+    for number, on in entries:
         conditions = found.setdefault(on.topic, [])
         condition = condition_of(document, (name, number), on)
         if condition is None:

@@ -45,11 +45,15 @@ def _check_cancels(document: Document, flow: FlowDeclaration) -> None:
             "cancel_on: with order: relaxed a command that waits for its retry is not found by "
             "its key: write order: strict, or leave cancel_on out",
         )
-    if flow.split is not None and flow.split.key is not None:
+    if (
+        flow.split is not None
+        and flow.split.key is not None
+        and not all(one.by for one in flow.cancel_on)
+    ):
         document.find(
             ("cancel_on",),
             "cancel_on: the commands have keys of their own, by split.key, which no event that "
-            "cancels has: leave split.key or cancel_on out",
+            "cancels has: leave split.key out, or say by which field of the event, with by",
         )
     if flow.debounce is not None or flow.batch is not None:
         document.find(

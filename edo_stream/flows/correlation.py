@@ -40,7 +40,8 @@ from edo_stream.core.routing import Condition, Route
 from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.combine import Batch, Combine, Debounce
 from edo_stream.flows.conditions import condition_of
-from edo_stream.flows.declaration import FlowName
+from edo_stream.flows.declaration import FlowName, TargetName
+from edo_stream.flows.replying import replies_by
 from edo_stream.flows.when import Emit, JoinInput, Manifest, When
 from edo_stream.registry import Registry
 from edo_stream.registry.declaration import Declared
@@ -91,6 +92,12 @@ class ResultFlow(Declared):
     description: Text = Field(examples=["Orders that are paid."], description="What it does.")
     when: When = Field(examples=["{all: {…}, within: 1d}"], description="What it waits for.")
     emit: Emit = Field(examples=["{topic: shop.order.ready}"], description="Where results go.")
+    replies: TargetName | None = Field(
+        default=None,
+        examples=["shop"],
+        description="Requests among the events may ask for the result on the topic "
+        "edo.replies.<name>, which flows may share.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,8 @@ class Join:
     file: Path
     make: Make | None = None
     """What makes the data of commands of many events."""
+    replies: str | None = None
+    """Name by which it replies to requests, if it does."""
 
     @property
     def word(self) -> str:
@@ -136,6 +145,12 @@ class Join:
                 return "batch"
             case _:
                 return _WHEN
+
+    @property
+    def bytes_max(self) -> int:
+        """What a result has at most."""
+        held = self.when.max.bytes if isinstance(self.when, When) else COMMAND_BYTES
+        return held + _ENVELOPE_BYTES
 
     @property
     def gathers(self) -> str | None:
@@ -460,6 +475,7 @@ def correlation_of(join: Join, command_partitions: int | None, partitions: int) 
         outcomes=f"{INTERNAL_PREFIX}outcomes.{flow}",
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{flow}",
         partitions=command_partitions or partitions,
+        replies=replies_by(flow, join.replies),
     )
     if not isinstance(when, When):
         return replace(
@@ -502,7 +518,8 @@ def ends_of(groups: Iterable[JoinGroup], joins: Iterable[Join]) -> dict[str, tup
     for join in joins:
         if join.gathers is not None:
             group = by_name[join.when.group]
-            feed = EndFeed(join.flow, group.spec.topic, group.partitions, group.bytes_max)
+            topic, replies = group.spec.topic, replies_by(join.flow, join.replies)
+            feed = EndFeed(join.flow, topic, group.partitions, group.bytes_max, replies)
             found[join.gathers] = (*found.get(join.gathers, ()), feed)
     return found
 
@@ -527,6 +544,7 @@ def _trigger(group: JoinGroup, join: Join) -> FlowTrigger:
         partitions=correlation.partitions,
         owner=join.owner,
         bytes_max=correlation.ends_bytes_max,
+        replies=correlation.replies,
     )
 
 
@@ -545,5 +563,6 @@ def _feed(group: JoinGroup, join: Join, source: JoinSource) -> JoinTrigger:
         expect=source.expect,
         is_list=source.is_list,
         bytes_max=group.bytes_max,
+        replies=correlation.replies,
         letters_bytes_max=correlation.ends_bytes_max,
     )

@@ -53,15 +53,6 @@ def _null(value: object) -> object:
     return "null" if value is None else value
 
 
-def _table(value: object) -> object:
-    if value == "global":
-        raise ValueError(
-            "global tables are not kept: leave table out, and the event is brought to the task "
-            "that has its row"
-        )
-    return value
-
-
 Pointer = Annotated[str, BeforeValidator(_pointer)]
 FlowName = Annotated[str, BeforeValidator(_own_name)]
 TargetName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
@@ -146,8 +137,10 @@ class LookupRules(Declared):
     max_per_key: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=1_000, description="Events of one key that may wait; more are dead letters."
     )
-    table: Annotated[Literal["partitioned"], BeforeValidator(_table)] = Field(
-        default="partitioned", description="Each row is kept by the task that has its partition."
+    table: Literal["partitioned", "global"] = Field(
+        default="partitioned",
+        description="Where its rows are: with the task that has their partition, to which events "
+        "are brought; or, all of them, with every worker.",
     )
 
 
@@ -156,17 +149,6 @@ class Rate(Declared):
         examples=[10], description="Calls a second, on average."
     )
     burst: Annotated[int, Field(ge=1)] = Field(default=1, description="Calls at once.")
-
-
-class Concurrency(Declared):
-    max: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        examples=[64], description="Runs at once on one worker, at most."
-    )
-    adaptive: bool = Field(
-        default=False,
-        description="Whether their number follows what the receiver can bear, by how long runs "
-        "take and whether it pushes back.",
-    )
 
 
 def _no_key(value: object) -> object:
@@ -180,6 +162,39 @@ NoKey = Annotated[None, BeforeValidator(_no_key)]
 _NO_KEY: Final = "Not to be written: it is the flow's own key."
 
 
+def _no_field(value: object) -> object:
+    raise ValueError(
+        f"commands of one {value} lie in many partitions, and no task sees all of them: have a "
+        f"flow whose key is {value}, which is then kept in order by it as well"
+    )
+
+
+NoField = Annotated[None, BeforeValidator(_no_field)]
+_NO_FIELD: Final = "Not to be written: only commands of one key meet in one task."
+
+
+def _cancelled_key(value: object) -> object:
+    raise ValueError(
+        f"{value}: an event cancels by the flow's own key: where it has another field in common "
+        "with what it cancels, write by"
+    )
+
+
+CancelledKey = Annotated[None, BeforeValidator(_cancelled_key)]
+
+
+class Concurrency(Declared):
+    max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        examples=[64], description="Runs at once on one worker, at most."
+    )
+    adaptive: bool = Field(
+        default=False,
+        description="Whether their number follows what the receiver can bear, by how long runs "
+        "take and whether it pushes back.",
+    )
+    by: NoField = Field(default=None, description=_NO_FIELD)
+
+
 class ThrottleRules(Declared):
     limit: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         examples=[10], description="Commands of a key that may begin within the time, on average."
@@ -189,6 +204,7 @@ class ThrottleRules(Declared):
         default=1, description="Commands that may begin at once."
     )
     key: NoKey = Field(default=None, description=_NO_KEY)
+    by: NoField = Field(default=None, description=_NO_FIELD)
 
 
 class KeyLimitRules(Declared):
@@ -197,12 +213,37 @@ class KeyLimitRules(Declared):
     )
     per: Duration = Field(examples=["1h"], description="The time.")
     key: NoKey = Field(default=None, description=_NO_KEY)
+    by: NoField = Field(default=None, description=_NO_FIELD)
+
+
+class CancelBy(Declared):
+    """A field that what cancels and what is cancelled have in common, wherever each has it."""
+
+    cancelling: Place | None = Field(
+        default=None,
+        examples=["/id"],
+        description="Where the event that cancels has it: record, an attribute, or a JSON pointer "
+        "into the data; default: the event's own key.",
+    )
+    cancelled: Place = Field(
+        examples=["/order"], description="Where the flow's own events have it, in the same words."
+    )
+
+
+def _by(value: object) -> object:
+    """A plain place is the same in both."""
+    return {"cancelling": value, "cancelled": value} if isinstance(value, str) else value
 
 
 class CancelOn(On):
-    """Events that cancel commands of their key."""
+    """Events that cancel commands of their key, or of another field."""
 
-    key: NoKey = Field(default=None, description=_NO_KEY)
+    by: Annotated[CancelBy, BeforeValidator(_by)] | None = Field(
+        default=None,
+        examples=["/order", "{cancelling: /id, cancelled: /order}"],
+        description="Another field than the key that says which commands an event cancels.",
+    )
+    key: CancelledKey = Field(default=None, description=_NO_KEY)
 
 
 class BreakerRules(Declared):

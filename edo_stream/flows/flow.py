@@ -14,25 +14,26 @@ from edo_stream.core.act.policy import (
     Order,
     Singleton,
 )
-from edo_stream.core.act.reply import Replies
+from edo_stream.core.act.reply import replies_of
 from edo_stream.core.act.turns import KeyLimit, Throttle
+from edo_stream.core.asked import Replies
 from edo_stream.core.correlation.ends import EndFeed
 from edo_stream.core.facts import Make
 from edo_stream.core.pieces import Split
 from edo_stream.core.routing import Condition, Route, Routes
 from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.trigger import FlowTrigger
+from edo_stream.flows.conditions import Cancels
 from edo_stream.flows.correlation import Join, JoinGroup, ends_of, feeds, join_groups
-from edo_stream.flows.declaration import FlowDeclaration
+from edo_stream.flows.declaration import CancelBy, FlowDeclaration
 from edo_stream.flows.lookup import LookupGroup, Lookups, lookup_groups
+from edo_stream.flows.replying import REPLY_PARTITIONS, replies_topic
 from edo_stream.registry.declaration import Retry
 from edo_stream.registry.names import INTERNAL_PREFIX
 from edo_stream.registry.plan import control_topic
 from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
-REPLY_PARTITIONS: Final = 8
-"""Of each topic of replies, whichever flows write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class Flow:
     """By topic, of which one must hold; none: it wants every event of the topic."""
     make: Make | None = None
     """What makes a command's data."""
-    cancels: Mapping[str, Sequence[Condition]] = field(default_factory=dict)
-    """Events that cancel its commands, as in ``wants``."""
+    cancels: Cancels = field(default_factory=dict)
+    """Events that cancel its commands, as in ``wants``, by each field."""
     split: Split | None = None
     """What of an event is a command each."""
     lookups: Lookups | None = None
@@ -119,6 +120,12 @@ class Flows:
             if flow.lookups is not None
         )
 
+    def repliers(self, topic: str) -> Mapping[str, Replies]:
+        """Flows and sagas that reply to requests of a topic, by name."""
+        routes = self.task_routes(topic)
+        found = [] if routes is None else [one.feed or one.trigger for one in routes.routes]
+        return {one.replies.flow: one.replies for one in found if one.replies is not None}
+
     def task_routes(self, topic: str) -> Routes | None:
         """All that the task of a topic writes for its events.
 
@@ -127,9 +134,9 @@ class Flows:
         joins = self.joins.values()
         groups = self.join_groups.values()
         cancels = [
-            Route(_cancelling(self._trigger(flow), flow), tuple(flow.cancels[topic]))
+            Route(_cancelling(self._trigger(flow), flow, by), tuple(conditions))
             for flow in self.flows.values()
-            if topic in flow.cancels
+            for by, conditions in flow.cancels.get(topic, ())
         ]
         fed = [route for group in groups for route in feeds(group, joins, topic)]
         found = [*cancels, *self._routes(topic), *fed]
@@ -167,20 +174,35 @@ class Flows:
             dead_letters=policy.dead_letters,
             partitions=group.partitions,
             key=flow.declaration.key,
+            tags=_tags(flow.declaration),
             make=flow.make,
             owner=policy.owner,
             bytes_max=policy.record_bytes_max,
             split=None if flow.split is None else replace(flow.split, ends=ends),
-            replies=None
-            if policy.replies is None
-            else Replies(policy.flow, policy.replies, policy.reply_partitions),
+            replies=next((end.replies for end in ends if end.replies), replies_of(policy)),
         )
 
 
-def _cancelling(trigger: FlowTrigger, flow: Flow) -> FlowTrigger:
-    """What cancels the commands of a trigger: by the same key, and made of nothing else."""
+def _cancelling(trigger: FlowTrigger, flow: Flow, by: CancelBy | None) -> FlowTrigger:
+    """What cancels the commands of a trigger: by the same key or a field, of nothing else."""
     control = control_topic(flow.declaration.group)
-    return replace(trigger, cancels=True, control=control, make=None, split=None, replies=None)
+    return replace(
+        trigger,
+        cancels=True,
+        control=control,
+        key=trigger.key if by is None else by.cancelling,
+        cancels_tag=None if by is None else by.cancelled,
+        tags=(),
+        make=None,
+        split=None,
+        replies=None,
+    )
+
+
+def _tags(declaration: FlowDeclaration) -> tuple[str, ...]:
+    """Fields of a flow's events by which others cancel its commands."""
+    named = (one.by.cancelled for one in declaration.cancel_on if one.by is not None)
+    return tuple(dict.fromkeys(named))
 
 
 NO_FLOWS: Final = Flows({}, {})
@@ -189,11 +211,6 @@ NO_FLOWS: Final = Flows({}, {})
 def commands_topic(flow: str) -> str:
     """Topic of a flow's commands."""
     return f"{INTERNAL_PREFIX}commands.{flow}"
-
-
-def replies_topic(name: str) -> str:
-    """Topic on which flows reply."""
-    return f"{INTERNAL_PREFIX}replies.{name}"
 
 
 def tier_topic(group: str, delay_ms: int) -> str:
@@ -223,6 +240,7 @@ def policy_of(declaration: FlowDeclaration) -> FlowPolicy:
         rate_limit=None if limit is None else KeyLimit(limit.limit, limit.per),
         replies=None if declaration.replies is None else replies_topic(declaration.replies),
         reply_partitions=REPLY_PARTITIONS,
+        has_tags=bool(_tags(declaration)),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edo_stream.flows.conditions import CANCEL_ON, conditions_of, found_maker, listed
+from edo_stream.flows.conditions import CANCEL_ON, cancels_of, conditions_of, found_maker, listed
 from edo_stream.flows.control import check_control
 from edo_stream.flows.correlation import Join
 from edo_stream.flows.declaration import FlowDeclaration
@@ -80,7 +80,7 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
             _check(document, declaration, registry)
             wants = {} if declaration.draining else conditions_of(document, declaration)
             maker = found_maker(document, declaration)
-            cancels = conditions_of(document, declaration, CANCEL_ON)
+            cancels = cancels_of(document, declaration)
             combining = combining_flow(document, declaration, (wants, maker), registry)
             if combining is not None:
                 # Its events come to its commands by way of a correlation.
@@ -121,7 +121,10 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
     if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
     if flow.replies is not None and flow.split is not None:
-        message = "replies is not of a flow with split: an event of it has an end for each piece"
+        message = (
+            "replies: an event that is split has an end for each piece: write it in a flow that "
+            f"gathers them, with when: {{gather: {flow.name}}}"
+        )
         document.find(("replies",), message)
     for name in ("action", "fallback"):
         action = getattr(flow, name)
@@ -160,8 +163,10 @@ def _clashes(flows: list[Flow], registry: Registry) -> list[Finding]:
     acting = {flow.declaration.group for flow in flows}
     for flow in flows:
         for lookup in () if flow.lookups is None else flow.lookups.lookups:
-            name = group_name(lookup.partitions)
-            if name in groups or name in acting:
-                message = f"lookup.{lookup.name}: its tasks are group {name}: take another name "
-                found.append(Finding(flow.file, 1, f"{message}for the group that has it"))
+            counts = {lookup.partitions, lookup.global_partitions or lookup.partitions}
+            for name in map(group_name, sorted(counts)):
+                if name in groups or name in acting:
+                    message = f"lookup.{lookup.name}: its tasks are group {name}: take another name"
+                    message += " for the group that has it"
+                    found.append(Finding(flow.file, 1, message))
     return found

@@ -93,8 +93,9 @@ def _ways_of(flow: Flow, targets: Mapping[str, str]) -> Iterator[Way]:
         yield Way(Node(TOPIC, topic), node, label, bool(conditions))
     for lookup in () if flow.lookups is None else flow.lookups.lookups:
         yield Way(Node(TOPIC, lookup.table), node, f"row: {lookup.name}", True, is_aside=True)
-    for topic, conditions in flow.cancels.items():
-        yield Way(Node(TOPIC, topic), node, CANCELS, bool(conditions), is_aside=True)
+    for topic, cancels in flow.cancels.items():
+        is_some = all(conditions for _, conditions in cancels)
+        yield Way(Node(TOPIC, topic), node, CANCELS, is_some, is_aside=True)
     for action in (flow.declaration.action, flow.declaration.fallback):
         if action is None:
             continue

@@ -6,7 +6,7 @@ looks at one flow, and finds in its document.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edo_stream.flows.folder import survey_flows
@@ -16,6 +16,7 @@ from edo_stream.flows.rules.cycles import find_cycles
 from edo_stream.flows.rules.expressions import find_odd_expressions, find_unknown_names
 from edo_stream.flows.rules.keys import find_unknown_keys, find_unusable_lookups
 from edo_stream.flows.rules.patterns import find_patterns_that_never_match
+from edo_stream.flows.rules.rivals import rival_replies
 from edo_stream.flows.rules.wants import find_wants_that_say_nothing
 from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
@@ -56,6 +57,9 @@ def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowRevie
         for rule in (*RULES, *more):
             rule(case)
         findings += document.findings[before:]
-    findings += survey_sagas(root / SAGAS, registry, flows.flows.values()).findings
+    sagas = survey_sagas(root / SAGAS, registry, flows.flows.values())
+    findings += sagas.findings
+    whole = replace(flows, sagas=sagas.groups, starts=sagas.starts)
+    findings += rival_replies(whole, survey.documents, root / SAGAS)
     names = sorted(file.stem for file in root.glob("*.yaml")) if root.is_dir() else []
     return FlowReview(names, sorted(set(findings)))

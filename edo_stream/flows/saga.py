@@ -22,6 +22,7 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.conditions import conditions_of, listed
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, SagaGroup, policy_of
+from edo_stream.flows.replying import replies_by
 from edo_stream.flows.saga_declaration import Deed, SagaDeclaration, StepDeclaration
 from edo_stream.registry import Finding, Registry
 from edo_stream.registry.document import Document, read
@@ -201,7 +202,8 @@ def _spec(files: Sequence[_File]) -> SagaSpec:
         for flow in (step.flow, step.undo)
         if flow is not None
     }
-    return SagaSpec(newest.name, newest.owner, topics_of(newest.name), versions, commands)
+    replies = replies_by(newest.name, newest.replies)
+    return SagaSpec(newest.name, newest.owner, topics_of(newest.name), versions, commands, replies)
 
 
 def topics_of(saga: str) -> SagaTopics:
@@ -305,6 +307,7 @@ def _add_starts(file: _File, spec: SagaSpec, partitions: int, survey: SagaSurvey
         key=saga.key,
         owner=saga.owner,
         bytes_max=DOCUMENT_BYTES_MAX,
+        replies=spec.replies,
     )
     conditions = conditions_of(file.document, _as_flow(saga))
     for topic, wanted in conditions.items():

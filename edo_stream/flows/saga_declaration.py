@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 
 from edo_stream.core.contract import DAY_MS
 from edo_stream.flows.actions import Action
-from edo_stream.flows.declaration import Concurrency, FlowDeclaration, On, Rate
+from edo_stream.flows.declaration import Concurrency, FlowDeclaration, On, Rate, TargetName
 from edo_stream.registry.declaration import Declared, Partitions, Retry
 from edo_stream.registry.names import GroupName, Key, Text
 from edo_stream.registry.quantity import Duration
@@ -122,6 +122,12 @@ class SagaDeclaration(Declared):
         default="ignore",
         description="Another event for a key that is remembered: ignored, or, once its instance "
         "has ended, the start of another one.",
+    )
+    replies: TargetName | None = Field(
+        default=None,
+        examples=["shop"],
+        description="Requests that start it may ask for its end on the topic edo.replies.<name>, "
+        "which flows may share.",
     )
     steps: Annotated[list[StepDeclaration], Field(min_length=1, max_length=_STEPS_MAX)] = Field(
         examples=["[{name: reserve, …}]"], description="What is done, in order."

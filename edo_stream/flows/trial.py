@@ -93,7 +93,7 @@ def trial_of(  # noqa: PLR0913 - all that an answer depends on
     facts, now_ms = Facts(event), max(0, record.timestamp)
     identity = TaskIdentity(app, contract.group, record.partition)
     wanted = wanted_by(name, flows, contract.topic)
-    answers = [_answer(label, on, facts) for label, on in wanted.items()]
+    answers = [answer_of(label, on, facts) for label, on in wanted.items()]
     routes = flows.task_routes(contract.topic)
     assert routes is not None, f"{name} wants events of {contract.topic}"
     own = [one for one in routes.routes if one.trigger.flow == name and not one.trigger.cancels]
@@ -165,7 +165,8 @@ def topics_of(name: str, flows: Flows) -> list[str]:
     return list(flows.flows[name].wants)
 
 
-def _answer(label: str, on: On | JoinInput, facts: Facts) -> Answer:
+def answer_of(label: str, on: On | JoinInput, facts: Facts) -> Answer:
+    """What an entry says of an event."""
     if on.match is not None:
         reason = reason_of(parse_pattern(on.match), facts.whole)
         if reason is not None:

@@ -1,6 +1,7 @@
 """Flows that wait, as their files say it: some run an action then, others end in an event."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from edo_stream.flows.correlation import (
 )
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow
+from edo_stream.flows.when import Emit, When
 from edo_stream.registry import Finding, Registry
 from edo_stream.registry.document import Document
 from edo_stream.registry.mistakes import find_mistake
@@ -32,7 +34,6 @@ _COMBINES: Final = ("debounce", "batch")
 _ONE_EVENT: Final = {
     "split": "split what its action writes",
     "lookup": "look up by a flow whose action writes the events of this one",
-    "replies": "its command ends for none of the events alone",
 }
 #: Of a command, what is neither its events nor the rest of its data.
 _ENVELOPE_BYTES: Final = 32 * 1024
@@ -60,7 +61,7 @@ def result_flow(document: Document, registry: Registry) -> list[Join]:
         for item in error.errors(include_url=False):
             find_mistake(document, item, ResultFlow)
         return []
-    return [join_of(document, (flow.name, flow.owner, flow.when, flow.emit), registry)]
+    return [_replying(document, (flow.name, flow.owner, flow.when, flow.emit), registry, flow)]
 
 
 def waiting_flow(document: Document, flow: FlowDeclaration, registry: Registry) -> list[Join]:
@@ -76,10 +77,20 @@ def waiting_flow(document: Document, flow: FlowDeclaration, registry: Registry) 
         if getattr(flow, name) is not None:
             message = f"{name} is not of a flow with when: its command is the result, by its key"
             document.find((name,), message)
-    if flow.replies is not None:
-        message = "replies is not of a flow with when: several events lead to its command"
+    return [_replying(document, (flow.name, flow.owner, flow.when, None), registry, flow)]
+
+
+def _replying(
+    document: Document,
+    declared: tuple[str, str, When, Emit | None],
+    registry: Registry,
+    flow: FlowDeclaration | ResultFlow,
+) -> Join:
+    """What a flow waits for, and by what name it replies to requests among it."""
+    if flow.replies is not None and declared[2].sliding is not None:
+        message = "replies: an event of a sliding window is in several results: write tumbling"
         document.find(("replies",), message)
-    return [join_of(document, (flow.name, flow.owner, flow.when, None), registry)]
+    return replace(join_of(document, declared, registry), replies=flow.replies)
 
 
 def combine_of(flow: FlowDeclaration) -> Combine | None:
@@ -135,6 +146,7 @@ def combining_flow(
         emit=None,
         file=document.file,
         make=make,
+        replies=flow.replies,
     )
 
 

@@ -9,6 +9,7 @@ from edo_stream.core.accounts import Fate
 from edo_stream.core.act.operations import Verb
 from edo_stream.core.act.outcome import Done
 from edo_stream.core.act.policy import Delivery
+from edo_stream.core.asked import ASKERS, Asker, encode_askers
 from edo_stream.core.effects import Publish
 from edo_stream.core.headers import time_text
 from tests.act.world import BUSINESS, POISON, START_MS, TRANSIENT, World, header, policy, spec
@@ -198,3 +199,43 @@ def test_a_time_that_is_none_never_comes(world: World, text: str) -> None:
     world.append(COMMANDS, b"a", b"{}", headers)
     world.settle()
     assert not world.pipeline.expire("ship", world.now_ms)
+
+
+def asked(world: World, *askers: Asker) -> None:
+    """A command of many events, of which several have asked."""
+    headers = [("ce_id", b"a1"), (ASKERS, encode_askers(askers)), ("ce_expirytime", b"2020-01-01")]
+    world.append(COMMANDS, b"a", b"{}", [*headers])
+    world.settle()
+
+
+def test_each_of_those_who_have_asked_by_the_events_of_a_command_is_told(world: World) -> None:
+    asked(world, Asker(3, "r1", "t1"), Asker(0, "r2", "t2"), Asker("nowhere", "", ""))
+    world.run(TRANSIENT)
+    assert [] == replies(world)
+    world.now_ms += 10_000
+    world.settle()
+    world.run(DONE)
+    first, second = replies(world)
+    assert [(3, "r1", "t1"), (0, "r2", "t2")] == [
+        (one.partition, header(one, "ce_edorequestid"), header(one, "ce_correlationid"))
+        for one in (first, second)
+    ]
+    assert header(first, "ce_id") != header(second, "ce_id")
+    (outcome,) = [one for one in world.published if one.topic == OUTCOMES]
+    assert "nowhere" == header(outcome, "edo-reply-refused")
+
+
+def test_a_partition_that_there_is_none_of_is_written_to_by_nobody(world: World) -> None:
+    asked(world, Asker(4, "r1", "t1"), Asker(3, "r2", "t2"))
+    world.run(DONE)
+    assert ["r2"] == [header(one, "ce_edorequestid") for one in replies(world)]
+
+
+def test_who_has_asked_is_no_business_of_a_replay(world: World) -> None:
+    asked_by = encode_askers([Asker(3, "r1", "t1")])
+    world.append(
+        COMMANDS, b"a", b"{}", [("ce_id", b"a1"), (ASKERS, asked_by), ("edo-replay", b"r")]
+    )
+    world.settle()
+    world.run(DONE)
+    assert [] == replies(world)

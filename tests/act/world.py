@@ -23,6 +23,7 @@ from edo_stream.core.act.policy import (
     Order,
     Singleton,
 )
+from edo_stream.core.act.tags import CANCEL_TAG, TAGS, encode_tag, encode_tags
 from edo_stream.core.act.turns import KeyLimit, Throttle
 from edo_stream.core.act.work import Work
 from edo_stream.core.effects import Effects, Publish
@@ -120,18 +121,25 @@ class World:
         offset += offset % 7 == 6
         log.append(StoredRecord(topic, PARTITION, offset, self.now_ms, key, value, tuple(headers)))
 
-    def send(self, command_id: str, key: str, flow: str = "ship") -> None:
+    def send(self, command_id: str, key: str, flow: str = "ship", tag: str = "") -> None:
         """Write a command as the decide plane does."""
         headers: list[tuple[str, bytes | None]] = [
             ("ce_id", command_id.encode()),
             ("ce_type", b"ship.order"),
         ]
+        if tag:
+            headers.append((TAGS, encode_tags({FIELD: tag})))
         self.append(self.spec.flows[flow].commands, key.encode(), b"{}", headers)
 
     def send_cancel(
-        self, event: str, key: str, flow: str = "ship", is_announced: bool = True
+        self,
+        event: str,
+        key: str,
+        flow: str = "ship",
+        is_announced: bool = True,
+        is_tag: bool = False,
     ) -> None:
-        """Write what the decide plane does for an event that cancels."""
+        """Write what the decide plane does for an event that cancels, by a key or a tag."""
         headers: list[tuple[str, bytes | None]] = [
             ("ce_id", f"cancel-{event}".encode()),
             ("ce_type", b"shop.order.cancelled"),
@@ -140,6 +148,8 @@ class World:
             ("edo-flow", flow.encode()),
             ("edo-cancel", b"announced" if is_announced else b"alone"),
         ]
+        if is_tag:
+            headers.append((CANCEL_TAG, encode_tag(FIELD, key)))
         if is_announced:
             self.append(CONTROL, key.encode(), None, headers)
         self.append(self.spec.flows[flow].commands, key.encode(), None, headers)
@@ -233,6 +243,7 @@ TRANSIENT = Failed(FailureClass.TRANSIENT, "http-503")
 POISON = Failed(FailureClass.POISON, "http-400")
 BUSINESS = Failed(FailureClass.BUSINESS, "no-stock")
 PATIENT = Failed(FailureClass.TRANSIENT, "http-503", retry_after_ms=9_500)
+FIELD = "/order"
 STOPPED = Failed(FailureClass.CANCELLED, "cancelled")
 #: Ends without a run, or with one that was ended.
 UNRUN = ("skipped", "limited", "cancelled")
@@ -257,6 +268,7 @@ class History:
                 1_000, 2, 4_000, chance.randrange(0, 4), jitter=chance.choice([0, 0.5])
             ),
             parked_per_key_max=chance.choice([1, 3, 100]),
+            has_tags=is_strict and seed % 2 == 0,
         )
         self.world = World(
             spec(
@@ -267,6 +279,7 @@ class History:
             )
         )
         self.sent: dict[str, tuple[str, str]] = {}
+        self.tags: dict[str, str] = {}
         self.running: list[Work] = []
         self.ends: Counter[str] = Counter()
         self.moves = [
@@ -312,13 +325,17 @@ class History:
         flow, key = self.chance.choice(["ship", "ship", "bill"]), self.chance.choice("abc")
         command_id = f"{flow}-{key}-{len(self.sent)}"
         self.sent[command_id] = (flow, key)
-        self.world.send(command_id, key, flow)
+        tag = self.chance.choice(["", "x", "y"]) if self.ship.has_tags else ""
+        self.tags[command_id] = tag
+        self.world.send(command_id, key, flow, tag)
 
     def send_cancel(self) -> None:
         self.cancels += 1
         is_announced = self.chance.random() < 0.8
-        key = self.chance.choice("abc")
-        self.world.send_cancel(f"e-{self.cancels}", key, is_announced=is_announced)
+        is_tag = self.ship.has_tags and self.chance.random() < 0.5
+        key = self.chance.choice("xy" if is_tag else "abc")
+        name = f"e-{self.cancels}"
+        self.world.send_cancel(name, key, is_announced=is_announced, is_tag=is_tag)
 
     def pause(self) -> None:
         self.world.ask("flow.pause", "", self.chance.choice(["ship", "bill"]))
@@ -442,7 +459,8 @@ class History:
             told = msgspec.json.decode(ends[name][0].value or b"null") if kind in UNRUN else {}
             if kind == "cancelled" and told["reason"] == "event":
                 cancel = f"cancel-{told['event']}"
-                assert keys[cancel] == keys[name], f"{name}: not its key"
+                meant = (keys[name], self.tags[name].encode())
+                assert keys[cancel] in meant, f"{name}: not its key, nor its tag"
                 assert order[name] < order[cancel], f"{name}: was made behind {cancel}"
             elif kind == "skipped":
                 other = told.get("running") or told["replaced-by"]

@@ -51,7 +51,7 @@ retry: {{initial: 1h, max: 1h}}
 class Shop:
     """A flow whose commands an event of another topic cancels."""
 
-    def __init__(self, bench: Bench, root: Path) -> None:
+    def __init__(self, bench: Bench, root: Path, by: str = "") -> None:
         self.bench = bench
         self.flow = f"{bench.name}-ship"
         self.ledger = root / "ledger"
@@ -59,7 +59,8 @@ class Shop:
         self.cancel = bench.declare("cancelled", partitions=2)
         bench.apply()
         (root / "flows").mkdir()
-        text = FLOW.format(name=self.flow, topic=self.topic, cancel=self.cancel)
+        cancel = f"{{topic: {self.cancel}, by: {by}}}" if by else self.cancel
+        text = FLOW.format(name=self.flow, topic=self.topic, cancel=cancel)
         (root / "flows" / f"{self.flow}.yaml").write_text(text)
         (root / "shipping_handler.py").write_text(HANDLER)
         self.worker = bench.worker(LEDGER=str(self.ledger))
@@ -127,6 +128,32 @@ def test_an_event_ends_what_runs_what_waits_and_what_is_in_retry(
 
     ends = wait_for(audited, "all commands accounted for")
     assert (4, 3, 1) == (ends["commands"], ends["cancelled"], ends["done"])
+
+
+def test_an_event_ends_what_has_its_field_whatever_its_key(bench: Bench, tmp_path: Path) -> None:
+    shop = Shop(bench, tmp_path, by="{cancelling: /id, cancelled: /order}")
+    shop.send(shop.topic, 0, "a", order="x", long=True)
+    shop.send(shop.topic, 2, "a", order="y")
+    shop.send(shop.topic, 4, "a", order="x")
+    shop.send(shop.topic, 1, "b", order="x", down=True)
+    shop.send(shop.topic, 3, "c", order="y")
+    wait_for(lambda: {"run 0", "run 1", "run 3"} <= {*shop.notes()}, "runs")
+    wait_for(lambda: bench.read(f"edo.retry.{shop.flow}.1h"), "a retry")
+    wait_for(lambda: len(bench.read(shop.commands)) == 5, "the ones behind the long run")
+    # Nothing of it is known to the next one but what was committed.
+    shop.worker.kill()
+    shop.worker.start()
+
+    shop.send(shop.cancel, 100, "x-1", id="x")
+    ended = shop.ends(5)
+
+    assert ["cancelled"] * 3 + ["done"] * 2 == sorted(kind for kind, _ in ended)
+    assert {2, 3} == {told["n"] for kind, told in ended if kind == "done"}
+    assert {"e-100"} == {told["event"] for kind, told in ended if kind == "cancelled"}
+    shop.send(shop.topic, 6, "a", order="x")
+    assert ("done", {"n": 6}) in shop.ends(6)
+    audited = bench.edo("audit", "--json")
+    assert 0 == audited.returncode, audited.stdout + audited.stderr
 
 
 def test_a_paused_flow_takes_commands_in_and_begins_none_until_it_is_resumed(

@@ -11,6 +11,7 @@ import pytest
 from edo_stream.registry import load
 from edo_stream.requester import NoReplyError, Requester, RequestFailedError
 from edo_stream.settings import read_settings
+from load.fleet import LocalWorker
 from tests.broker.bench import PATIENCE_S, Bench
 
 FLOW = """\
@@ -132,3 +133,122 @@ def test_a_request_is_answered_refused_or_given_up(bench: Bench, tmp_path: Path)
     late = bench.edo("events", "request", topic, str(order), "--timeout", "2.5", "--key", "h")
     assert (3, "") == (late.returncode, late.stdout)
     assert "no reply within 2.5 s: the request is at" in late.stderr
+
+
+SPLITS = """\
+name: {flow}-line
+owner: team-tests
+description: Asks for the price of each line.
+on: {topic}
+key: /key
+partitions: 2
+group: {flow}
+split: {{at: /lines, key: /sku}}
+input: {{cel: element}}
+action: {{kind: python, handler: "prices:price", idempotency_key: command, replay: safe}}
+"""
+GATHERS = """\
+name: {flow}-whole
+owner: team-tests
+description: Tells the prices of all lines.
+when: {{gather: {flow}-line, within: 5m, partitions: 2, group: {flow}-joins, failed: failure}}
+emit: {{topic: {result}}}
+replies: {flow}
+"""
+SAGA = """\
+name: {flow}-saga
+version: 1
+owner: team-tests
+description: Reserves and ships.
+on: {{topic: {saga}}}
+key: /key
+partitions: 2
+group: {flow}-sagas
+replies: {flow}
+steps:
+  - name: reserve
+    action: {{kind: python, handler: "prices:price", idempotency_key: command, replay: safe}}
+    compensate:
+      action: {{kind: noop, idempotency_key: command, replay: safe}}
+  - name: ship
+    action: {{kind: python, handler: "prices:ship", idempotency_key: command, replay: safe}}
+"""
+PRICES = """\
+from edo_stream.actions import BusinessError, action
+
+
+@action(dict)
+async def price(line):
+    if line.get("sku") == "gone":
+        raise BusinessError("not sold any more", reason="gone")
+    return {"price": 3}
+
+
+@action(dict)
+async def ship(told):
+    if told["event"]["sku"] == "heavy":
+        raise BusinessError("too heavy", reason="heavy")
+    return {"parcel": told["key"]}
+"""
+
+
+async def ask_for_wholes(
+    requester: Callable[[], Requester], topic: str, saga: str, worker: LocalWorker
+) -> None:
+    """Requests to a flow that splits and gathers, and to a saga, while the worker is killed."""
+    async with requester() as one:
+        quotes = [
+            asyncio.create_task(
+                one.request(
+                    topic,
+                    f"k{n}",
+                    {"key": f"k{n}", "lines": [{"sku": "gone" if n == 3 else s} for s in "AB"]},
+                    timeout=PATIENCE_S,
+                )
+            )
+            for n in range(6)
+        ]
+        shipped = [
+            asyncio.create_task(
+                one.request(saga, f"s{n}", {"key": f"s{n}", "sku": sku}, timeout=PATIENCE_S)
+            )
+            for n, sku in enumerate(("A", "heavy", "B"))
+        ]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(worker.kill)
+        await asyncio.to_thread(worker.start)
+        replies = await asyncio.gather(*quotes)
+        assert ["done"] * 3 + ["failed"] + ["done"] * 2 == [reply.end for reply in replies]
+        results = [reply.json()["inputs"]["results"] for reply in replies if reply.is_done]
+        assert [[3, 3]] * 5 == [[line["data"]["price"] for line in found] for found in results]
+        ends = await asyncio.gather(*shipped)
+        assert ["done", "compensated", "done"] == [reply.end for reply in ends]
+        assert {"parcel": "s0"} == ends[0].result()["results"]["ship"]
+        assert "ship: heavy" == ends[1].json()["reason"]
+        assert (9, 0, 0) == (one.heard.resolved, one.heard.late, one.heard.others)
+
+
+def test_a_request_is_told_of_the_whole_that_it_leads_to(bench: Bench, tmp_path: Path) -> None:
+    flow = f"{bench.name}-q"
+    names = {last: bench.declare(last, partitions=2) for last in ("order", "result", "saga")}
+    topic, result, saga = names.values()
+    (tmp_path / "prices.py").write_text(PRICES)
+    (tmp_path / "flows" / "sagas").mkdir(parents=True)
+    for name, text in (("line", SPLITS), ("whole", GATHERS), ("sagas/saga", SAGA)):
+        file = f"sagas/{flow}-saga" if "/" in name else f"{flow}-{name}"
+        said = text.format(flow=flow, topic=topic, result=result, saga=saga)
+        (tmp_path / "flows" / f"{file}.yaml").write_text(said)
+    applied = bench.edo("topics", "apply")
+    assert 0 == applied.returncode, applied.stderr
+    worker = bench.worker()
+    worker.start()
+    settings = read_settings({**os.environ, **bench.environment})
+    registry = load(bench.contracts)
+
+    def requester() -> Requester:
+        return Requester("/tests", flow, settings=settings, registry=registry)
+
+    asyncio.run(ask_for_wholes(requester, topic, saga, worker))
+    assert 9 == len(bench.read(f"edo.replies.{flow}"))
+    audited = bench.edo("audit", "--json")
+    assert 0 == audited.returncode, audited.stdout + audited.stderr

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
+from edo_stream.core.asked import Asker
 from edo_stream.core.correlation.changes import WaitChange, WaitState, apply, decode_change
 from edo_stream.core.correlation.history import SNAPSHOT_EVERY
 from edo_stream.core.correlation.joined import Joined, decode_joined, encode_joined
@@ -214,8 +215,9 @@ def test_what_is_no_json_or_has_blanks_around_it_is_told_as_it_is() -> None:
 
 def test_every_field_of_an_event_is_told() -> None:
     every = Joined(
-        "f", "a", "i", "s", "t", "p/0/1", b"{}", True, 1, "u", "c", "text/x", "m", 2, ("n",), True
-    )
+        "f", "a", "i", "s", "t", "p/0/1", b"{}", True, 1, "u", "c", "text/x", "m", 2, ("n",), True,
+        Asker(1, "r", "c"),
+    )  # fmt: skip
     assert len(every.__struct_fields__) == len(msgspec.structs.astuple(every))
     assert all(value for value in msgspec.structs.astuple(every))
     bench = Bench([correlation(Named(3), ["a", "b", "c"], history=HISTORY)])

@@ -42,10 +42,16 @@ _CORRELATION: Final = "edo_stream/core/correlation"
 _LOOKUP: Final = "edo_stream/core/lookup"
 _LOOKUPS: Final = "tests/lookup/test_properties.py"
 _LOOKED_UP: Final = "tests/simulation/test_lookups.py"
+_GLOBAL: Final = "tests/lookup/test_global_table.py"
+_IN_FULL: Final = "tests/simulation/test_global_lookups.py"
 _PIECES: Final = "tests/core/test_pieces.py"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
+_REPLYING: Final = "tests/correlation/test_replying.py"
+_SAGA_REPLIES: Final = "tests/saga/test_replying.py"
+_JOIN_WORLD: Final = "tests/simulation/test_joins.py"
+_TAGS: Final = "tests/act/test_tags.py"
 _READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 _ACT: Final = "edo_stream/core/act"
@@ -732,11 +738,11 @@ MUTANTS: Final = (
         f"{_CORE}/act/outlet.py",
         (
             (
-                "        self._step.publish.append(fitting_end(reply, policy.record_bytes_max + ",
+                "        self._step.publish += [fitting_end(one, bytes_max) for one in told if one",
                 (
                     "        late = self.__dict__.setdefault('late', [])\n"
                     "        self._step.publish += late[-1:]\n"
-                    "        late.append(fitting_end(reply, policy.record_bytes_max + "
+                    "        late += [fitting_end(one, bytes_max) for one in told if one"
                 ),
             ),
         ),
@@ -764,9 +770,106 @@ MUTANTS: Final = (
     Mutant(
         9,
         "a request has a worker write where it likes",
-        f"{_CORE}/act/reply.py",
+        f"{_CORE}/asked.py",
         (("        if topic != self.topic:\n", "        if topic == self.flow:\n"),),
         (_REPLIES,),
+    ),
+    Mutant(
+        9,
+        "a command tells any number of requests of its end",
+        f"{_CORE}/asked.py",
+        (("if kept == ASKERS_MAX or", "if kept == -1 or"),),
+        (_REPLYING,),
+    ),
+    Mutant(
+        4,
+        "what cancels by a field ends all that waits of a key",
+        f"{_CORE}/act/in_hand.py",
+        (
+            (
+                "if tag in work.command.tags:\n                        found",
+                "if tag:\n                        found",
+            ),
+        ),
+        (_CONTROL_MODEL,),
+    ),
+    Mutant(
+        6,
+        "what cancels by a field does not find the head of a key whose retry was not read yet",
+        f"{_CORE}/act/pipeline.py",
+        (
+            (
+                "            row.error, row.tags = error, command.tags\n",
+                "            row.error = error\n",
+            ),
+        ),
+        (_TAGS, _ACT_WORLD),
+    ),
+    Mutant(
+        6,
+        "what cancels by a field does not find what was parked before a restart",
+        f"{_CORE}/act/in_hand.py",
+        (("        self._restore_tags()\n", "        self.tagged.clear()\n"),),
+        (_CONTROL_MODEL, _ACT_WORLD),
+    ),
+    Mutant(
+        6,
+        "what cancels by a field looks for its commands on one partition",
+        f"{_CORE}/trigger.py",
+        (("for partition in range(trigger.partitions):", "for partition in range(1):"),),
+        ("tests/flows/test_cancel_by.py",),
+    ),
+    Mutant(
+        6,
+        "a request whose event is replaced by another one is never told",
+        f"{_CORRELATION}/waits.py",
+        (("replies is not None and fate in _ENDED:", "replies is not None and not _ENDED:"),),
+        (_REPLYING, _JOIN_WORLD),
+    ),
+    Mutant(
+        6,
+        "a request whose wait times out is never told",
+        f"{_CORRELATION}/outlet.py",
+        (
+            (
+                "        for part in inputs:\n            self.answer(",
+                "        for part in ():\n            self.answer(",
+            ),
+        ),
+        (_REPLYING,),
+    ),
+    Mutant(
+        1,
+        "who asked for the end of a saga is told of each end that it has",
+        f"{_SAGA}/replies.py",
+        (("        self._state.write(ASKER + name, None)\n", "        pass\n"),),
+        (_SAGA_REPLIES, _SAGAS),
+    ),
+    Mutant(
+        6,
+        "a request that starts no instance, since its key has one, is never told",
+        f"{_SAGA}/replies.py",
+        (("if value is None or _decode(value) != asker:", "if value is None and asker is None:"),),
+        (_SAGA_REPLIES, "tests/simulation/test_saga.py"),
+    ),
+    Mutant(
+        6,
+        "a request that breaks its contract is never told",
+        f"{_CORE}/outlet.py",
+        (
+            (
+                "        if self.router is not None:\n            self._step",
+                "        if self.router is None:\n            self._step",
+            ),
+        ),
+        ("tests/requests/test_ends.py",),
+    ),
+    Mutant(
+        6,
+        "who asks for an event that is split is never told of the whole",
+        f"{_CORE}/trigger.py",
+        (("replace(joined, asker=_asker(feed, event))", "replace(joined, asker=None)"),),
+        ("tests/requests/test_ends.py",),
     ),
     Mutant(
         7,
@@ -1222,10 +1325,64 @@ MUTANTS: Final = (
         (_LOOKED_UP,),
     ),
     Mutant(
+        5,
+        "an event is looked at before the worker has read its global tables",
+        f"{_ENGINE}/lookups.py",
+        (("*await self._global_partitions()]\n", "]\n"),),
+        (_IN_FULL,),
+    ),
+    Mutant(
+        5,
+        "a row of a global table is missing before the worker has read it",
+        f"{_ENGINE}/lookups.py",
+        (("return list(dict.fromkeys((*own, *await self._global_partitions())))", "return own"),),
+        (_IN_FULL,),
+    ),
+    Mutant(
+        6,
+        "nobody is told of a row that comes to a global table",
+        f"{_ENGINE}/global_tables.py",
+        (("            listener(topic, keys)\n", "            pass\n"),),
+        (_IN_FULL,),
+    ),
+    Mutant(
+        6,
+        "what came to a global table before a crash is not let go after it",
+        f"{_LOOKUP}/pipeline.py",
+        (
+            (
+                "            self._arrivals.look_at_all()\n",
+                "            self._arrivals.looked(None)\n",
+            ),
+        ),
+        (_GLOBAL, _LOOKUPS),
+    ),
+    Mutant(
+        6,
+        "at its deadline an event is given up whose row has come",
+        f"{_LOOKUP}/queue.py",
+        (("        elif is_there:\n", "        elif False:\n"),),
+        (_GLOBAL,),
+    ),
+    Mutant(
+        6,
+        "of two partitions that have a key the one that is read last holds",
+        f"{_LOOKUP}/global_table.py",
+        (("elif (at_ms, partition) < (before.at_ms, before.partition):", "elif False:"),),
+        (_GLOBAL, _IN_FULL),
+    ),
+    Mutant(
+        6,
+        "a deleted row of a global table is there again, from another partition",
+        f"{_LOOKUP}/global_table.py",
+        (("        changes[DELETED + key] = value\n", "        pass\n"),),
+        (_GLOBAL, _IN_FULL),
+    ),
+    Mutant(
         7,
         "the commands of all elements have one id",
         f"{_CORE}/trigger.py",
-        (("more = () if piece is None else (str(piece.index),)", "more = ()"),),
+        (("more = more if piece is None else (str(piece.index),)", "more = ()"),),
         (_PIECES,),
     ),
     Mutant(

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace as changed
 
-from edo_stream.core.act.reply import Replies
+from edo_stream.core.asked import Replies
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts, UndecidedError, UnmadeError

@@ -49,14 +49,18 @@ class History:
         self.rng = random.Random(seed)
         self.world = World(spec(drawn(self.rng)))
         self.ended: list[Command] = []
+        self.asked: list[str] = []
 
     def run(self) -> None:
         rng = self.rng
         for number in range(60):
             self.world.now_ms += rng.choice([0, 1, 500, 4_000])
-            match rng.randrange(8):
+            match rng.randrange(9):
                 case 0:
                     self.world.send(f"e{number}", rng.choice(KEYS))
+                case 7:
+                    self.asked.append(f"r-e{number}")
+                    self.world.ask_for(f"e{number}", rng.choice(KEYS))
                 case 1 | 2 | 3:
                     self.end_one()
                 case 4:
@@ -141,10 +145,28 @@ def test_each_transition_happens_once_and_its_events_add_up_to_the_state(part: i
         history.rest()
         judge(history.world)
         _judge_rest(history.world)
+        _judge_replies(history)
         ends |= {row.status for row in history.world.folded().values()}
         kinds |= set(history.world.kinds())
     assert {SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.ABANDONED} == ends
     assert {"late-reply", "stuck", "resumed", "undo-failed", "step-overdue", "overdue"} <= kinds
+
+
+def _judge_replies(history: History) -> None:
+    """Each request is told once: of the first end of its instance, or that there was one."""
+    world = history.world
+    told = world.replies()
+    assert sorted(history.asked) == sorted(request for request, _ in told)
+    firsts: dict[str, str] = {}
+    begun = {}
+    for change in world.events():
+        if change["change"] == "started":
+            begun[change["instance"]] = change["event"]["order"]
+        if change["change"] in ("completed", "compensated", "abandoned"):
+            firsts.setdefault(f"r-{begun[change['instance']]}", change["change"])
+    for request, end in told:
+        is_done = firsts.get(request) == "completed"
+        assert end == ("done" if is_done else firsts.get(request, "skipped"))
 
 
 def _judge_rest(world: World) -> None:

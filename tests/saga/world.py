@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from edo_stream.core.asked import Replies
 from edo_stream.core.effects import Effects, Publish
 from edo_stream.core.record import Batch, StoredRecord
 from edo_stream.core.saga.changes import KINDS, apply, begun
@@ -43,6 +44,9 @@ def chain(*names: str, **rest: Any) -> tuple[SagaStep, ...]:
     )
 
 
+REPLIES = Replies("ship", "edo.replies.shop", 2)
+
+
 def definition(*steps: SagaStep, version: int = 1, **rest: Any) -> SagaDefinition:
     """A version of the saga of the tests."""
     return SagaDefinition("ship", version, steps, **{"digest": f"v{version}", **rest})
@@ -59,7 +63,7 @@ def spec(*versions: SagaDefinition) -> SagaSpec:
     }
     commands = {flow: f"commands.{flow}" for flow in flows}
     by_number = {version.version: version for version in versions}
-    return SagaSpec("ship", "team-tests", TOPICS, by_number, commands)
+    return SagaSpec("ship", "team-tests", TOPICS, by_number, commands, REPLIES)
 
 
 @dataclass
@@ -142,12 +146,27 @@ class World:
         pairs = tuple((name, value_.encode()) for name, value_ in headers.items())
         log.append(StoredRecord(topic, PARTITION, offset, self.now_ms, key, value, pairs))
 
-    def send(self, name: str, key: str = "k", data: Any = None) -> None:
+    def send(self, name: str, key: str = "k", data: Any = None, **headers: str) -> None:
         """An event that starts an instance."""
         value = msgspec.json.encode({"order": name} if data is None else data)
-        self.append(
-            self.spec.topics.starts, key.encode(), value, {"ce_id": name, "ce_correlationid": "c"}
-        )
+        said = {"ce_id": name, "ce_correlationid": "c", **headers}
+        self.append(self.spec.topics.starts, key.encode(), value, said)
+
+    def ask_for(self, name: str, key: str = "k", **headers: str) -> None:
+        """A request that starts an instance."""
+        asked = {"ce_edoreplyto": f"{REPLIES.topic}/1", "ce_causationid": f"r-{name}"}
+        self.send(name, key, **asked, **headers)
+
+    def replies(self) -> list[tuple[str, str]]:
+        """Requests that were told, and of which end."""
+        told = [dict(one.headers) for one in self.published if one.topic == REPLIES.topic]
+        return [
+            (
+                (one["ce_edorequestid"] or b"").decode(),
+                (one["ce_type"] or b"").decode().rpartition(".")[2],
+            )
+            for one in told
+        ]
 
     def ask(self, op: str, key: str = "k", **rest: Any) -> None:
         """Write an operator's request."""

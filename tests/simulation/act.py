@@ -25,6 +25,7 @@ from edo_stream.core.act.limits import RateLimit
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Outcome
 from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy, Order, Singleton
+from edo_stream.core.act.tags import CANCEL_TAG, TAGS, encode_tag, encode_tags
 from edo_stream.core.act.turns import THROTTLE, KeyLimit, Throttle
 from edo_stream.core.contract import Start
 from edo_stream.core.headers import time_text
@@ -52,6 +53,7 @@ from tests.simulation.world import (
 TIERS = {300: "edo.retry.act.300ms", 600: "edo.retry.act.600ms", 1_200: "edo.retry.act.1200ms"}
 FLOWS = ("ship", "bill")
 #: Ends without a run, or with one that was ended.
+FIELD = "/order"
 UNRUN = ("skipped", "limited", "cancelled")
 REPLIES = "edo.replies.simulation"
 _REPLY_PARTITIONS = 3
@@ -138,7 +140,45 @@ def _policy(random: Random, flow: str, retry: RetryPolicy) -> FlowPolicy:
         rate_limit=random.choice((None, None, KeyLimit(2, 3_000))),
         replies=REPLIES if flow == "ship" else None,
         reply_partitions=_REPLY_PARTITIONS,
+        has_tags=order is Order.STRICT,
     )
+
+
+def _tag_of(number: int) -> str:
+    return f"t{number % 5}"
+
+
+def _tag_cancels(random: Random, group: ActGroup) -> list[Arrival]:
+    """Events that cancel commands of any key, on every partition."""
+    arrivals = []
+    for number in range(random.choice((0, 5, 20))):
+        flow, tag, at_s = random.choice(FLOWS), _tag_of(number), random.uniform(0, 12.0)
+        if not group.spec.flows[flow].has_tags:
+            continue
+        for partition in range(group.partitions):
+            name = f"{flow}/{tag}/cancel-tag-{number}-{partition}".encode()
+            headers = (
+                ("ce_id", name),
+                ("ce_causationid", name),
+                ("edo-flow", flow.encode()),
+                ("edo-cancel", b"announced"),
+                (CANCEL_TAG, encode_tag(FIELD, tag)),
+            )
+            record = NewRecord(START_MS + int(at_s * 1000), tag.encode(), None, headers)
+            for topic in (group.control, f"edo.commands.{flow}"):
+                late_s = random.choice((0.0, 0.0, random.uniform(0, 2.0)))
+                arrivals.append(Arrival(at_s + late_s, TopicPartition(topic, partition), [record]))
+    return arrivals
+
+
+def is_meant(mark: Entry, entry: Entry) -> bool:
+    """Whether what cancels means a command, by its key or its tag; wherever both lie."""
+    tag, tags = dict(mark.headers).get(CANCEL_TAG), dict(entry.headers).get(TAGS)
+    if tag is None:
+        return (mark.topic, mark.key) == (entry.topic, entry.key)
+    field, value = msgspec.json.decode(tag)
+    is_there = (mark.topic, mark.partition) == (entry.topic, entry.partition)
+    return is_there and tags is not None and msgspec.json.decode(tags).get(field) == value
 
 
 def _control(random: Random, group: ActGroup) -> list[Arrival]:
@@ -184,6 +224,8 @@ def act_scenario_of(seed: int) -> Scenario:
         flow, key = random.choice(FLOWS), f"k{random.randrange(4)}"
         at_s = random.choice(moments)
         headers = [("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t")]
+        if group.spec.flows[flow].has_tags:
+            headers.append((TAGS, encode_tags({FIELD: _tag_of(number)})))
         if random.random() < _REQUESTS:
             until_ms = START_MS + int(1000 * (at_s + random.choice((0.5, 2.0, 60.0))))
             headers += [
@@ -194,6 +236,7 @@ def act_scenario_of(seed: int) -> Scenario:
         place = TopicPartition(f"edo.commands.{flow}", crc32(key.encode()) % group.partitions)
         arrivals.append(Arrival(at_s, place, [record]))
     arrivals += _control(random, group)
+    arrivals += _tag_cancels(Random(f"{seed} tags"), group)
     # A wiped disk is restored, retention only takes what was read: all blows mean the same here.
     scenario.groups = [group, Group(GROUP, random.choice((1, 2)), ())]
     scenario.arrivals = sorted(arrivals, key=lambda arrival: arrival.at_s)
@@ -442,18 +485,19 @@ def kind_of(end: Entry) -> str:
 def _judge_unrun(world: ActWorld, ends: Mapping[str, list[Entry]]) -> None:
     """What cancels a command lies behind it; none is passed over for one that had ended."""
     logs = [log for place, log in world.broker.logs.items() if ".commands." in place.topic]
-    places = {
-        (dict(entry.headers)["ce_id"] or b"").decode(): (entry.topic, entry.key, entry.offset)
+    entries = {
+        (dict(entry.headers)["ce_id"] or b"").decode(): entry
         for log in logs
         for entry in log.committed()
     }
+    places = {name: (one.topic, one.key, one.offset) for name, one in entries.items()}
     for command_id, (end, *_) in ends.items():
         kind = kind_of(end)
         told = msgspec.json.decode(end.value or b"null") if kind in UNRUN else {}
         if kind == "cancelled" and told["reason"] == "event":
-            cause, place = places[told["event"]], places[command_id]
-            if cause[:2] != place[:2] or cause[2] < place[2]:
-                world.fail(f"{command_id} at {place} is cancelled by {told}")
+            cause, entry = entries[told["event"]], entries[command_id]
+            if not is_meant(cause, entry) or cause.offset < entry.offset:
+                world.fail(f"{command_id} at {places[command_id]} is cancelled by {told}")
         elif kind == "skipped":
             other = told.get("running") or told["replaced-by"]
             before = ends[other][0].appended_at if other in ends else end.appended_at
@@ -475,8 +519,7 @@ def _judge_cancels(world: ActWorld) -> None:
         entry = entries[run.command_id]
         for name, at_ms in known_ms.items():
             mark = entries[name]
-            is_before = (mark.topic, mark.key) == (entry.topic, entry.key)
-            is_before = is_before and entry.offset < mark.offset
+            is_before = is_meant(mark, entry) and entry.offset < mark.offset
             # What was begun, at most once, is let to its end.
             is_judged = is_before and flow.delivery is Delivery.AT_LEAST_ONCE
             if is_judged and run.at_ms > at_ms:

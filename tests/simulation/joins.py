@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 from aiokafka import TopicPartition
 
+from edo_stream.core.asked import Replies
 from edo_stream.core.contract import DedupePolicy, NoOrder, Start
 from edo_stream.core.correlation.changes import WaitState, apply, decode_change
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
@@ -41,7 +42,7 @@ from edo_stream.observe.audit.application import Audit, Internal
 from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Place
 from edo_stream.observe.audit.waits import part_of
-from edo_stream.testing.broker import NewRecord
+from edo_stream.testing.broker import Entry, NewRecord
 from tests.simulation.judge import ACCOUNTS, GAPS, judge
 from tests.simulation.load import START_MS, Arrival, Group, contract_of, decode
 from tests.simulation.scenario import scenario_of
@@ -99,8 +100,11 @@ def _arrivals(random: Random, name: str, key: str, at_s: float, partitions: int)
     own_key = f"{name}{crc32(key.encode()) % 9}".encode()
     place = TopicPartition(INPUTS[name], crc32(own_key) % partitions)
     open_s = random.choice((None, None, None, random.uniform(0, 3.0)))
+    # Every event asks one of the flows what comes of it.
+    flow = sorted(KINDS)[crc32(value) % len(KINDS)]
+    asks = (("ce_edoreplyto", f"{replies_of(flow).topic}/{crc32(key.encode()) % 2}".encode()),)
     return [
-        Arrival(at_s, place, [NewRecord(START_MS + int(at_s * 1000), own_key, value, ())], open_s)
+        Arrival(at_s, place, [NewRecord(START_MS + int(at_s * 1000), own_key, value, asks)], open_s)
         for _ in range(random.choice((1, 1, 1, 2)))
     ]
 
@@ -118,7 +122,12 @@ def correlation_of(flow: str) -> Correlation:
         within_ms=WITHIN_MS,
         on_timeout=OnTimeout.PARTIAL,
         history=history_of(flow),
+        replies=replies_of(flow),
     )
+
+
+def replies_of(flow: str) -> Replies:
+    return Replies(flow, f"edo.replies.{flow}", 2)
 
 
 def history_of(flow: str) -> str:
@@ -135,6 +144,8 @@ class JoinWorld(World):
         super()._create_topics()
         self.broker.create(RESULTS, 1)
         self.broker.create(LETTERS, 3)
+        for flow in KINDS:
+            self.broker.create(replies_of(flow).topic, 2)
         for topic in (CHANGELOG, *map(history_of, KINDS)):
             self.broker.create(topic, self.scenario.groups[1].partitions)
         del self.tables["joins-ids"]
@@ -194,6 +205,7 @@ class JoinWorld(World):
 
     def _judge_results(self) -> None:
         judge_joins(self)
+        judge_replies(self)
         judge_histories(self)
         judge_audit(self)
 
@@ -214,9 +226,10 @@ class JoinWorld(World):
                     dead_letter_partitions=3,
                     owner="simulation",
                     key=ValueOf("/k"),
+                    replies=correlation.replies,
                 ),
             )
-            for flow in self._correlations()
+            for flow, correlation in self._correlations().items()
         )
 
 
@@ -249,6 +262,32 @@ def sent_to(world: JoinWorld) -> dict[str, Times]:
             key = msgspec.json.decode(record.value or b"")["k"]
             sent[key][names[arrival.place.topic]].append(record.timestamp)
     return sent
+
+
+def judge_replies(world: JoinWorld) -> None:
+    """Each event that has asked is told once what came of it, where it asked; with its result."""
+    asked = {
+        msgspec.json.decode(record.value or b"")["id"]: (record.headers[0][1] or b"").decode()
+        for arrival in world.scenario.arrivals
+        for record in arrival.records
+    }
+    replies: dict[str, list[Entry]] = defaultdict(list)
+    results: dict[tuple[str, bytes | None], Entry] = {}
+    for place, log in world.broker.logs.items():
+        for entry in log.committed():
+            headers = {name: (value or b"").decode() for name, value in entry.headers}
+            if place.topic.startswith("edo.replies."):
+                replies[headers["ce_edorequestid"]].append(entry)
+            elif place.topic == RESULTS:
+                results[headers["edo-flow"], entry.value] = entry
+    if sorted(asked) != sorted(replies):
+        world.fail(f"not told: {asked.keys() - replies.keys()}")
+    for event, (reply, *more) in replies.items():
+        flow = reply.topic.rpartition(".")[2]
+        result = results.get((flow, reply.value))
+        is_with_it = result is None or result.txn is reply.txn
+        if more or f"{reply.topic}/{reply.partition}" != asked[event] or not is_with_it:
+            world.fail(f"{event}: not one reply, there, with its result: {reply}, {more}")
 
 
 def judge_histories(world: JoinWorld) -> None:

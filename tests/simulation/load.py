@@ -51,7 +51,8 @@ def decode(record: Record) -> Decoded:
     key = record.key or b""
     if parts.bad:
         return Violation("invalid", "bad", key, parts.n)
-    return Event(parts.id, "/s", "t", key, record.value, position=parts.n)
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    return Event(parts.id, "/s", "t", key, record.value, position=parts.n, extensions=headers)
 
 
 class Arrival(NamedTuple):

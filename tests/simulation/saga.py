@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from edo_stream.core.contract import Start
+from edo_stream.core.event import derive_id
 from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.saga.instance import StepStatus, decode_instance
 from edo_stream.core.saga.pipeline import INSTANCE, SagaPipeline
@@ -23,7 +24,7 @@ from edo_stream.engine.assignment import GroupPlan, GroupTable
 from edo_stream.engine.task import TaskSpec
 from edo_stream.testing.broker import Entry, NewRecord
 from tests.saga.test_histories import drawn
-from tests.saga.world import folded, judge_order, spec
+from tests.saga.world import REPLIES, folded, judge_order, spec
 from tests.simulation.judge import ACCOUNTS, GAPS
 from tests.simulation.load import START_MS, Arrival, Group
 from tests.simulation.scenario import scenario_of
@@ -72,7 +73,12 @@ def saga_scenario_of(seed: int) -> Scenario:
 def _start(random: Random, group: SagaSide, number: int) -> Arrival:
     at_s, key = random.uniform(0, _LASTS_S), f"k{random.randrange(_KEYS)}"
     place = TopicPartition(group.spec.topics.starts, crc32(key.encode()) % group.partitions)
-    headers = (("ce_id", b"e%d" % number), ("ce_correlationid", b"c"))
+    headers = (
+        ("ce_id", b"e%d" % number),
+        ("ce_correlationid", b"c"),
+        ("ce_causationid", b"e%d" % number),
+        ("ce_edoreplyto", f"{REPLIES.topic}/{number % REPLIES.partitions}".encode()),
+    )
     record = NewRecord(START_MS + int(at_s * 1000), key.encode(), b'{"n":1}', headers)
     return Arrival(at_s, place, [record])
 
@@ -118,6 +124,7 @@ class SagaWorld(World):
         for topic in (ACCOUNTS, GAPS):
             self.broker.create(topic, 2)
         topics = [*group.topics, group.spec.topics.events, *group.spec.commands.values()]
+        self.broker.create(REPLIES.topic, REPLIES.partitions)
         for topic in (*topics, _CHANGELOG):
             self.broker.create(topic, group.partitions)
         self.tables[_TABLE] = (_CHANGELOG, as_is)
@@ -201,6 +208,47 @@ class SagaWorld(World):
             self.fail(f"written twice: {[name for name, n in written.items() if n > 1]}")
         if written != told:
             self.fail(f"written and not told, or told and not written: {written - told}")
+        self._judge_replies()
+
+    def _judge_replies(self) -> None:
+        """Each request is told once, where it asked, with the end of its instance."""
+        begun, ended = self._instances()
+        asked, replies = self._requests()
+        instances = {derive_id("saga", APP, "ship", request): request for request in asked}
+        is_open = {instances[one] for one in begun - ended.keys()}
+        if sorted(asked.keys() - is_open) != sorted(replies):
+            self.fail(f"asked {sorted(asked)}, open {sorted(is_open)}, told {sorted(replies)}")
+        for request, (reply, *more) in replies.items():
+            end = ended.get(derive_id("saga", APP, "ship", request))
+            is_with_it = end is None or end.txn is reply.txn
+            if more or reply.partition != asked[request] or not is_with_it:
+                self.fail(f"{request}: not one reply, there, with its end: {reply}, {more}")
+
+    def _instances(self) -> tuple[set[str], dict[str, Entry]]:
+        """Instances, and the first end of those that have one."""
+        begun: set[str] = set()
+        ended: dict[str, Entry] = {}
+        for number in range(self.group.partitions):
+            log = self.broker.logs[TopicPartition(self.group.spec.topics.events, number)]
+            for entry in log.committed():
+                event = msgspec.json.decode(entry.value or b"")
+                begun.add(event["instance"])
+                if event["change"] in ("completed", "compensated", "abandoned"):
+                    ended.setdefault(event["instance"], entry)
+        return begun, ended
+
+    def _requests(self) -> tuple[dict[str, int], dict[str, list[Entry]]]:
+        """Where each request asked, and what it was told."""
+        asked: dict[str, int] = {}
+        replies: dict[str, list[Entry]] = defaultdict(list)
+        for place, log in self.broker.logs.items():
+            for entry in log.committed():
+                headers = {name: (value or b"").decode() for name, value in entry.headers}
+                if place.topic == REPLIES.topic:
+                    replies[headers["ce_edorequestid"]].append(entry)
+                elif place.topic == self.group.spec.topics.starts:
+                    asked[headers["ce_id"]] = int(headers["ce_edoreplyto"].rpartition("/")[2])
+        return asked, replies
 
     def _judge_partition(self, number: int) -> "Counter[bytes]":
         events = self.events(number)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.core.limits import Limits
+from tests.simulation.act import ActWorld
 from tests.simulation.joins import JoinWorld
 from tests.simulation.lookups import LookupWorld
 from tests.simulation.saga import SagaWorld
@@ -20,7 +21,7 @@ def _decided(seed: int) -> Any:
     return World(scenario_of(seed))
 
 
-@pytest.mark.parametrize("make", [_decided, JoinWorld, LookupWorld, SagaWorld])
+@pytest.mark.parametrize("make", [_decided, JoinWorld, LookupWorld, SagaWorld, ActWorld])
 @pytest.mark.parametrize("records", [1, 4])
 def test_steps_that_leave_most_of_a_batch_lose_double_and_disorder_nothing(
     make: Callable[[int], Any], records: int

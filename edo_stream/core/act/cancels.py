@@ -4,6 +4,8 @@ A row ``x`` + queue names a command that runs, or lies on a tier that is not rea
 is cancelled, until it has its end: a worker that takes over meanwhile ends it, instead of running
 it again. One command of a key runs at a time, so one row a key is enough.
 
+What is cancelled is named by its *scope*: a key's queue, or a tag that commands of many keys have.
+
 An event that cancels is a *mark* among the commands of its flow: what lies before it is cancelled.
 The task may be far behind it, because it is slow or paused; so the event is *announced* as well, on
 the control topic, in the same transaction. While it is announced and its mark was not read, all
@@ -39,7 +41,7 @@ class _Half(msgspec.Struct, array_like=True):
     """What cancels, of which the mark or the announcement was read; fields are only appended."""
 
     is_mark: bool
-    queue: bytes
+    scope: bytes
     at_ms: int
     told: dict[str, str]
 
@@ -55,7 +57,7 @@ class Cancels:
         self._state = state
         self._rows: dict[bytes, _Cancelled] = {}
         self._announced: dict[bytes, dict[str, _Half]] = {}
-        """What was announced and not marked yet, by queue and id."""
+        """What was announced and not marked yet, by scope and id."""
 
     def restore(self) -> None:
         """Read all rows."""
@@ -64,7 +66,7 @@ class Cancels:
         for row, value in self._state.scan(_MARK, _MARK_END):
             half = _decode_half(value)
             if not half.is_mark:
-                self._announced.setdefault(half.queue, {})[row[1:].decode()] = half
+                self._announced.setdefault(half.scope, {})[row[1:].decode()] = half
 
     def announce(self, cause: Command, why: Unrun) -> bool:
         """Take an announcement; false when its mark was read before."""
@@ -72,33 +74,33 @@ class Cancels:
         if self._state.get(row) is not None:
             self._state.write(row, None)
             return False
-        half = _Half(False, cause.queue, cause.timestamp_ms, dict(why.told))
-        self._announced.setdefault(cause.queue, {})[cause.id] = half
+        half = _Half(False, cause.scope, cause.timestamp_ms, dict(why.told))
+        self._announced.setdefault(cause.scope, {})[cause.id] = half
         self._state.write(row, msgspec.msgpack.encode(half))
         return True
 
     def mark(self, cause: Command) -> None:
         """Take a mark among the commands."""
-        if cause.id in self._announced.get(cause.queue, ()):
-            self._end(cause.queue, cause.id)
+        if cause.id in self._announced.get(cause.scope, ()):
+            self._end(cause.scope, cause.id)
         elif cause.cancels == ANNOUNCED:
-            half = _Half(True, cause.queue, cause.timestamp_ms, {})
+            half = _Half(True, cause.scope, cause.timestamp_ms, {})
             self._state.write(_MARK + cause.id.encode(), msgspec.msgpack.encode(half))
 
     def announced(self, command: Command) -> Unrun | None:
         """Why a command that is read just now is cancelled, if it lies before a mark."""
-        found = self._announced.get(command.queue) if self._announced else None
-        for cause, half in list((found or {}).items()):
-            if command.timestamp_ms <= half.at_ms + _LOST_MS:
-                return Unrun(CANCELLED, half.told)
-            self._end(command.queue, cause)
+        for scope in (command.queue, *command.tags) if self._announced else ():
+            for cause, half in list(self._announced.get(scope, {}).items()):
+                if command.timestamp_ms <= half.at_ms + _LOST_MS:
+                    return Unrun(CANCELLED, half.told)
+                self._end(scope, cause)
         return None
 
-    def _end(self, queue: bytes, cause: str) -> None:
+    def _end(self, scope: bytes, cause: str) -> None:
         self._state.write(_MARK + cause.encode(), None)
-        del self._announced[queue][cause]
-        if not self._announced[queue]:
-            del self._announced[queue]
+        del self._announced[scope][cause]
+        if not self._announced[scope]:
+            del self._announced[scope]
 
     def note(self, queue: bytes, command: str, why: Unrun) -> None:
         """The command of a key that runs, or waits for its retry, is cancelled; once."""

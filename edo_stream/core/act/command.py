@@ -17,14 +17,16 @@ to a tier are headers of its own, all starting with ``edo-``:
 | ``edo-redrive`` | how often an operator has sent it again |
 | ``edo-replay`` | the replay that has written it once more, of an event of before |
 
-A record with ``edo-cancel`` is none: it cancels the commands of its key that lie before it. Its
-value is ``announced`` where the control topic has another one like it, else ``alone``.
+A record with ``edo-cancel`` is none: it cancels the commands of its key that lie before it, or
+with ``edo-cancel-tag`` those that have the tag (:mod:`.tags`). Its value is ``announced`` where the
+control topic has another one like it, else ``alone``.
 """
 
 from typing import Final
 
 import msgspec
 
+from edo_stream.core.act.tags import CANCEL_TAG, TAGS, tags_of
 from edo_stream.core.event import Violation
 from edo_stream.core.headers import Header
 from edo_stream.core.record import Record
@@ -79,7 +81,9 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     replay: str = ""
     """The replay that has written it once more; its id is that of the first time."""
     cancels: str = ""
-    """Not empty: it is none, and those of its key before it are cancelled."""
+    """Not empty: it is none, and those of its key, or with its tag, before it are cancelled."""
+    tags: tuple[bytes, ...] = ()
+    """What events may cancel it by besides its key; of what cancels, the one that it names."""
 
     @property
     def position(self) -> bytes:
@@ -90,6 +94,11 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     def queue(self) -> bytes:
         """What orders it: its flow and its key."""
         return queue_of(self.flow, self.key)
+
+    @property
+    def scope(self) -> bytes:
+        """Of what cancels: whose commands it means, those with a tag or of its key."""
+        return self.tags[0] if self.tags else self.queue
 
     @property
     def idempotency_key(self) -> str:
@@ -133,6 +142,7 @@ def parse_command(record: Record, flow_of_topic: str | None) -> Command | Violat
             redrive=_number(values, REDRIVE, 0),
             replay=values.get(REPLAY, b"").decode(),
             cancels=values.get(CANCEL, b"").decode(),
+            tags=tags_of(flow, values.get(TAGS), values.get(CANCEL_TAG)),
         )
     except UnicodeDecodeError:
         return Violation("invalid", "headers: expected UTF-8")

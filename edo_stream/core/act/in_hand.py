@@ -20,6 +20,7 @@ from edo_stream.core.act.outlet import CANCELLED, LIMITED, SKIPPED, UNKNOWN, Act
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy
 from edo_stream.core.act.starts import Starts
 from edo_stream.core.act.switches import Switches
+from edo_stream.core.act.tags import Tagged
 from edo_stream.core.act.turns import Limits, Throttles
 from edo_stream.core.act.window import Window
 from edo_stream.core.act.work import KeyQueue, Ready, Work
@@ -51,6 +52,7 @@ class InHand:
         limits = {p.flow: p.rate_limit for p in spec.flows.values() if p.rate_limit is not None}
         self.limits = Limits(state, limits)
         self.cancels = Cancels(state)
+        self.tagged = Tagged({p.flow for p in spec.flows.values() if p.has_tags})
         self.switches = Switches(state)
         topics = [policy.commands for policy in spec.flows.values()]
         self.windows = {topic: Window(topic, state) for topic in (*topics, *spec.tiers.values())}
@@ -79,10 +81,21 @@ class InHand:
         self._due.clear()
         self._cancelled.clear()
         self._resting = []
+        self._restore_tags()
         # Nothing is decided here: the next step goes on with them. Those that rest are asked anew,
         # as their flow's throttle may be another one than before.
         keys = self.keys.all().items()
         self._resumed = [queue for queue, row in keys if row.blocked is Blocked.DRAINING]
+
+    def _restore_tags(self) -> None:
+        """Find the tags of what is parked, and of heads on tiers; the rest is read anew."""
+        self.tagged.clear()
+        for name, row in self.keys.all().items():
+            policy = self._spec.flows.get(_flow_of(name))
+            if policy is not None and policy.has_tags:
+                for record in self.keys.found(name):
+                    self.tagged.hold(_parked(name, record).command)
+                self.tagged.send_away(name, row.tags)
 
     def next_due_ms(self) -> int | None:
         """When the next retry or rest is due; 0 when a key is to go on at once."""
@@ -146,6 +159,8 @@ class InHand:
     def wait(self, work: Work) -> None:
         """Keep what was read of a tier until its time, unless an operator wants it to run now."""
         row = self.keys.get(work.command.queue)
+        if row is not None and row.head == work.command.id:
+            self.tagged.bring_back(work.command.queue)
         if row is not None and row.run_now and row.head == work.command.id:
             self.place(work)
             return
@@ -166,6 +181,8 @@ class InHand:
         tier_ms = self._spec.ladder.tier_of(wait_ms)
         self._outlet.retry(command, tier_ms, next_run, command.error)
         self.done_with(work, Fate.RETRIED)
+        if command.blocks:
+            self.tagged.send_away(command.queue, command.tags)
 
     def place(self, work: Work) -> None:
         """Let a command run, wait for its turn in memory, or rest behind its key's head."""
@@ -287,6 +304,7 @@ class InHand:
     def end_unrun(self, work: Work, why: Unrun) -> None:
         """End a command that is in no queue any more, or never was, without a run."""
         self._outlet.outcome(work.command, self.policy(work), why.kind, why)
+        self.tagged.release(work.command)
         record, fate = work.record, _FATES[why.kind]
         if work.is_parked:
             self._settle(record, fate)
@@ -304,25 +322,60 @@ class InHand:
         self.go_on(name)
 
     def cancel(self, cause: Command, why: Unrun) -> None:
-        """End all commands of a key that have come before; the one that runs, when it has ended."""
-        name = cause.queue
-        for work in self.take_waiting(name):
+        """End all that have come before of a key, or with a tag; what runs, when it has ended."""
+        if not cause.cancels or not cause.tags:
+            self._cancel_key(cause.queue, None, why)
+            return
+        (tag,) = cause.tags
+        for name in self.tagged.queues(tag):
+            self._cancel_key(name, tag, why)
+
+    def _cancel_key(self, name: bytes, tag: bytes | None, why: Unrun) -> None:
+        """End the commands of a key that have a tag; without one, all of them."""
+        for work in self.take_waiting(name) if tag is None else self._take_tagged(name, tag):
             self.end_unrun(work, why)
         queue, row = self._queues.get(name), self.keys.get(name)
         running = None if queue is None else queue.running
         if running is not None:
-            self._cancel_run(running, why)
+            if _is_meant(running, tag):
+                self._cancel_run(running, why)
         elif row is not None and row.blocked is Blocked.WAITING:
-            head = self.pull(name)
-            if head is not None:
-                self.end_first(head, why)
-            else:
-                # It ends as soon as it is read.
-                self.cancels.note(name, row.head, why)
-                row.run_now = True
-                self.keys.put(name, row)
+            self._cancel_head(name, row, tag, why)
         elif row is not None and row.is_resting:
-            self.end_first(self.first_parked(name), why)
+            first = self.first_parked(name)
+            if _is_meant(first, tag):
+                self.end_first(first, why)
+
+    def _cancel_head(self, name: bytes, row: KeyRow, tag: bytes | None, why: Unrun) -> None:
+        """End the head of a key that waits for its retry; one that was not read, when it is."""
+        if tag is not None and tag not in row.tags:
+            return
+        head = self.pull(name)
+        if head is not None:
+            self.end_first(head, why)
+            return
+        self.cancels.note(name, row.head, why)
+        row.run_now = True
+        self.keys.put(name, row)
+
+    def _take_tagged(self, name: bytes, tag: bytes) -> list[Work]:
+        """Take out what has a tag of what waits behind the first of a key; the caller ends it."""
+        queue, row, found = self._queues.get(name), self.keys.get(name), []
+        if row is not None:
+            kept = int(row.blocked is Blocked.DRAINING)
+            parked = [_parked(name, one) for one in self.keys.behind(name, kept)]
+            first = next((n for n, one in enumerate(parked) if tag in one.command.tags), None)
+            if first is not None:
+                self.keys.take_behind(name, kept + first)
+                for work in parked[first:]:
+                    if tag in work.command.tags:
+                        found.append(work)
+                    else:
+                        self.keys.park(name, work.record)
+        if queue is not None:
+            found += [one for one in queue.waiting if tag in one.command.tags]
+            queue.waiting = deque(one for one in queue.waiting if tag not in one.command.tags)
+        return found
 
     def _cancel_run(self, work: Work, why: Unrun) -> None:
         if self.ready.remove(work):
@@ -394,6 +447,7 @@ class InHand:
         """It has its fate: forget where it was kept."""
         record = work.record
         self.cancels.forget(work.command)
+        self.tagged.release(work.command)
         if work.is_parked:
             self.keys.unpark(work.command.queue)
             self._settle(record, fate)
@@ -413,7 +467,16 @@ def takes_turns(command: Command, policy: FlowPolicy) -> bool:
     return policy.throttle is not None and command.first_ms is None
 
 
+def _flow_of(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode()
+
+
+def _is_meant(work: Work, tag: bytes | None) -> bool:
+    """Whether what cancels by a tag, or a whole key, means a command."""
+    return tag is None or tag in work.command.tags
+
+
 def _parked(name: bytes, record: StoredRecord) -> Work:
-    command = parse_command(record, name.partition(b"\0")[0].decode())
+    command = parse_command(record, _flow_of(name))
     assert isinstance(command, Command), f"a parked command was read before: {command}"
     return Work(command, record, is_parked=True)

@@ -55,6 +55,8 @@ class KeyRow(msgspec.Struct, array_like=True):
     """When that is due, as written to the tier; or until when the key rests."""
     error: str = ""
     """Class and reason of the head's last failure."""
+    tags: tuple[bytes, ...] = ()
+    """Of the head that waits for its retry: events may cancel it by them."""
 
     @property
     def parked(self) -> int:
@@ -123,6 +125,22 @@ class Keys:
         assert value is not None, f"{queue!r} has lost its first parked command"
         return _decode_parked(value)
 
+    def found(self, queue: bytes) -> list[StoredRecord]:
+        """Parked commands of a key that are there: before the state is restored, not all may be."""
+        row = self._rows[queue]
+        rows = self._state.scan(_parked_row(queue, row.first), _parked_row(queue, row.next))
+        return [_decode_parked(value) for _, value in rows]
+
+    def behind(self, queue: bytes, kept: int) -> list[StoredRecord]:
+        """All parked commands but the first ``kept``, in order."""
+        row = self._rows[queue]
+        found = []
+        for number in range(min(row.first + kept, row.next), row.next):
+            value = self._state.get(_parked_row(queue, number))
+            assert value is not None, f"{queue!r} has lost a parked command"
+            found.append(_decode_parked(value))
+        return found
+
     def unpark(self, queue: bytes) -> None:
         """The first parked command has its fate."""
         row = self._rows[queue]
@@ -133,12 +151,8 @@ class Keys:
 
     def take_behind(self, queue: bytes, kept: int) -> list[StoredRecord]:
         """Remove all parked commands but the first ``kept``; they are given in order."""
-        row = self._rows[queue]
-        taken = []
-        for number in range(min(row.first + kept, row.next), row.next):
-            value = self._state.get(_parked_row(queue, number))
-            assert value is not None, f"{queue!r} has lost a parked command"
-            taken.append(_decode_parked(value))
+        row, taken = self._rows[queue], self.behind(queue, kept)
+        for number in range(row.next - len(taken), row.next):
             self._state.write(_parked_row(queue, number), None)
         row.next -= len(taken)
         self.parked -= len(taken)

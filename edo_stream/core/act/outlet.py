@@ -21,7 +21,8 @@ from edo_stream.core.act.command import (
 )
 from edo_stream.core.act.outcome import Done, Failed, FailureClass, Unrun
 from edo_stream.core.act.policy import ActSpec, FlowPolicy
-from edo_stream.core.act.reply import DEAD_LETTER, DROPPED, REFUSED, REQUEST, place_of, request_of
+from edo_stream.core.act.reply import askers_of, replies_of
+from edo_stream.core.asked import DEAD_LETTER, DROPPED, REFUSED, Cause
 from edo_stream.core.correlation.ends import RESULTS
 from edo_stream.core.correlation.joined import Joined
 from edo_stream.core.effects import Publish
@@ -67,7 +68,6 @@ class ActOutlet:
         self, command: Command, policy: FlowPolicy, kind: str, end: Done | Failed | Unrun
     ) -> None:
         """Publish how a command ended: an event keyed like the command."""
-        place = place_of(command, policy)
         outcome_id = self._id("outcome", command, kind)
         headers: list[Header] = [
             SPECVERSION,
@@ -97,11 +97,8 @@ class ActOutlet:
         else:
             headers.append(JSON_CONTENT)
             data = _told(end)
-        if isinstance(place, str):
-            headers.append((REFUSED, utf8(place)))
-        elif place is not None:
-            content = end.content_type if isinstance(end, Done) else JSON_CONTENT[1].decode()
-            self._reply(command, policy, place, kind, data, content)
+        content = end.content_type if isinstance(end, Done) else JSON_CONTENT[1].decode()
+        headers += self._reply(command, policy, kind, data, content)
         outcome = self._record(policy.outcomes, command.key, data, headers)
         self._step.publish.append(fitting_end(outcome, policy.record_bytes_max + HEADROOM_BYTES))
         if policy.flow in self._spec.ends:
@@ -144,11 +141,7 @@ class ActOutlet:
             ("edo-app", utf8(self._identity.app)),
             ("edo-at", b"%d" % self._step.now_ms),
         ]
-        place = place_of(command, policy)
-        if isinstance(place, str):
-            reason.append((REFUSED, utf8(place)))
-        elif place is not None:
-            self._reply(command, policy, place, DEAD_LETTER, _told(why), "application/json")
+        reason += self._reply(command, policy, DEAD_LETTER, _told(why))
         headers = _without_hop(command.headers)
         letter = self._record(policy.dead_letters, command.key, command.data, headers)
         bytes_max = policy.record_bytes_max + 2 * HEADROOM_BYTES
@@ -192,10 +185,8 @@ class ActOutlet:
 
     def dropped(self, command: Command, policy: FlowPolicy) -> None:
         """Tell who asked for a reply that an operator wants the command forgotten."""
-        place = place_of(command, policy)
-        if isinstance(place, int):
-            why = Failed(FailureClass.BUSINESS, DROPPED, "dropped by an operator")
-            self._reply(command, policy, place, DROPPED, _told(why), "application/json")
+        why = Failed(FailureClass.BUSINESS, DROPPED, "dropped by an operator")
+        self._reply(command, policy, DROPPED, _told(why))
 
     def undecodable(self, record: Record, topic: str, reason: str, detail: str) -> None:
         """Give up what is no command, or belongs to no flow."""
@@ -214,34 +205,34 @@ class ActOutlet:
         letter = self._record(topic, record.key, record.value, list(record.headers))
         self._step.publish.append(fitting_letter(letter, why, self._letters_bytes_max))
 
-    def _reply(  # noqa: PLR0913 - an end, and where it goes
+    def _reply(
         self,
         command: Command,
         policy: FlowPolicy,
-        place: int,
         kind: str,
         data: bytes | None,
-        content_type: str | None,
-    ) -> None:
-        # A dead letter that is sent again may end in another way, or in the same once more.
-        again = (str(command.redrive),) if command.redrive else ()
-        headers: list[Header] = [
-            SPECVERSION,
-            ("ce_id", self._id("reply", command, kind, *again).encode()),
-            self._source,
-            ("ce_type", utf8(f"edo.{policy.flow}.{kind}")),
-            ("ce_time", time_text(self._step.now_ms)),
-            ("ce_correlationid", utf8(command.correlation_id or command.id)),
-            ("ce_causationid", utf8(command.id)),
-            (REQUEST, utf8(request_of(command))),
-            (FLOW, utf8(policy.flow)),
-            (ATTEMPT, b"%d" % command.attempt),
-        ]
-        if content_type is not None:
-            headers.append(("content-type", utf8(content_type)))
-        assert policy.replies is not None, "a flow without a topic of replies was asked for one"
-        reply = Publish(policy.replies, place, command.key, data, headers, self._step.now_ms)
-        self._step.publish.append(fitting_end(reply, policy.record_bytes_max + HEADROOM_BYTES))
+        content_type: str | None = "application/json",
+    ) -> list[Header]:
+        """Tell who has asked; what the end itself says of it, where somebody is not told."""
+        replies, askers = replies_of(policy), askers_of(command, policy)
+        if replies is None or not askers:
+            return []
+        cause = Cause(
+            flow=policy.flow,
+            kind=kind,
+            source=self._source[1],
+            id=command.id,
+            now_ms=self._step.now_ms,
+            # A dead letter that is sent again may end in another way, or in the same once more.
+            repeat=str(command.redrive) if command.redrive else "",
+            more=((ATTEMPT, b"%d" % command.attempt),),
+        )
+        content = None if content_type is None else ("content-type", utf8(content_type))
+        told = [replies.reply(asker, cause, command.key, data, content) for asker in askers]
+        bytes_max = policy.record_bytes_max + HEADROOM_BYTES
+        self._step.publish += [fitting_end(one, bytes_max) for one in told if one is not None]
+        refused = next((one.place for one in askers if isinstance(one.place, str)), None)
+        return [] if refused is None else [(REFUSED, utf8(refused))]
 
     def _id(self, kind: str, command: Command, *more: str) -> str:
         return derive_id(kind, self._identity.app, command.flow, command.id, *more)

@@ -269,12 +269,14 @@ class ActPipeline(TaskPipeline):
             elif command.flow not in self._spec.flows:
                 self._reject(record, "unknown-flow", f"no flow {command.flow!r} in this group")
             elif flow is None:
+                self._hand.tagged.hold(command)
                 self._hand.wait(Work(command, record))
             elif command.cancels:
                 self._hand.cancels.mark(command)
                 self._hand.cancel(command, by_event(command))
                 window.end(record.offset, Fate.APPLIED)
             else:
+                self._hand.tagged.hold(command)
                 self._admit(Work(command, record))
 
     def _admit(self, work: Work) -> None:
@@ -358,7 +360,8 @@ class ActPipeline(TaskPipeline):
         if is_strict:
             row = self._hand.block(work, Blocked.WAITING)
             row.head, row.attempt, row.due_ms = command.id, next_run.attempt, at_ms
-            row.error = error
+            row.error, row.tags = error, command.tags
+            self._hand.tagged.send_away(command.queue, command.tags)
         else:
             self._hand.next(work, Fate.RETRIED)
         return True

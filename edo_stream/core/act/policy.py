@@ -73,6 +73,8 @@ class FlowPolicy:
     replies: str | None = None
     """Topic on which requests may ask for a reply (:mod:`.reply`); ``None``: it never replies."""
     reply_partitions: int = 8
+    has_tags: bool = False
+    """Whether events cancel its commands by another field than their key."""
 
 
 @dataclass(frozen=True, slots=True)

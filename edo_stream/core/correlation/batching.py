@@ -93,7 +93,7 @@ class Batching:
         for head, one in zip(heads, joined, strict=True):
             waits.forget(row, head.size_bytes)
             if why is None:
-                waits.mark(head.offset, Fate.EMITTED)
+                waits.settle(head, Fate.EMITTED)
             else:
                 waits.bury(key, head.offset, one, why)
         waits.rest(key, row)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edo_stream.core.asked import Asker
 from edo_stream.core.correlation.joined import Joined, decode_joined, encode_joined
 from edo_stream.core.correlation.rows import Burst, Head, HeldEvent, Phase, WaitRow
 
@@ -76,6 +77,7 @@ class HeldFact(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     expect: int | None = None
     members: tuple[str, ...] | None = None
     is_failed: bool = False
+    asker: Asker | None = None
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -181,6 +183,7 @@ def fact_of(event: Head | HeldEvent, place: bytes = b"") -> HeldFact:
         expect=joined.expect,
         members=joined.members,
         is_failed=joined.is_failed,
+        asker=joined.asker,
     )
 
 
@@ -272,5 +275,6 @@ def _head(fact: HeldFact, flow: str, known: dict[int, Head]) -> Head:
         expect=fact.expect,
         members=fact.members,
         is_failed=fact.is_failed,
+        asker=fact.asker,
     )
     return Head(fact.input, fact.at_ms, fact.offset, fact.size_bytes, encode_joined(joined))

@@ -117,7 +117,7 @@ class Collecting:
     def _take_in(self, row: WaitRow, arrival: Arrival) -> None:
         key, waits = arrival.key, self._waits
         if self._contradicts(row, arrival):
-            waits.mark(arrival.offset, Fate.STALE)
+            waits.settle(arrival, Fate.STALE)
             # What came after it opens the next wait; one event may be of both inputs.
             behind = [head for head in row.heads if not _is_before(head, arrival)]
             row.heads = [head for head in row.heads if head not in behind]
@@ -198,9 +198,9 @@ class Collecting:
         waits = self._waits
         if row.phase == Phase.OVER or (row.phase == Phase.RESTING and row.run):
             waits.note_late(arrival.key, row)
-            waits.mark(arrival.offset, Fate.LATE)
+            waits.settle(arrival, Fate.LATE)
             return
-        waits.mark(arrival.offset, Fate.EMITTED)
+        waits.settle(arrival, Fate.EMITTED)
         if row.phase != Phase.OPEN:
             row.opened_ms = arrival.at_ms
         self._fire(
@@ -227,7 +227,7 @@ class Collecting:
         elif policy is OnTimeout.DEAD_LETTER:
             self._bury(key, row)
         else:
-            self._let_go(key, row, Fate.STALE)
+            self._let_go(key, row, Fate.STALE, end.reason)
         waits.note_end(row, end)
         self._close(key, row, Phase.OVER)
 
@@ -251,7 +251,7 @@ class Collecting:
         parts, extra = self._contents(key, row, pieces)
         self._waits.fire(key, row, end, parts, extra)
         for piece in pieces:
-            self._waits.mark(piece.offset, Fate.EMITTED)
+            self._waits.settle(piece, Fate.EMITTED)
         self._stock.clear(key, row)
         is_last = self._correlation.fire is Fire.ONCE or end.completed_by == DEADLINE
         self._close(key, row, Phase.OVER if is_last else Phase.RESTING)
@@ -268,10 +268,10 @@ class Collecting:
             extra["failed"] = [one.member for one in joined if one.is_failed]
         return parts, {**extra, "inputs": self._stock.inputs(joined)}
 
-    def _let_go(self, key: bytes, row: WaitRow, fate: Fate) -> None:
+    def _let_go(self, key: bytes, row: WaitRow, fate: Fate, reason: str = "") -> None:
         pieces: Sequence[Piece] = self._stock.pieces(key, row)
         for piece in pieces:
-            self._waits.mark(piece.offset, fate)
+            self._waits.settle(piece, fate, reason)
         self._stock.clear(key, row)
 
     def _rest(self, key: bytes, row: WaitRow) -> None:

@@ -89,7 +89,7 @@ class Debouncing:
     def _joined(self, row: WaitRow, one: Burst, other: Burst) -> Burst:
         gone, last = sorted((one.last, other.last), key=place_of)
         self._waits.forget(row, gone.size_bytes)
-        self._waits.mark(gone.offset, Fate.STALE)
+        self._waits.settle(gone, Fate.STALE)
         count = one.count + other.count
         return Burst(one.first_ms, count, _latest((*one.ids, *other.ids)), last)
 
@@ -112,7 +112,7 @@ class Debouncing:
         )
         waits.forget(row, burst.last.size_bytes)
         if why is None:
-            waits.mark(burst.last.offset, Fate.EMITTED)
+            waits.settle(burst.last, Fate.EMITTED)
         else:
             waits.bury(key, burst.last.offset, joined, why)
 

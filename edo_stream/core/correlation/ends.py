@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from edo_stream.core.asked import Replies
 from edo_stream.core.correlation.joined import Joined, encode_joined
 from edo_stream.core.effects import Publish
 from edo_stream.core.headers import utf8
@@ -33,6 +34,8 @@ class EndFeed:
     """Of it."""
     bytes_max: int = 1_048_576
     """What it takes."""
+    replies: Replies | None = None
+    """Where the event that is split may ask to be told of the end of the whole."""
 
     def record(self, of: str, joined: Joined, now_ms: int) -> Publish:
         """The record by which an end, or the event, comes to the wait of the event."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from edo_stream.core.asked import DEAD_LETTER, Asker, Replies
 from edo_stream.core.contract import Contract
 from edo_stream.core.correlation.joined import Joined, encode_joined, joined_frame
 from edo_stream.core.effects import Publish
@@ -72,6 +73,8 @@ class JoinTrigger:
     is_list: bool = False
     bytes_max: int = 1_048_576
     """What the internal topic takes."""
+    replies: Replies | None = None
+    """Where an event may ask to be told of its end."""
     letters_bytes_max: int = 1_048_576
     """What the topic of dead letters takes, but for 64 KiB more."""
 
@@ -106,6 +109,8 @@ class Feed:
         is_known = place in (None, "record", "subject") or place[0] == "/"
         if not IS_COMPILED or not (is_whole and is_known) or self._member or self._expect:
             return None
+        if trigger.replies is not None:
+            return None
         return PlainFeed(
             plain_key(place, self._key.tokens),
             trigger.topic,
@@ -119,7 +124,8 @@ class Feed:
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
     ) -> Sequence[Publish]:
         """The record for an event, as a trigger gives commands: one."""
-        return (self.command(record, event, now_ms, facts),)
+        fed = self.command(record, event, now_ms, facts)
+        return self.answered(fed) if fed.topic == self._trigger.dead_letters else (fed,)
 
     def command(
         self, record: Record, event: Event, now_ms: int, facts: Facts | None = None
@@ -161,6 +167,7 @@ class Feed:
             member=member,
             expect=expect,
             members=members,
+            asker=self._asker(event),
         )
         value = encode_joined(joined)
         if len(key) + len(value) > trigger.bytes_max - FRAME_BYTES:
@@ -170,9 +177,16 @@ class Feed:
         partition = partition_of(key, trigger.partitions)
         return Publish(trigger.topic, partition, key, value, (), timestamp_ms)
 
+    def _asker(self, event: Event) -> Asker | None:
+        replies = self._trigger.replies
+        if replies is None:
+            return None
+        return replies.asker(event.extensions, event.id, event.correlation_id)
+
     def answered(self, letter: Publish) -> Sequence[Publish]:
-        """A dead letter alone: what waits replies to nobody."""
-        return (letter,)
+        """The dead letter of an event, with its reply if it has asked for one."""
+        replies = self._trigger.replies
+        return (letter,) if replies is None else replies.answered(letter, DEAD_LETTER)
 
     def letter(
         self, record: Record, event: Event, now_ms: int, reason: str, detail: str

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edo_stream.core.asked import Asker
 from edo_stream.core.event import Violation
 from edo_stream.core.headers import JSON_CONTENT, SPECVERSION, Header, time_text, utf8
 
@@ -38,6 +39,8 @@ class Joined(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a manifest: which there are."""
     is_failed: bool = False
     """Of a command's end: it did not do what it was to do."""
+    asker: Asker | None = None
+    """Who asks to be told what comes of it."""
 
 
 _LAST: Final = "content_type"

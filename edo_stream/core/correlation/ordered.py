@@ -139,7 +139,7 @@ class InOrder:
             waits.note_end(row, end)
             waits.drop_head(row, head, Fate.DEAD_LETTERED)
         else:
-            waits.drop_head(row, head, Fate.STALE)
+            waits.drop_head(row, head, Fate.STALE, end.reason)
             return
         if self._correlation.fire is Fire.ONCE:
             self._end(key, row)

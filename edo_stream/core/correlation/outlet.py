@@ -12,6 +12,19 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from edo_stream.core.asked import (
+    ASKERS,
+    ASKERS_MAX,
+    DEAD_LETTER,
+    DONE,
+    FAILED,
+    REFUSED,
+    Asker,
+    Cause,
+    encode_askers,
+    reason_of,
+    shared,
+)
 from edo_stream.core.correlation.joined import Joined, encode_joined, headers_of, shown
 from edo_stream.core.correlation.rows import WaitRow
 from edo_stream.core.correlation.spec import Correlation, Fire, OnLate
@@ -109,8 +122,16 @@ class JoinOutlet:
         kind = f"{target.type}.fallback" if end.reason == "fallback" else target.type
         headers = self._headers("firing", key, row, kind, end, inputs)
         value = self._data(key, row, end, extra)
+        if target.is_command:
+            asked, too_many = self._asked(end, inputs)
+            fired = self._record(target.topic, target.partitions, key, value, headers + asked)
+            self._publish(fitting_end(fired, target.bytes_max))
+            self._turn_away(too_many)
+            return
         fired = self._record(target.topic, target.partitions, key, value, headers)
         self._publish(fitting_end(fired, target.bytes_max))
+        for asker, joined in self._askers(end, inputs).items():
+            self._reply(asker, joined, DONE, value)
 
     def command(
         self, key: bytes, row: WaitRow, end: End, inputs: Inputs, extra: Mapping[str, Any]
@@ -118,17 +139,20 @@ class JoinOutlet:
         """Publish a command of what a key has gathered, or say why none can be made of it."""
         target = self._correlation.target
         headers = self._headers("firing", key, row, target.type, end, inputs)
+        asked, too_many = self._asked(end, inputs)
         value = self._data(key, row, end, extra)
         if target.make is not None:
             try:
                 value = target.make(Facts(_event_of(key, value, headers, self._step.now_ms)))
             except UnmadeError as error:
                 return Violation("input", str(error))
+        headers += asked
         command = self._record(target.topic, target.partitions, key, value, headers)
         if not fits(command, target.bytes_max):
             detail = f"command: expected at most {target.bytes_max} bytes, found "
             return Violation("too-large", f"{detail}{bytes_of(command)}")
         self._publish(command)
+        self._turn_away(too_many)
         return None
 
     def fail(
@@ -142,6 +166,8 @@ class JoinOutlet:
         value = self._data(key, row, end, extra)
         failure = self._record(correlation.outcomes, correlation.partitions, key, value, headers)
         self._publish(fitting_end(failure, correlation.ends_bytes_max + HEADROOM_BYTES))
+        for part in inputs:
+            self.answer(part.joined, FAILED, "business", end.reason, f"its wait is {word}")
 
     def dead_letter(self, key: bytes, offset: int, joined: Joined, why: Violation) -> None:
         """Publish an event's data as it came, and why it went no further."""
@@ -169,6 +195,51 @@ class JoinOutlet:
         letter = self._record(topic, correlation.partitions, key, joined.data, headers)
         bytes_max = correlation.ends_bytes_max + HEADROOM_BYTES
         self._publish(fitting_letter(letter, reason, bytes_max))
+        self.answer(joined, DEAD_LETTER, "poison", why.reason, why.detail)
+
+    def answer(self, joined: Joined, kind: str, failure: str, reason: str, detail: str) -> None:
+        """Tell who has asked by an event what came of it, where no command tells it."""
+        if joined.asker is not None:
+            self._reply(joined.asker, joined, kind, reason_of(failure, reason, detail))
+
+    def _reply(self, asker: Asker, joined: Joined, kind: str, data: bytes) -> None:
+        correlation = self._correlation
+        if correlation.replies is None:
+            return
+        cause = Cause(
+            flow=correlation.flow,
+            kind=kind,
+            source=self._source[1],
+            id=joined.id,
+            now_ms=self._step.now_ms,
+            repeat=joined.position,
+        )
+        reply = correlation.replies.reply(asker, cause, utf8(joined.id), data)
+        if reply is not None:
+            bytes_max = max(correlation.target.bytes_max, correlation.ends_bytes_max)
+            self._step.publish.append(fitting_end(reply, bytes_max))
+
+    def _asked(self, end: End, inputs: Inputs) -> tuple[list[Header], Sequence[Joined]]:
+        """What a command says of those who are told of its end, and who is one too many."""
+        askers = self._askers(end, inputs)
+        refused = [one.place for one in askers if isinstance(one.place, str)]
+        told, rest = shared([one for one in askers if isinstance(one.place, int)])
+        headers: list[Header] = [(ASKERS, encode_askers(told))] if told else []
+        headers += [(REFUSED, utf8(place)) for place in refused[:1]]
+        return headers, [askers[one] for one in rest]
+
+    def _askers(self, end: End, inputs: Inputs) -> dict[Asker, Joined]:
+        """Who asks by the events of a firing; an event may have come twice."""
+        events = [part.joined for part in inputs]
+        if end.event is not None and end.offset is not None:
+            events.append(end.event)
+        is_told = self._correlation.replies is not None
+        return {one.asker: one for one in events if is_told and one.asker is not None}
+
+    def _turn_away(self, asking: Iterable[Joined]) -> None:
+        for joined in asking:
+            detail = f"its command, which runs, tells at most {ASKERS_MAX} requests of its end"
+            self.answer(joined, FAILED, "business", "too-many-requests", detail)
 
     def of(self, offsets: Collection[int]) -> bytes:
         """Name records of the topic of joins."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from edo_stream.core.asked import Replies
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.facts import Make
 
@@ -260,6 +261,8 @@ class Correlation:
     """Topic of the changes of waits, with the partitions of the group; empty: they are not told."""
     history_bytes_max: int = 4 << 20
     """What it takes."""
+    replies: Replies | None = None
+    """Where its events may ask to be told of their end."""
 
 
 @dataclass(frozen=True, slots=True)

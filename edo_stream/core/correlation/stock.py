@@ -83,7 +83,7 @@ class NamedStock:
         if name == self._unwanted:
             there = None
         if there is not None and stays(self._keep, there.at_ms, arrival.at_ms):
-            waits.mark(arrival.offset, Fate.STALE)
+            waits.settle(arrival, Fate.STALE)
             return None
         refusal = waits.refusal(row, arrival.size_bytes, there.size_bytes if there else None)
         if refusal is not None:
@@ -155,14 +155,14 @@ class TallyStock:
         place = NUMBER.pack(arrival.offset) if member is None else member.encode()
         there = None if member is None else waits.events.get(waits.name(arrival.key), place)
         if there is not None and stays(self._keep, there.at_ms, arrival.at_ms):
-            waits.mark(arrival.offset, Fate.STALE)
+            waits.settle(arrival, Fate.STALE)
             return None
         refusal = waits.refusal(row, arrival.size_bytes, there.size_bytes if there else None)
         if refusal is not None:
             return refusal
         if there is not None:
             waits.forget(row, there.size_bytes)
-            waits.mark(there.offset, Fate.STALE)
+            waits.settle(there, Fate.STALE)
             row.counted -= self._counts(joined_of(there.payload))
         waits.add_event(arrival.key, row, place, arrival)
         row.counted += self._counts(arrival.joined)
@@ -194,7 +194,7 @@ class TallyStock:
         waits, joined = self._waits, arrival.joined
         there = next((head for head in row.heads if head.input == joined.input), None)
         if there is not None and stays(self._keep, there.at_ms, arrival.at_ms):
-            waits.mark(arrival.offset, Fate.STALE)
+            waits.settle(arrival, Fate.STALE)
             return None
         # However many wait: without it they would go on to wait.
         refusal = waits.refusal(row, arrival.size_bytes, there.size_bytes if there else 0)
@@ -270,7 +270,7 @@ class TallyStock:
             if event.at_ms < before_ms:
                 waits.events.release(name, place)
                 waits.forget(row, event.size_bytes)
-                waits.mark(event.offset, Fate.STALE)
+                waits.settle(event, Fate.STALE)
                 row.counted -= self._counts(joined_of(event.payload))
         self._forget_count(row)
         for head in [head for head in row.heads if head.at_ms < before_ms]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from edo_stream.core.accounts import Fate
+from edo_stream.core.asked import FAILED
 from edo_stream.core.correlation.changes import Ending
 from edo_stream.core.correlation.joined import Joined, decode_joined
 from edo_stream.core.correlation.outlet import End, Inputs, JoinOutlet, Part
@@ -31,6 +32,26 @@ from edo_stream.core.task import Step, TaskIdentity
 from edo_stream.core.timers import Timers
 
 _WAITING: Final = (Phase.EARLY, Phase.OPEN)
+
+
+#: Fates by which nothing comes of an event, no command and no letter: what who asks is told.
+_ENDED: Final = {
+    Fate.STALE: ("stale", "another event came instead, or none of those that it waited for"),
+    Fate.LATE: ("late", "its wait had ended before"),
+    Fate.DROPPED: ("dropped", "an operator has ended its wait"),
+}
+
+
+class Settled(Protocol):
+    """An event whose fate is final."""
+
+    @property
+    def offset(self) -> int:
+        """Offset of its record."""
+
+    @property
+    def payload(self) -> bytes:
+        """The event, encoded."""
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -184,7 +205,7 @@ class Waits:
             case OnLate.DEAD_LETTER:
                 self.refuse(arrival, Violation("late", f"its wait had ended before: {row.ended}"))
             case _:
-                self._ledger.mark(arrival.offset, Fate.LATE)
+                self.settle(arrival, Fate.LATE)
 
     def note_late(self, key: bytes, row: WaitRow) -> None:
         """Count a late event; its key's row is written now and then, so that it stays known."""
@@ -272,11 +293,11 @@ class Waits:
             arrival.payload,
         )
 
-    def drop_head(self, row: WaitRow, head: Head, fate: Fate) -> None:
+    def drop_head(self, row: WaitRow, head: Head, fate: Fate, reason: str = "") -> None:
         """Let go of an event; its fate is final."""
         row.heads.remove(head)
         self.forget(row, head.size_bytes)
-        self._ledger.mark(head.offset, fate)
+        self.settle(head, fate, reason)
 
     def add_event(self, key: bytes, row: WaitRow, place: bytes, arrival: Arrival) -> None:
         """Hold an event in a row of its own."""
@@ -306,9 +327,13 @@ class Waits:
         row.counted, row.expect, row.members = 0, None, None
         return sorted(heads, key=lambda head: head.offset)
 
-    def mark(self, offset: int, fate: Fate) -> None:
-        """Note the fate of an event."""
-        self._ledger.mark(offset, fate)
+    def settle(self, event: Settled, fate: Fate, reason: str = "") -> None:
+        """Note the final fate of an event; who asks is told by whatever it went into, or here."""
+        self._ledger.mark(event.offset, fate)
+        if self.correlation.replies is not None and fate in _ENDED:
+            word, detail = _ENDED[fate]
+            joined = joined_of(event.payload)
+            self.outlet.answer(joined, FAILED, "business", reason or word, detail)
 
     def refuse(self, arrival: Arrival, why: Violation) -> None:
         """Dead-letter an event that comes."""

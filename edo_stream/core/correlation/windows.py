@@ -166,7 +166,7 @@ class InWindows:
         for place, event in events:
             waits.events.release(name, place)
             waits.forget(row, event.size_bytes)
-            waits.mark(event.offset, fate)
+            waits.settle(event, fate)
 
     def _go_on(self, key: bytes, row: WaitRow, events: Sequence[Placed]) -> None:
         if events:

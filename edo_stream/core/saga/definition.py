@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from edo_stream.core.asked import Replies
 from edo_stream.core.contract import DAY_MS
 
 
@@ -92,6 +93,8 @@ class SagaSpec:
     versions: Mapping[int, SagaDefinition]
     commands: Mapping[str, str]
     """Topics of the commands, by flow."""
+    replies: Replies | None = None
+    """Where events that start it may ask to be told of the end."""
 
     @property
     def newest(self) -> SagaDefinition:

@@ -11,7 +11,8 @@ instance that is remembered is ignored, and counted. Timers fire only as far as 
 reply that lies unread in the log is not overdue.
 
 Rows of state: ``i`` an instance, by saga and key; ``v`` a version of a saga that instances run,
-with their number and the digest of its definition; ``t`` timers; ``o`` the task's own.
+with their number and the digest of its definition; ``a`` who waits for an instance's end; ``t``
+timers; ``o`` the task's own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,12 @@ from typing import Any, Final
 import msgspec
 
 from edo_stream.core.accounts import Account, Fate
+from edo_stream.core.asked import expired_since
 from edo_stream.core.effects import Effects
 from edo_stream.core.event import Violation, derive_id
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.record import Batch, Record
+from edo_stream.core.redrive import REDRIVE
 from edo_stream.core.saga.changes import NAMES, begun
 from edo_stream.core.saga.definition import SagaSpec
 from edo_stream.core.saga.instance import (
@@ -37,6 +40,7 @@ from edo_stream.core.saga.instance import (
 from edo_stream.core.saga.machine import Machine, Reply, Said
 from edo_stream.core.saga.operations import SagaOperation, SagaVerb, parse_saga_operation
 from edo_stream.core.saga.outlet import SagaOutlet
+from edo_stream.core.saga.replies import SagaReplies
 from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.core.task_pipeline import TaskPipeline
@@ -97,6 +101,7 @@ class SagaPipeline(TaskPipeline):
         self._instances = RowCache(state, INSTANCE, encode_instance, decode_instance)
         self._versions = RowCache(state, VERSION, _encode_version, _decode_version)
         self._outlet = SagaOutlet(identity, self._step)
+        self._replies = SagaReplies(identity, state, self._step)
         self._changes: dict[tuple[str, str], int] = {}
         self._sources: dict[str, tuple[_Source, SagaSpec]] = {}
         for spec in specs.values():
@@ -167,9 +172,17 @@ class SagaPipeline(TaskPipeline):
         key = record.key or b""
         name = _name(spec.name, key)
         before = self._instances.get(name)
-        definition = spec.newest
+        definition, replies = spec.newest, spec.replies
+        asker = self._replies.asker(replies, headers)
+        if replies is not None and asker is not None:
+            until = expired_since(record.headers, self._step.now_ms)
+            if until is not None and REDRIVE not in headers:
+                self._replies.expire(replies, asker, key, until)
+                return Fate.STALE
         if before is not None:
             if not (before.status.is_over and definition.is_repeatable):
+                if replies is not None and asker is not None:
+                    self._replies.turn_away(replies, asker, name, before)
                 return Fate.DUPLICATE
             self._forget(name, before)
         cause = headers.get("ce_id", b"").decode("utf-8", "replace")
@@ -178,6 +191,7 @@ class SagaPipeline(TaskPipeline):
         self._count(row, 1)
         correlation = headers.get("ce_correlationid", b"").decode("utf-8", "replace")
         machine = Machine(self._identity.app, definition, row, self._step.now_ms)
+        self._replies.begin(name, asker)
         machine.start(record.value, correlation or cause)
         self._keep(name, row, frozenset(), machine)
         return Fate.EMITTED
@@ -256,6 +270,7 @@ class SagaPipeline(TaskPipeline):
             return
         spec = self._specs[row.saga]
         self._outlet.publish(spec, spec.versions[row.version], row, machine.changes)
+        self._replies.end(spec.replies, name, row, machine.changes)
         for change in machine.changes:
             name_of = (row.saga, NAMES[type(change)])
             self._changes[name_of] = self._changes.get(name_of, 0) + 1
