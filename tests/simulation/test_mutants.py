@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from edo_stream.core.state import Table
 from edo_stream.engine import task, transaction
 from edo_stream.engine.ports import Handed
+from edo_stream.engine.position import Positions
 from edo_stream.engine.task import Task
 from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.engine.transaction import OutcomeUnknownError, Transaction
@@ -196,7 +197,7 @@ def test_a_broken_rule_shows_in_what_comes_out_too(
     """The same with an eye closed: the watch over the disks would find them earlier."""
     monkeypatch.setattr(Watch, "on_write", lambda *_: None)
     monkeypatch.setattr(Watch, "on_offset", lambda *_: None)
-    monkeypatch.setattr(Task, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(Positions, "_check_agreement", lambda *_: None)
     test_a_broken_rule_is_found_out(mutate, words, monkeypatch)
 
 
