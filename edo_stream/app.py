@@ -22,7 +22,7 @@ from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.look import look
-from edo_stream.engine.lookups import lookup_plans, lookup_topics
+from edo_stream.engine.lookups import lookup_plans, lookup_topics, table_decoders
 from edo_stream.engine.pages import add_pages
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.saga_plans import saga_plans, saga_topics
@@ -93,11 +93,10 @@ def build(settings: Settings) -> EdoApp:
     ids = schema_ids(settings, registry.entries.values())
     plans = group_plans(registry, spec, tally, flows, ids)
     plans |= ticker_plans(schedules.values(), registry.entries, spec)
-    for topics in (act_topics, join_topics, lookup_topics):
+    for topics in (act_topics, join_topics, lookup_topics, saga_topics):
         wanted += topics(flows, settings.app_id, settings.replication)
     name = _name_of_worker(settings)
     plans |= act_plans(flows, spec, name) | join_plans(flows, spec)
-    wanted += saga_topics(flows, settings.app_id, settings.replication)
     plans |= saga_plans(flows, spec) | lookup_plans(flows, registry, spec, tally, ids)
     import_from(settings.flows_folder.parent)
     outside = Outside(now_ms)
@@ -119,7 +118,8 @@ def build(settings: Settings) -> EdoApp:
     hooks = Hooks(
         committed, metrics.failed, metrics.restored, metrics.rewound, metrics.stood_by, retried
     )
-    app = make_app(worker, plans, wanted, hooks, targets)
+    tables = table_decoders(flows, registry, ids)
+    app = make_app(worker, plans, wanted, hooks, targets, tables)
     waiting = _watch_letters(app, owners_of(registry, flows))
     _show(app, metrics, waiting, lateness)
     serve_states(app, state_places(flows, registry, settings.state_data))

@@ -129,6 +129,19 @@ class DiskView(msgspec.Struct, frozen=True, rename="camel"):
     memory_bytes: int
 
 
+class TableView(msgspec.Struct, frozen=True, rename="camel"):
+    """A global table, as this worker has it."""
+
+    topic: str
+    is_loaded: bool
+    """Whether all was read that was there when the worker began."""
+    rows: int
+    lag_records: int | None
+    """Offsets that are not applied; ``None`` until the broker has told the ends."""
+    file_bytes: int
+    memory_bytes: int
+
+
 class TargetView(msgspec.Struct, frozen=True, rename="camel"):
     """What a flow's commands run by, on this worker."""
 
@@ -182,6 +195,8 @@ class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     disks: tuple[DiskView, ...]
     standbys: tuple[StandbyView, ...] = ()
     targets: tuple[TargetView, ...] = ()
+    tables: tuple[TableView, ...] = ()
+    """Global tables."""
     retries: tuple[RetriesView, ...] = ()
     letters: tuple[LettersView, ...] | None = None
     """``None`` where another worker counts them, or this one has not read all yet."""

@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edo_stream.cli.dlq_combined import joined_again
+from edo_stream.cli.dlq_lookups import sought_again
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson, key_bytes, readable, shown_time
 from edo_stream.cli.screen import screen
 from edo_stream.core.correlation.joined import decode_joined, encode_joined
+from edo_stream.core.effects import Publish
 from edo_stream.core.event import Violation, derive_id
 from edo_stream.core.notices import key_json
 from edo_stream.core.partitioner import partition_of
@@ -213,9 +215,10 @@ def redrive(  # noqa: PLR0913 - the command line
 ) -> None:
     """Send letters again to where they came from, and acknowledge them, in one transaction.
 
-    An event passes dedupe, once for each time that it is sent again. One that a flow waited with
-    comes to that flow alone, as if it had just arrived. A command keeps its id, and so
-    its idempotency key, unless --new-key is given. Letters by reference cannot be sent again.
+    An event passes dedupe, once for each time that it is sent again. One that a flow waited with,
+    or looked something up for, comes to that flow alone, as if it had just arrived. A command
+    keeps its id, and so its idempotency key, unless --new-key is given. Letters by reference
+    cannot be sent again.
     """
     environment = Environment.read()
     of_key = _key(key, key_base64)
@@ -223,10 +226,13 @@ def redrive(  # noqa: PLR0913 - the command line
     letters = _chosen(environment, choice)
     sent: dict[str, list[Message]] = {}
     for letter in letters:
-        event = None if letter.joined else joined_again(letter, environment.flows)
-        if new_key and (letter.flow is None or letter.joined or event is not None):
+        sought = sought_again(letter, environment.flows, environment.settings.app_id, now_ms())
+        event = None if letter.joined or sought else joined_again(letter, environment.flows)
+        if new_key and (letter.flow is None or letter.joined or event or sought is not None):
             raise CommandError(f"{letter.id} is no command: --new-key means nothing", USAGE)
-        if event is not None:
+        if sought is not None:
+            sent[letter.id] = [_message(one) for one in sought]
+        elif event is not None:
             topic_again, partition, value = event
             sent[letter.id] = [(topic_again, value, letter.key, partition, [])]
         else:
@@ -272,6 +278,10 @@ def _place_of(letter: Letter) -> tuple[str, int]:
 
 Message = tuple[str, bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]
 """Topic, value, key, partition and headers."""
+
+
+def _message(written: Publish) -> Message:
+    return written.topic, written.value, written.key, written.partition, list(written.headers)
 
 
 def _nothing(letter: Letter) -> list[Message]:

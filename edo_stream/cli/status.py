@@ -175,6 +175,8 @@ def _show(
         console.print(_tasks(workers))
         if any(map(_standbys_of, workers.values())):
             console.print(_standbys(workers))
+        if any(told.get("tables") for told in workers.values()):
+            console.print(_tables(workers))
         if any(told.get("targets") for told in workers.values()):
             console.print(_flows(workers))
         if any(one["waiting"] for told in workers.values() for one in told.get("letters") or ()):
@@ -271,6 +273,26 @@ def _standbys(workers: Workers) -> Table:
                 standby["phase"],
                 "unknown" if lag is None else f"{lag:,}",
                 f"{standby['appliedRecords']:,}",
+            )
+    return table
+
+
+def _tables(workers: Workers) -> Table:
+    """Global tables of each worker."""
+    table = Table("worker", "global table", "state", "rows", "lag", "files")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    table.columns[0].overflow = table.columns[1].overflow = "fold"
+    for address, told in workers.items():
+        for one in told.get("tables", ()):
+            lag = one["lagRecords"]
+            table.add_row(
+                address,
+                one["topic"],
+                "loaded" if one["isLoaded"] else "being read",
+                f"{one['rows']:,}",
+                "unknown" if lag is None else f"{lag:,}",
+                f"{one['fileBytes']:,} B",
             )
     return table
 

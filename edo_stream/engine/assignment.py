@@ -6,7 +6,7 @@ and they pass from a standby to a task, or back, as they are.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,8 @@ from aiokafka import TopicPartition
 
 from edo_stream.core.state import Expand, Table
 from edo_stream.engine.gathering import all_ended
-from edo_stream.engine.ports import Disk, Follower, Handed
+from edo_stream.engine.global_tables import Held
+from edo_stream.engine.ports import ChangelogRecord, Disk, Follower, Handed
 from edo_stream.engine.restore import Refusal, TaskTable, nothing_refused
 from edo_stream.engine.standby import Courtesy, StandbyPlan, Standbys
 from edo_stream.engine.task import Decider, Ports, Task, TaskSpec
@@ -67,7 +68,7 @@ class Assignment:
         self,
         plans: Mapping[str, GroupPlan],
         ports: Ports,
-        follower: Follower,
+        follower: Follower[ChangelogRecord],
         open_disk: OpenDisk,
         on_given_up: Callable[[str], None],
     ) -> None:
@@ -94,6 +95,12 @@ class Assignment:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._is_closed = False
+
+    @property
+    def global_tables(self) -> Collection[Held]:
+        """What all its tasks look up in."""
+        tables = self._ports.global_tables
+        return () if tables is None else tables.held.values()
 
     def offer(self, handed: Handed) -> None:
         """Hand a batch to its task; without one it is void, and read again by its next owner."""
@@ -122,6 +129,8 @@ class Assignment:
         await self.revoke()
         if self._is_closed:
             return  # A rebalance that ends while the worker stops.
+        if self._ports.global_tables is not None:
+            self._ports.global_tables.begin()
         wanted = self._wanted(partitions)
         warm = self._touched(standbys) - wanted
         # Before the tasks begin: from here on only they write to the disks of what was warm.
@@ -147,6 +156,8 @@ class Assignment:
         await self.revoke()
         await self._ports.runs.close()
         await self.standbys.close()
+        if self._ports.global_tables is not None:
+            await self._ports.global_tables.close()
         self._close_disks(keep=set())
 
     def _touched(self, partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:

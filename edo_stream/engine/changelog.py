@@ -1,14 +1,22 @@
 """Reads changelog partitions from the broker: committed records only."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from math import inf
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
+)
 
-from edo_stream.engine.fetched import ChangelogRecords, read_as
+from edo_stream.core.record import Record
+from edo_stream.engine.fetched import ChangelogRecords, PlainRecords, read_as
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import ChangelogRecord, Grown
 from edo_stream.engine.security import BrokerAccess
@@ -28,6 +36,8 @@ _FOLLOWED_BYTES_MAX = 256 << 10
 _FETCH_BYTES_MAX = 8 << 20
 _FOLLOW_WAIT_MS = 500
 
+Made = TypeVar("Made")
+
 
 class BrokerChangelog:
     """See :class:`edo_stream.engine.ports.Changelog`; one object serves all tasks."""
@@ -40,6 +50,26 @@ class BrokerChangelog:
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """See :class:`edo_stream.engine.ports.Changelog`."""
+        async with self._asking() as asker:
+            first = await asker.beginning_offsets([partition])
+            end = await asker.end_offsets([partition])
+        return first[partition], end[partition]
+
+    async def partitions(self, topic: str) -> int:
+        """See :class:`edo_stream.engine.ports.Changelog`."""
+        async with self._asking() as asker:
+            # Asked for apart: what the client knows of it may be minutes old.
+            cluster = ClusterMetadata()
+            if not await asker._client._metadata_update(cluster, [topic]):
+                raise KafkaConnectionError(f"no broker tells how many partitions {topic} has")
+        found = cluster.partitions_for_topic(topic)
+        if not found:
+            raise UnknownTopicOrPartitionError(f"there is no topic {topic}")
+        return len(found)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """A client for questions."""
         async with self._starting:
             if self._asker is None:
                 asker = self._consumer()
@@ -47,8 +77,7 @@ class BrokerChangelog:
                 self._asker = asker
         asker = self._asker
         try:
-            first = await asker.beginning_offsets([partition])
-            end = await asker.end_offsets([partition])
+            yield asker
         except KafkaError:
             # A question that took too long leaves its connection as it is: were it dead, every
             # later question would take too long as well.
@@ -56,7 +85,6 @@ class BrokerChangelog:
                 self._asker = None
                 await asker.stop()
             raise
-        return first[partition], end[partition]
 
     async def read(
         self, partition: TopicPartition, start: int, end: int
@@ -103,8 +131,11 @@ class BrokerChangelog:
         )
 
 
-class BrokerFollower:
+class _Follower(Generic[Made]):
     """See :class:`edo_stream.engine.ports.Follower`."""
+
+    kind: type[PlainRecords]
+    """What is made of a record."""
 
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
@@ -120,12 +151,12 @@ class BrokerFollower:
             fetch_max_wait_ms=_FOLLOW_WAIT_MS,
         )
         await client.start()
-        read_as(ChangelogRecords, client._fetcher)
+        read_as(self.kind, client._fetcher)
         client.assign(list(starts))
         for partition, start in starts.items():
             client.seek(partition, start)
 
-    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown[Made]]:
         """See :class:`edo_stream.engine.ports.Follower`."""
         client = self._client
         assert client is not None, "nothing is followed"
@@ -146,6 +177,18 @@ class BrokerFollower:
             await client.stop()
 
 
+class BrokerFollower(_Follower[ChangelogRecord]):
+    """Follows changelogs."""
+
+    kind = ChangelogRecords
+
+
+class BrokerTableFollower(_Follower[Record]):
+    """Follows tables: their records as they are."""
+
+    kind = PlainRecords
+
+
 def _consumer(access: BrokerAccess, **more: int) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
         **access.client(
@@ -160,5 +203,5 @@ def _consumer(access: BrokerAccess, **more: int) -> AIOKafkaConsumer:
     return consumer
 
 
-def _part(records: Sequence[Any], end: float = inf) -> list[ChangelogRecord]:
+def _part(records: Sequence[Any], end: float = inf) -> list[Any]:
     return [record for record in records if record.offset < end and record.key is not None]

@@ -10,6 +10,7 @@ from edo_stream.core.act.pipeline import ActPipeline
 from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.pipeline import Pipeline
+from edo_stream.engine.global_tables import Held
 from edo_stream.engine.ports import Standing
 from edo_stream.engine.restore import TaskTable
 from edo_stream.engine.standby import Standby
@@ -22,6 +23,7 @@ from edo_stream.views import (
     DiskView,
     SourceView,
     StandbyView,
+    TableView,
     TargetView,
     TaskView,
     WaitsView,
@@ -59,6 +61,7 @@ def look(app: EdoApp, now_ms: int) -> WorkerView:
         ),
         standbys=tuple(map(_standby, standbys)),
         targets=tuple(map(_target, app.targets.values())),
+        tables=() if assignment is None else tuple(map(_table, assignment.global_tables)),
     )
 
 
@@ -133,6 +136,13 @@ def _disk(group: str, partition: int, tables: Sequence[TaskTable]) -> DiskView:
     usages = [table.disk.usage() for table in tables]
     file_bytes, memory_bytes = (sum(part) for part in zip(*usages, strict=True))
     return DiskView(group, partition, file_bytes, memory_bytes)
+
+
+def _table(held: Held) -> TableView:
+    file_bytes, memory_bytes = held.disk.usage()
+    return TableView(
+        held.topic, held.is_loaded, held.table.rows, held.lag, file_bytes, memory_bytes
+    )
 
 
 def _target(target: Target) -> TargetView:

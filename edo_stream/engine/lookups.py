@@ -4,6 +4,9 @@ A task that looks up lives like every task (:mod:`edo_stream.engine.task`), with
 row that it has may be an old one while the newer one is still unread, after an outage or when the
 table is new to it. So events wait in its hands, unread and without credit, until the tables have
 been read to the ends that they had when the task began.
+
+Global tables are the worker's, and read by it (see :mod:`edo_stream.engine.global_tables`). A task
+waits for them in the same way: to begin, and before it says that a row is missing.
 """
 
 import asyncio
@@ -65,7 +68,13 @@ class LookupTask(Task):
         super().__init__(spec, partition, tables, pipeline, ports, on_given_up)
         assert isinstance(pipeline, LookupPipeline)
         self._events = pipeline.events_topic
+        self._lookups = pipeline
         self._table_partitions = [TopicPartition(topic, partition) for topic in pipeline.tables]
+        self._global = pipeline.global_tables
+        if self._global:
+            assert ports.global_tables is not None, f"{self.name} looks up in {self._global}"
+            pipeline.share(ports.global_tables.finders(self._global))
+            self._shared = ports.global_tables
         self._ends: dict[TopicPartition, int] = {}
         """Of the tables, up to which they are read before any event."""
         self._is_loading = True
@@ -84,12 +93,37 @@ class LookupTask(Task):
         """Whether batches of a partition are here, and are not to be processed yet."""
         return bool(self._aside) and partition.topic == self._events
 
+    def begin(self) -> None:
+        """Start to run, and to hear of rows that come."""
+        if self._global:
+            self._shared.listen(self._on_rows)
+        super().begin()
+
+    def _on_rows(self, table: str, keys: Sequence[bytes] | None) -> None:
+        if table in self._global:
+            self._lookups.tell(table, keys)
+            if self._lookups.has_arrivals:
+                self._wake.set()
+
     async def _position(self) -> None:
         self._is_loading = True
         await super()._position()
         await self._read_anew()
-        ends = await self._ports.intake.high_watermarks(self._table_partitions)
-        self._ends = dict(zip(self._table_partitions, ends, strict=True))
+        tables = [*self._table_partitions, *await self._global_partitions()]
+        ends = await self._ports.intake.high_watermarks(tables)
+        self._ends = dict(zip(tables, ends, strict=True))
+
+    async def _global_partitions(self) -> list[TopicPartition]:
+        return await self._shared.partitions(self._global) if self._global else []
+
+    async def _to_be_reached(self) -> list[TopicPartition]:
+        own = await super()._to_be_reached()
+        return list(dict.fromkeys((*own, *await self._global_partitions())))
+
+    async def _has_reached(self, partition: TopicPartition, end: int) -> bool:
+        if partition.topic in self._global and (self._shared.position(partition) or 0) < end:
+            return False
+        return partition not in self._expected or await super()._has_reached(partition, end)
 
     async def _read_anew(self) -> None:
         """Go back to the beginning of tables whose rows went while no flow looked them up."""
@@ -108,7 +142,12 @@ class LookupTask(Task):
             self._is_loading = False
             self._inbox.extend(self._aside)
             self._aside.clear()
-        return await super()._timers_may_fire()
+        may_fire = await super()._timers_may_fire()
+        if self._is_loading or not self._lookups.has_arrivals:
+            return may_fire
+        # What waits is looked through in many steps: others have their turn.
+        await asyncio.sleep(0)
+        return True
 
     async def _has_loaded(self) -> bool:
         for partition, end in list(self._ends.items()):
@@ -132,6 +171,8 @@ class LookupTask(Task):
 
     async def stop(self) -> None:
         """Let go of the partition, and of what was set aside."""
+        if self._global:
+            self._shared.forget(self._on_rows)
         await super().stop()
         self._aside.clear()
 
@@ -162,6 +203,22 @@ def lookup_plans(
     }
 
 
+def table_decoders(
+    flows: Flows, registry: Registry, schema_ids: Mapping[str, Mapping[int, int]] | None = None
+) -> dict[str, Decode]:
+    """How to read the global tables in which flows look up, by name.
+
+    Raises:
+        RegistryError: a schema cannot be used.
+    """
+    tables = {table for group in flows.lookup_groups.values() for table in group.global_tables}
+    # What breaks its contract is counted by the tasks that make dead letters of it.
+    return {
+        table: _decoder(registry, table, Tally(), (schema_ids or {}).get(table, {}))
+        for table in sorted(tables)
+    }
+
+
 def _decoder(registry: Registry, table: str, tally: Tally, schema_ids: Mapping[int, int]) -> Decode:
     entry = registry.entries[table]
     rules = rules_of(entry.declaration, entry.file, schema_ids)
@@ -177,6 +234,7 @@ def _plan(group: LookupGroup, shared: TaskSpec, tables: Mapping[str, Decode]) ->
         tables,
         group.enrichments,
         max(group.bytes_max, group.row_bytes_max),
+        group.judged,
     )
 
     def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:

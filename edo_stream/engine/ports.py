@@ -5,7 +5,7 @@ The real producer is aiokafka's, used as it is; the other ports are implemented 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from aiokafka import TopicPartition
 
@@ -89,6 +89,10 @@ class ChangelogRecord(NamedTuple):
     value: bytes | None
 
 
+Read_co = TypeVar("Read_co", covariant=True)
+"""What a reader makes of a record."""
+
+
 class Reading(Protocol):
     """A read under way: records in parts; to be closed when it is not read to its end."""
 
@@ -108,14 +112,17 @@ class Changelog(Protocol):
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset and last stable offset (the end for a ``read_committed`` reader)."""
 
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has now."""
+
     def read(self, partition: TopicPartition, start: int, end: int) -> Reading:
         """Records from ``start`` up to (not including) ``end``, in parts."""
 
 
-class Grown(NamedTuple):
-    """What a changelog partition has more than before."""
+class Grown(NamedTuple, Generic[Read_co]):
+    """What a partition has more than before."""
 
-    records: Sequence[ChangelogRecord]
+    records: Sequence[Read_co]
     position: int
     """Offset that is read next, transaction markers skipped."""
     end: int | None
@@ -124,13 +131,13 @@ class Grown(NamedTuple):
     """When that was."""
 
 
-class Follower(Protocol):
-    """Reads changelogs as they grow, committed records only; for one reader at a time."""
+class Follower(Protocol[Read_co]):
+    """Reads partitions as they grow, committed records only; for one reader at a time."""
 
     async def follow(self, starts: Mapping[TopicPartition, int]) -> None:
         """Read these partitions, each from an offset on, and no others."""
 
-    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown[Read_co]]:
         """What has come, of every partition followed; waits a second at most.
 
         Raises:

@@ -115,7 +115,7 @@ class Standbys:
     def __init__(
         self,
         changelog: Changelog,
-        follower: Follower,
+        follower: Follower[ChangelogRecord],
         now_ms: Callable[[], int],
         courtesy: Courtesy,
         on_applied: Callable[[str, int], None],
@@ -255,7 +255,9 @@ class Standbys:
         standby.followed = {}
         self._changed.set()
 
-    async def _apply(self, standby: Standby, followed: Followed, part: Grown) -> None:
+    async def _apply(
+        self, standby: Standby, followed: Followed, part: Grown[ChangelogRecord]
+    ) -> None:
         """Write what has come to the disk, some rows at a time, while the disk is ours."""
         clock = asyncio.get_running_loop()
         worked_from = clock.time()

@@ -31,6 +31,7 @@ from aiokafka.errors import KafkaError
 from edo_stream.core.contract import Start
 from edo_stream.core.effects import Effects
 from edo_stream.core.record import Batch, Record
+from edo_stream.engine.global_tables import GlobalTables
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.ports import (
@@ -146,6 +147,8 @@ class Ports:
     targets: Targets = field(default_factory=dict)
     """What the worker's act tasks run commands by."""
     runs: WorkerRuns = field(default_factory=WorkerRuns)
+    global_tables: GlobalTables | None = None
+    """What all tasks of the worker look up in; ``None``: nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -642,7 +645,7 @@ class Task:
             return True
         if self._catch_up is None:
             # The moment is taken before the question: what the answer covers was there by then.
-            partitions = list(self._expected)
+            partitions = await self._to_be_reached()
             # Up to the very end: what is missing may be in a transaction that is still open.
             ends = await self._ports.intake.high_watermarks(partitions)
             self._catch_up = (now_ms, dict(zip(partitions, ends, strict=True)))
@@ -653,6 +656,10 @@ class Task:
         self._caught_up_ms = moment_ms
         self._catch_up = None
         return due_ms <= moment_ms
+
+    async def _to_be_reached(self) -> list[TopicPartition]:
+        """The partitions that are read to their ends before a timer fires."""
+        return list(self._expected)
 
     async def _has_reached(self, partition: TopicPartition, end: int) -> bool:
         expected = self._expected[partition]

@@ -17,13 +17,15 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from mode import Service
 
+from edo_stream.core.lookup.spec import Decode
 from edo_stream.core.native import WHY_PYTHON
 from edo_stream.engine import clock
 from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.assignor import TaskAssignor
-from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower
+from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower, BrokerTableFollower
 from edo_stream.engine.disks import remove_abandoned
+from edo_stream.engine.global_tables import GlobalTables
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.leftovers import leftovers
 from edo_stream.engine.pace import Pace
@@ -160,15 +162,18 @@ class EdoApp(faust.App):
     preparation: Preparation
     hooks: Hooks
     targets: Targets
+    global_tables: Mapping[str, Decode]
+    """How to read the tables that flows look up in, and that each worker has in full."""
     assignment: Assignment
 
 
-def make_app(
+def make_app(  # noqa: PLR0913 - a composition of parts, made in one place
     settings: WorkerSettings,
     plans: Mapping[str, GroupPlan],
     wanted: Sequence[Wanted],
     hooks: Hooks,
     targets: Targets | None = None,
+    global_tables: Mapping[str, Decode] | None = None,
 ) -> EdoApp:
     """Build the application that ``faust -A … worker`` runs."""
     app = EdoApp(
@@ -203,6 +208,7 @@ def make_app(
     app.wanted = wanted
     app.hooks = hooks
     app.targets = targets or {}
+    app.global_tables = global_tables or {}
     app.transport = TaskTransport(app.conf.broker_consumer, app)
     app.preparation = Preparation(app, loop=app.loop, beacon=app.beacon)
     _add_tables(app, plans)
@@ -251,11 +257,16 @@ def _plug_in(
     settings, consumer, tables = app.worker_settings, app.consumer, app.tables
     assert isinstance(consumer, TaskConsumer)
     assert isinstance(tables, TaskTableManager)
+    changelog, open_disk = BrokerChangelog(settings.access), _open_disk(app)
+
+    def on_given_up(why: str) -> None:
+        _leave(_EX_TEMPFAIL, why)
+
     ports = Ports(
         producers=producer_factory(
             settings.access, settings.transaction_timeout_ms, settings.compression, protocol
         ),
-        changelog=BrokerChangelog(settings.access),
+        changelog=changelog,
         intake=consumer,
         membership=consumer,
         now_ms=clock.now_ms,
@@ -263,13 +274,21 @@ def _plug_in(
         batch_bytes_max=batch_bytes_max,
         hooks=app.hooks,
         targets=app.targets,
+        global_tables=GlobalTables(
+            app.global_tables,
+            changelog,
+            BrokerTableFollower(settings.access),
+            open_disk,
+            clock.now_ms,
+            on_given_up,
+        ),
     )
     app.assignment = tables.assignment = Assignment(
         app.plans,
         ports,
         BrokerFollower(settings.access),
-        _open_disk(app),
-        lambda why: _leave(_EX_TEMPFAIL, why),
+        open_disk,
+        on_given_up,
     )
 
     def on_out_of_range(partition: TopicPartition) -> None:

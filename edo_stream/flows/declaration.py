@@ -53,15 +53,6 @@ def _null(value: object) -> object:
     return "null" if value is None else value
 
 
-def _table(value: object) -> object:
-    if value == "global":
-        raise ValueError(
-            "global tables are not kept: leave table out, and the event is brought to the task "
-            "that has its row"
-        )
-    return value
-
-
 Pointer = Annotated[str, BeforeValidator(_pointer)]
 FlowName = Annotated[str, BeforeValidator(_own_name)]
 TargetName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
@@ -146,8 +137,10 @@ class LookupRules(Declared):
     max_per_key: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=1_000, description="Events of one key that may wait; more are dead letters."
     )
-    table: Annotated[Literal["partitioned"], BeforeValidator(_table)] = Field(
-        default="partitioned", description="Each row is kept by the task that has its partition."
+    table: Literal["partitioned", "global"] = Field(
+        default="partitioned",
+        description="Where its rows are: with the task that has their partition, to which events "
+        "are brought; or, all of them, with every worker.",
     )
 
 

@@ -163,8 +163,10 @@ def _clashes(flows: list[Flow], registry: Registry) -> list[Finding]:
     acting = {flow.declaration.group for flow in flows}
     for flow in flows:
         for lookup in () if flow.lookups is None else flow.lookups.lookups:
-            name = group_name(lookup.partitions)
-            if name in groups or name in acting:
-                message = f"lookup.{lookup.name}: its tasks are group {name}: take another name "
-                found.append(Finding(flow.file, 1, f"{message}for the group that has it"))
+            counts = {lookup.partitions, lookup.global_partitions or lookup.partitions}
+            for name in map(group_name, sorted(counts)):
+                if name in groups or name in acting:
+                    message = f"lookup.{lookup.name}: its tasks are group {name}: take another name"
+                    message += " for the group that has it"
+                    found.append(Finding(flow.file, 1, message))
     return found

@@ -1,7 +1,9 @@
 """From what a flow looks up, as declared, to the words of the core; each mistake at its line.
 
 A table's rows stay in the partitions that they were written to. So all tables with as many
-partitions share a group of tasks, with as many: it needs no name of its own in a file.
+partitions share a group of tasks, with as many: it needs no name of its own in a file. Events that
+look up in a global table go to the group with as many partitions as their topic has; the one with
+as many as the table says which of its records are no rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,13 +43,21 @@ class Lookups:
 
 @dataclass(frozen=True, slots=True)
 class LookupGroup:
-    """Tables with as many partitions, and the flows that look things up in them."""
+    """Tables with as many partitions, and the flows that look things up in them.
+
+    And flows whose events have as many partitions, and look up in global tables.
+    """
 
     name: str
     partitions: int
     topic: str
     """Internal topic by which events come."""
     tables: tuple[str, ...]
+    """That its tasks read."""
+    judged: frozenset[str]
+    """Those of them that are global only: no task keeps their rows."""
+    global_tables: tuple[str, ...]
+    """In which it looks up, and that no task reads for it."""
     enrichments: Mapping[str, Enrichment]
     """By flow."""
     dead_letters: str
@@ -75,7 +85,11 @@ def found_lookups(
     elif flow.input is None and (flow.split is None or flow.split.at is not None):
         message = "lookup: nothing uses the rows: write for instance input: {cel: lookup.customer}"
         document.find((_LOOKUP,), message)
-    lookups = [_lookup(document, name, rules, registry) for name, rules in flow.lookup.items()]
+    topics = [registry.entries[on.topic] for on in flow.on if on.topic in registry.entries]
+    partitions = max((entry.declaration.partitions for entry in topics), default=1)
+    lookups = [
+        _lookup(document, name, rules, registry, partitions) for name, rules in flow.lookup.items()
+    ]
     contracts = [registry.contracts.get(on.topic) for on in flow.on]
     known = [contract for contract in contracts if contract is not None]
     if not known or len(document.findings) > before:
@@ -93,10 +107,14 @@ def found_lookups(
     )
 
 
-def _lookup(document: Document, name: str, rules: LookupRules, registry: Registry) -> Lookup:
+def _lookup(
+    document: Document, name: str, rules: LookupRules, registry: Registry, events_partitions: int
+) -> Lookup:
     _check(document, name, rules, registry)
     entry = registry.entries.get(rules.topic)
-    partitions = 1 if entry is None else entry.declaration.partitions
+    of_table = 1 if entry is None else entry.declaration.partitions
+    is_global = rules.table == "global"
+    partitions = events_partitions if is_global else of_table
     waits = rules.missing == "wait"
     return Lookup(
         name=name,
@@ -107,6 +125,7 @@ def _lookup(document: Document, name: str, rules: LookupRules, registry: Registr
         wait_ms=(rules.within or 0) if waits else 0,
         missing=OnMissing(rules.then if rules.missing == "wait" else rules.missing),
         per_key_max=rules.max_per_key,
+        global_partitions=of_table if is_global else 0,
         row_bytes_max=1 if entry is None else entry.declaration.record_bytes_max,
     )
 
@@ -143,30 +162,29 @@ def lookup_groups(enrichments: Iterable[Enrichment]) -> dict[str, LookupGroup]:
     members: dict[int, dict[str, Enrichment]] = {}
     for enrichment in enrichments:
         for lookup in enrichment.lookups:
-            members.setdefault(lookup.partitions, {})[enrichment.trigger.flow] = enrichment
+            for count in {lookup.partitions, lookup.global_partitions or lookup.partitions}:
+                members.setdefault(count, {})[enrichment.trigger.flow] = enrichment
     return {group_name(count): _group(count, members[count]) for count in sorted(members)}
 
 
 def _group(partitions: int, enrichments: Mapping[str, Enrichment]) -> LookupGroup:
     name = group_name(partitions)
-    tables = {
-        lookup.table
-        for enrichment in enrichments.values()
-        for lookup in enrichment.lookups
-        if lookup.partitions == partitions
-    }
+    lookups = [one for enrichment in enrichments.values() for one in enrichment.lookups]
+    here = [one for one in lookups if one.partitions == partitions]
+    kept = {one.table for one in here if not one.is_global}
+    judged = {one.table for one in lookups if one.global_partitions == partitions} - kept
+    tables = kept | judged
     return LookupGroup(
         name=name,
         partitions=partitions,
         topic=f"{INTERNAL_PREFIX}{name}",
         tables=tuple(sorted(tables)),
+        judged=frozenset(judged),
+        global_tables=tuple(sorted({one.table for one in here if one.is_global})),
         enrichments=enrichments,
         dead_letters=f"{INTERNAL_PREFIX}dead-letters.{name}",
         bytes_max=max(enrichment.bytes_max for enrichment in enrichments.values()),
         row_bytes_max=max(
-            lookup.row_bytes_max
-            for enrichment in enrichments.values()
-            for lookup in enrichment.lookups
-            if lookup.table in tables
+            (one.row_bytes_max for one in lookups if one.table in tables), default=1_048_576
         ),
     )

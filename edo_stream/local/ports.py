@@ -13,15 +13,21 @@ HOST = "127.0.0.1"
 _FREE_PORTS = range(20_000, 32_000)
 _TRIES_MAX = 200
 
+_given: set[int] = set()
+"""Ports that this process was given before: who has one may not listen yet, or not just now."""
+
 
 def free_port() -> int:
     """Find a port that nobody listens on; another process may still take it first.
+
+    In one process no port is found twice.
 
     Raises:
         LocalError: none was found.
     """
     for port in random.sample(_FREE_PORTS, _TRIES_MAX):
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     raise LocalError(f"no free port found on {HOST} between {_FREE_PORTS[0]} and {_FREE_PORTS[-1]}")
 

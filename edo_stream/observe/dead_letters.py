@@ -12,6 +12,7 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.correlation.outlet import JOINED
+from edo_stream.core.lookup.path import SOUGHT
 from edo_stream.observe.owners import Owners
 from edo_stream.observe.rows import read_topics
 
@@ -54,6 +55,8 @@ class Letter(msgspec.Struct, frozen=True):
     """It was too large to be copied: its value is at its origin only."""
     joined: str = ""
     """Of an event that a flow waited with: all but its data, as the topic of joins had it."""
+    sought: str = ""
+    """Of an event that a flow looked something up for: all but its data, as it came to its task."""
     ack: "Ack | None" = None
 
 
@@ -118,6 +121,7 @@ def letter_of(record: ConsumerRecord, owners: Owners) -> Letter:
         redrive=_number(ours.get("edo-redrive"), 0),
         is_reference="edo-reference" in ours,
         joined=ours.get(JOINED, ""),
+        sought=ours.get(SOUGHT, ""),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from edo_stream.views import Page, Phase, TaskView, WorkerView
+from edo_stream.views import Page, Phase, TableView, TaskView, WorkerView
 
 _JSON: Final = "application/json"
 _OK: Final = 200
@@ -34,7 +34,16 @@ def unready_reasons(worker: WorkerView) -> list[str]:
     """Why the worker does not process all that is its own; empty when it does."""
     if not worker.is_assigned:
         return ["the consumer group has not told which partitions are this worker's"]
-    return [_unready(task) for task in worker.tasks if task.phase is not Phase.RUNNING]
+    tables = [
+        f"global table {table.topic} is being read: {_lag(table)} offsets to go"
+        for table in worker.tables
+        if not table.is_loaded
+    ]
+    return [*tables, *(_unready(task) for task in worker.tasks if task.phase is not Phase.RUNNING)]
+
+
+def _lag(table: TableView) -> str:
+    return "an unknown number of" if table.lag_records is None else str(table.lag_records)
 
 
 def _unready(task: TaskView) -> str:

@@ -361,6 +361,18 @@ STANDBY_LAG: Final = Declared(
     "Offsets of its changelogs that a standby has not applied; none until it has begun, or when it "
     "has failed",
 )
+TABLE_ROWS: Final = Declared(
+    "edo_global_table_rows", "gauge", ("topic",), "Rows of a global table that the worker has"
+)
+TABLE_BYTES: Final = Declared(
+    "edo_global_table_file_bytes", "gauge", ("topic",), "Size of a global table's SST files"
+)
+TABLE_LAG: Final = Declared(
+    "edo_global_table_lag_records",
+    "gauge",
+    ("topic",),
+    "Offsets of a global table that the worker has not applied; none until the broker has told",
+)
 GROUP_LAG: Final = Declared(
     "kafka_consumergroup_lag",
     "gauge",
@@ -375,7 +387,8 @@ DECLARED: Final = (
     *(SAGA_CHANGES, READY, BATCH, TRANSACTION, RETRY_LATE),
     *(*_FAILURES.values(), RESETS, REWINDS, RESTORE, RESTORED, STOOD_BY),
     *(gauge.declared for gauge in _GAUGES),
-    *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG, GROUP_LAG, WORKER),
+    *(HELD_OLDEST, DISK_FILES, DISK_MEMORY, STANDBY_LAG),
+    *(TABLE_ROWS, TABLE_BYTES, TABLE_LAG, GROUP_LAG, WORKER),
 )
 
 
@@ -482,6 +495,10 @@ class _Worker(Collector):
             STANDBY_LAG,
             (([one.group, str(one.partition)], one.lag_records) for one in worker.standbys),
         )
+        tables = worker.tables
+        yield _gauges(TABLE_ROWS, (([one.topic], one.rows) for one in tables))
+        yield _gauges(TABLE_BYTES, (([one.topic], one.file_bytes) for one in tables))
+        yield _gauges(TABLE_LAG, (([one.topic], one.lag_records) for one in tables))
         yield _gauges(GROUP_LAG, self._group_lag())
         info = {"app": worker.app, "version": worker.version}
         yield InfoMetricFamily(WORKER.name.removesuffix("_info"), WORKER.help, value=info)

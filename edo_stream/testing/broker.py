@@ -216,6 +216,14 @@ class Broker:
             place = TopicPartition(topic, number)
             self.logs[place] = Log(place, record_bytes_max)
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions; those that it has stay as they are."""
+        has = max(place.partition for place in self.logs if place.topic == topic) + 1
+        record_bytes_max = self.logs[TopicPartition(topic, 0)].record_bytes_max
+        for number in range(has, partitions):
+            place = TopicPartition(topic, number)
+            self.logs[place] = Log(place, record_bytes_max)
+
     def tell(self) -> None:
         """Wake whoever waits for something to read."""
         for listener in list(self.listeners):

@@ -9,17 +9,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaConnectionError
 
+from edo_stream.core.record import Record
 from edo_stream.engine.ports import ChangelogRecord, Grown, Handed
 from edo_stream.testing.broker import Entry
 from edo_stream.testing.loop import START_MS
 from edo_stream.testing.producer import Machinery
 
 Answer = TypeVar("Answer")
+Made = TypeVar("Made")
 _RECORDS_HIGH, _RECORDS_LOW = 24, 6
 
 
@@ -219,6 +221,15 @@ class SimulatedChangelog:
         self._m = machinery
         self._records_max = records_max
 
+    async def partitions(self, topic: str) -> int:
+        m = self._m
+        m.faults.enter(m.process)
+        count: int = await m.network.call(
+            m.process, lambda: sum(place.topic == topic for place in m.broker.logs)
+        )
+        m.faults.leave(m.process)
+        return count
+
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         m = self._m
         m.faults.enter(m.process)
@@ -278,8 +289,12 @@ class _Reading:
         """Nothing is held."""
 
 
-class SimulatedFollower:
+class _SimulatedFollower(Generic[Made]):
     """See :class:`edo_stream.engine.ports.Follower`."""
+
+    def _made(self, entry: Entry) -> Made:
+        """What is made of a record."""
+        raise NotImplementedError
 
     def __init__(self, machinery: Machinery, records_max: int) -> None:
         self._m = machinery
@@ -294,7 +309,7 @@ class SimulatedFollower:
         self._positions = dict(starts)
         m.faults.leave(m.process)
 
-    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown]:
+    async def next(self, records_max: int) -> Mapping[TopicPartition, Grown[Made]]:
         m = self._m
         m.faults.enter(m.process)
         if m.faults.strikes("restore-fails"):
@@ -305,7 +320,7 @@ class SimulatedFollower:
         grown = {}
         for place, position in self._positions.items():
             found, end = await m.network.call(m.process, self._read, place, position, records_max)
-            records = [ChangelogRecord(each.offset, each.key, each.value) for each in found[0]]
+            records = [self._made(each) for each in found[0] if each.key is not None]
             told_ms = START_MS + int(m.loop.time() * 1000)
             grown[place] = Grown(records, found[1], end, told_ms)
             self._positions[place] = found[1]
@@ -334,3 +349,17 @@ class SimulatedFollower:
                     await news.wait()
         finally:
             self._m.broker.listeners.remove(news.set)
+
+
+class SimulatedFollower(_SimulatedFollower[ChangelogRecord]):
+    """Follows changelogs."""
+
+    def _made(self, entry: Entry) -> ChangelogRecord:
+        return ChangelogRecord(entry.offset, entry.key or b"", entry.value)
+
+
+class SimulatedTableFollower(_SimulatedFollower[Record]):
+    """Follows tables."""
+
+    def _made(self, entry: Entry) -> Record:
+        return entry

@@ -30,9 +30,10 @@ from edo_stream.core.partitioner import partition_of
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.fleet import Fleet
+from edo_stream.engine.global_tables import GlobalTables
 from edo_stream.engine.joins import join_plans, join_topics
 from edo_stream.engine.keepers import ANSWERS, GROUP, REQUESTS
-from edo_stream.engine.lookups import lookup_plans, lookup_topics
+from edo_stream.engine.lookups import lookup_plans, lookup_topics, table_decoders
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.plans import group_plans, wanted_topics
 from edo_stream.engine.ports import Disk, ProducerFactory
@@ -51,7 +52,12 @@ from edo_stream.testing.actions import Actions, Run, parsed
 from edo_stream.testing.broker import Broker, Entry, NewRecord
 from edo_stream.testing.disk import Platter, SimulatedDisk
 from edo_stream.testing.faults import Faults
-from edo_stream.testing.intake import SimulatedChangelog, SimulatedFollower, SimulatedIntake
+from edo_stream.testing.intake import (
+    SimulatedChangelog,
+    SimulatedFollower,
+    SimulatedIntake,
+    SimulatedTableFollower,
+)
 from edo_stream.testing.loop import OUTSIDE, START_MS, Process, VirtualLoop
 from edo_stream.testing.network import Network
 from edo_stream.testing.producer import Machinery, SimulatedProducer
@@ -291,14 +297,23 @@ class FlowWorld:
         def producer(name: str) -> SimulatedProducer:
             return SimulatedProducer(machinery, name, _TRANSACTION_TIMEOUT_S)
 
+        changelog = SimulatedChangelog(machinery, _FETCH_RECORDS_MAX)
         ports = Ports(
             producers=cast(ProducerFactory, producer),
-            changelog=SimulatedChangelog(machinery, _FETCH_RECORDS_MAX),
+            changelog=changelog,
             intake=intake,
             membership=_Alone(self.loop),
             now_ms=self.now_ms,
             pace=Pace(),
             targets=self._targets(),
+            global_tables=GlobalTables(
+                table_decoders(self.flows, self.registry),
+                changelog,
+                SimulatedTableFollower(machinery, _FETCH_RECORDS_MAX),
+                self._disk,
+                self.now_ms,
+                self._errors.append,
+            ),
         )
         follower = SimulatedFollower(machinery, _FETCH_RECORDS_MAX)
         assignment = Assignment(self._plans, ports, follower, self._disk, self._errors.append)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.accounts import Account
@@ -204,6 +204,10 @@ class Bench:
         self._administer(
             lambda admin: admin.delete_records({place: RecordsToDelete(before_offset=before)})
         )
+
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Give a topic more partitions, so many in all."""
+        self._administer(lambda admin: admin.create_partitions({topic: NewPartitions(count)}))
 
     def set_group_offset(self, topic: str, offset: int, partition: int = 0) -> None:
         """Do what ``kafka-consumer-groups --reset-offsets`` does."""

@@ -38,6 +38,15 @@ emit: {{topic: {ready}}}
 """
 
 
+def placed(key: str) -> Sent:
+    sent = event(f"o-{key}", key, partition=partition_of(key.encode(), 2))
+    return replace(sent, headers=[*sent.headers, ("ce_subject", key.encode())])
+
+
+def row(key: str) -> Sent:
+    return event(f"row-{key}", key, partition=partition_of(key.encode(), 2))
+
+
 def test_events_find_their_rows_and_each_is_gathered_once_through_a_kill(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -52,13 +61,6 @@ def test_events_find_their_rows_and_each_is_gathered_once_through_a_kill(
     (tmp_path / "flows" / f"{flow}.yaml").write_text(ASK.format(**names))
     (tmp_path / "flows" / f"{flow}-all.yaml").write_text(GATHER.format(**names))
     keys = [f"c-{number}" for number in range(200)]
-
-    def placed(key: str) -> Sent:
-        sent = event(f"o-{key}", key, partition=partition_of(key.encode(), 2))
-        return replace(sent, headers=[*sent.headers, ("ce_subject", key.encode())])
-
-    def row(key: str) -> Sent:
-        return event(f"row-{key}", key, partition=partition_of(key.encode(), 2))
 
     def gathered() -> dict[str, Any]:
         found = [json.loads(record.value) for record in bench.read(ready)]
@@ -84,5 +86,10 @@ def test_events_find_their_rows_and_each_is_gathered_once_through_a_kill(
     assert 0 == expired.returncode, expired.stderr
     (letter,) = wait_for(lambda: bench.read(f"edo.dead-letters.{flow}"), "its dead letter")
     assert b"no-row" == dict(letter.headers)["edo-reason"]
+    again = bench.edo("dlq", "redrive", "--flow", flow)
+    assert "1 sent again" in again.stdout, again.stderr
+    bench.send(rows, [row(keys[-1])])
+    found = wait_for(lambda: len(found := gathered()) == len(keys) and found, "the last one")
+    assert "complete" == found[f"o-{keys[-1]}"]["reason"]
     audit = bench.edo("audit")
     assert 0 == audit.returncode, audit.stdout

@@ -187,7 +187,7 @@ def test_disks_that_share_their_memory_stay_within_it(tmp_path: Path) -> None:
             disk.write({b"%04d%03d" % (offset, n): bytes(1_000) for n in range(20)}, offset, 0)
     # 16 MB were written; without a bound all of it would stay in the memtables. What is flushed
     # is let go of by and by, and only a write looks whether there is too much.
-    deadline, offset = time.monotonic() + 30, 200
+    deadline, offset = time.monotonic() + 120, 200
     while sum(disk.usage()[1] for disk in disks) > 8 << 20:
         assert time.monotonic() < deadline
         time.sleep(0.05)

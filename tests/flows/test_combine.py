@@ -282,9 +282,9 @@ def test_a_trial_shows_the_command_that_an_event_alone_leads_to(
     (project / "flows/f.yaml").write_text(HEAD + said + ACTION)
     (project / "event.json").write_text(json.dumps(order(1)))
     told = edo(project, "test", "f", "--event", str(project / "event.json"))
-    assert ("input", {"key": "o-1"}, [0]) == (
+    assert ("input", "o-1", [0]) == (
         told["result"],
-        told["wait"],
+        told["wait"]["key"],
         [one["on"] for one in told["conditions"]],
     )
     assert (reason, 1) == (told["command"]["data"]["reason"], told["command"]["data"]["count"])

@@ -222,7 +222,9 @@ MISTAKES = [
     (f"{{topic: {PROFILE}, within: 1m}}", "5: lookup.c: within is of missing: wait"),
     ("{topic: shop.customer.profil}", f"did you mean {PROFILE}?"),
     ("{topic: shop.order.quoted}", "shop.order.quoted does not keep the last record of each key"),
-    (f"{{topic: {PROFILE}, table: global}}", "global tables are not kept: leave table out"),
+    (f"{{topic: {PROFILE}, table: globl}}", "globl"),
+    ("{topic: shop.customer.profil, table: global}", f"did you mean {PROFILE}?"),
+    ("{topic: shop.order.quoted, table: global}", "does not keep the last record of each key"),
     (f"{{topic: {PROFILE}, keys: /a}}", "keys is not a key: did you mean key?"),
 ]
 

@@ -10,6 +10,7 @@ from edo_stream.core.correlation.feed import ValueOf
 from edo_stream.core.effects import Effects, Publish
 from edo_stream.core.event import Event
 from edo_stream.core.facts import Facts
+from edo_stream.core.lookup.global_table import GlobalTable
 from edo_stream.core.lookup.path import Path
 from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.lookup.spec import Enrichment, Lookup, LookupSpec, OnMissing
@@ -18,7 +19,7 @@ from edo_stream.core.state import Table, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.core.trigger import FlowTrigger
 from tests.core.bench import contract, decode
-from tests.core.memory import Changelog
+from tests.core.memory import Changelog, Memory
 
 EVENTS, TABLE, CONTROL = "edo.lookups-1", "shop.customer.profile", "edo.control.lookups-1"
 COMMANDS, LETTERS, OUTCOMES = "edo.commands.f", "edo.dead-letters.f", "edo.outcomes.f"
@@ -61,6 +62,8 @@ class Bench:
         )
         self.path = Path(IDENTITY, "shop.order.placed", 0, self.enrichment)
         self.offsets = {EVENTS: 0, TABLE: 0, CONTROL: 0}
+        self.global_rows = Memory()
+        self.global_table = GlobalTable(self.global_rows, decode)
         self.open()
 
     def open(self) -> None:
@@ -68,6 +71,7 @@ class Bench:
         self.rows = self.log.restored()
         self.state = Table(self.rows)
         self.pipeline = LookupPipeline(IDENTITY, self.spec, self.state, INTERNAL)
+        self.pipeline.share({TABLE: self.global_table.get})
 
     def event(self, number: int, key: str, at_ms: int) -> Record:
         """The record by which an event comes."""
@@ -83,6 +87,13 @@ class Bench:
         if value is not None:
             data = msgspec.json.encode({"id": "r", "data": value})
         return self._record(TABLE, at_ms, key.encode(), data)
+
+    def arrive(self, *rows: Record) -> None:
+        """Have records of a global table be read, and told."""
+        positions = {row.partition: row.offset + 1 for row in rows}
+        changes, arrived = self.global_table.changes(rows, positions)
+        self.global_rows.write(changes)
+        self.pipeline.tell(TABLE, arrived)
 
     def request(self, op: str, key: str) -> Record:
         """An operator's request."""

@@ -42,6 +42,8 @@ _CORRELATION: Final = "edo_stream/core/correlation"
 _LOOKUP: Final = "edo_stream/core/lookup"
 _LOOKUPS: Final = "tests/lookup/test_properties.py"
 _LOOKED_UP: Final = "tests/simulation/test_lookups.py"
+_GLOBAL: Final = "tests/lookup/test_global_table.py"
+_IN_FULL: Final = "tests/simulation/test_global_lookups.py"
 _PIECES: Final = "tests/core/test_pieces.py"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
@@ -1321,6 +1323,60 @@ MUTANTS: Final = (
         f"{_ENGINE}/lookups.py",
         (("is_early = self._is_loading and", "is_early = False and"),),
         (_LOOKED_UP,),
+    ),
+    Mutant(
+        5,
+        "an event is looked at before the worker has read its global tables",
+        f"{_ENGINE}/lookups.py",
+        (("*await self._global_partitions()]\n", "]\n"),),
+        (_IN_FULL,),
+    ),
+    Mutant(
+        5,
+        "a row of a global table is missing before the worker has read it",
+        f"{_ENGINE}/lookups.py",
+        (("return list(dict.fromkeys((*own, *await self._global_partitions())))", "return own"),),
+        (_IN_FULL,),
+    ),
+    Mutant(
+        6,
+        "nobody is told of a row that comes to a global table",
+        f"{_ENGINE}/global_tables.py",
+        (("            listener(topic, keys)\n", "            pass\n"),),
+        (_IN_FULL,),
+    ),
+    Mutant(
+        6,
+        "what came to a global table before a crash is not let go after it",
+        f"{_LOOKUP}/pipeline.py",
+        (
+            (
+                "            self._arrivals.look_at_all()\n",
+                "            self._arrivals.looked(None)\n",
+            ),
+        ),
+        (_GLOBAL, _LOOKUPS),
+    ),
+    Mutant(
+        6,
+        "at its deadline an event is given up whose row has come",
+        f"{_LOOKUP}/queue.py",
+        (("        elif is_there:\n", "        elif False:\n"),),
+        (_GLOBAL,),
+    ),
+    Mutant(
+        6,
+        "of two partitions that have a key the one that is read last holds",
+        f"{_LOOKUP}/global_table.py",
+        (("elif (at_ms, partition) < (before.at_ms, before.partition):", "elif False:"),),
+        (_GLOBAL, _IN_FULL),
+    ),
+    Mutant(
+        6,
+        "a deleted row of a global table is there again, from another partition",
+        f"{_LOOKUP}/global_table.py",
+        (("        changes[DELETED + key] = value\n", "        pass\n"),),
+        (_GLOBAL, _IN_FULL),
     ),
     Mutant(
         7,

@@ -10,7 +10,7 @@ from edo_stream.observe.health import (
     stuck_reasons,
     unready_reasons,
 )
-from edo_stream.views import Phase
+from edo_stream.views import Phase, TableView
 from tests.observe.look import task, worker
 
 
@@ -48,6 +48,18 @@ def test_what_is_not_ready_is_named_with_its_phase_or_its_refusal() -> None:
     assert unready_reasons(worker(task(phase=Phase.RESTORING), refused, task(partition=2))) == [
         "task g-0 is restoring",
         "task g-1 has stopped: offsets 3 to 4 were deleted",
+    ]
+
+
+def test_a_worker_is_not_ready_before_its_global_tables_are_read() -> None:
+    tables = (
+        TableView("t.read", True, 9, 0, 100, 200),
+        TableView("t.new", False, 3, 5, 100, 200),
+        TableView("t.unknown", False, 0, None, 100, 200),
+    )
+    assert unready_reasons(worker(task(), tables=tables)) == [
+        "global table t.new is being read: 5 offsets to go",
+        "global table t.unknown is being read: an unknown number of offsets to go",
     ]
 
 

@@ -10,7 +10,7 @@ from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.effects import Effects
 from edo_stream.observe.histogram import Histogram
 from edo_stream.observe.metrics import DECLARED, Metrics, MetricsPage, metrics_table
-from edo_stream.views import Failure, LettersView, Phase, StandbyPhase, StandbyView
+from edo_stream.views import Failure, LettersView, Phase, StandbyPhase, StandbyView, TableView
 from tests.observe.look import source, task, worker
 
 NOW_MS = 1_700_000_000_000
@@ -108,6 +108,18 @@ def test_standbys_show_how_far_behind_they_are() -> None:
     text = page().body.decode()
     assert 'edo_standby_lag_records{group="g",partition="1"} 12.0' in text
     assert 'edo_standby_lag_records{group="g",partition="2"}' not in text
+
+
+def test_global_tables_show_their_rows_and_how_far_behind_they_are() -> None:
+    tables = (TableView("t.a", True, 9, 4, 100, 200), TableView("t.b", False, 0, None, 0, 0))
+    page = MetricsPage(Metrics(), lambda: worker(tables=tables), lambda: NOW_MS)
+    lines = page().body.decode().splitlines()
+    assert 'edo_global_table_rows{topic="t.a"} 9.0' in lines
+    assert 'edo_global_table_file_bytes{topic="t.a"} 100.0' in lines
+    assert 'edo_global_table_lag_records{topic="t.a"} 4.0' in lines
+    assert [] == [
+        one for one in lines if one.startswith('edo_global_table_lag_records{topic="t.b"')
+    ]
 
 
 def test_dead_letters_are_shown_by_the_worker_that_counts_them() -> None:

@@ -5,6 +5,7 @@ late, a row that was there in time is found, and one that was not is missed only
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -40,9 +41,9 @@ WAIT_MS = 2_000
 #: How long each flow waits for a row.
 FLOWS = {"patient": WAIT_MS, "hasty": 0}
 EVENTS, ROWS = "in.a.sent", "rows.a.kept"
-_NAME = "lookups"
-_TOPIC, _LETTERS = f"edo.{_NAME}", "lookups.dead"
-_CHANGELOG = f"{APP}-{_NAME}-state-changelog"
+NAME = "lookups"
+_TOPIC, _LETTERS = f"edo.{NAME}", "lookups.dead"
+_CHANGELOG = f"{APP}-{NAME}-state-changelog"
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,20 @@ def lookup_scenario_of(seed: int) -> Scenario:
     random = Random(f"{seed} lookups")
     partitions, tables = random.choice((1, 2)), random.choice((1, 2, 3))
     contracts = (contract_of(EVENTS, "in", partitions, NoOrder(), DedupePolicy()),)
-    scenario.groups = [Group("in", partitions, contracts), LookupGroup(_NAME, tables, ())]
+    scenario.groups = [Group("in", partitions, contracts), LookupGroup(NAME, tables, ())]
     arrivals: list[Arrival] = []
     for number in range(random.randrange(2, 10)):
         key, events = f"k{number}", random.randrange(0, 5)
-        arrivals += [_event(random, key, count, partitions) for count in range(events)]
+        arrivals += [event_of(random, key, count, partitions) for count in range(events)]
         rows = random.choice((0, 1, 1, 2, 3))
-        arrivals += [_row(random, key, count, tables) for count in range(rows)]
+        home = partition_of(key.encode(), tables)
+        arrivals += [row_of(random, key, count, home) for count in range(rows)]
     scenario.arrivals = sorted(arrivals, key=lambda arrival: arrival.at_s)
     scenario.standbys = random.choice((0, 1))
     return scenario
 
 
-def _event(random: Random, key: str, count: int, partitions: int) -> Arrival:
+def event_of(random: Random, key: str, count: int, partitions: int) -> Arrival:
     """An event, now and then by a slow transaction."""
     at_s = random.uniform(0, 9.0)
     value = msgspec.json.encode({"id": f"{key}/{count}", "k": key})
@@ -86,11 +88,11 @@ def _event(random: Random, key: str, count: int, partitions: int) -> Arrival:
     return Arrival(at_s, place, [NewRecord(START_MS + int(at_s * 1000), own_key, value)], open_s)
 
 
-def _row(random: Random, key: str, count: int, partitions: int) -> Arrival:
+def row_of(random: Random, key: str, count: int, partition: int) -> Arrival:
     """A row, now and then by a slow transaction; or a tombstone."""
     at_s = random.uniform(0, 12.0)
     value = msgspec.json.encode({"id": f"{key}/{count}", "v": count})
-    place = TopicPartition(ROWS, partition_of(key.encode(), partitions))
+    place = TopicPartition(ROWS, partition)
     is_deleted = random.random() < 0.15
     open_s = random.choice((None, None, None, random.uniform(0, 3.0)))
     moment_ms = START_MS + int(at_s * 1000)
@@ -98,7 +100,9 @@ def _row(random: Random, key: str, count: int, partitions: int) -> Arrival:
     return Arrival(at_s, place, [record], open_s)
 
 
-def scenario_of_a_table_that_is_read_late(open_s: float) -> Scenario:
+def scenario_of_a_table_that_is_read_late(
+    open_s: float, looking: type[LookupGroup] = LookupGroup
+) -> Scenario:
     """Nothing goes wrong, but the newest row is in a transaction that ends after the event came."""
     contract = contract_of(EVENTS, "in", 1, NoOrder(), DedupePolicy())
     table, events = TopicPartition(ROWS, 0), TopicPartition(EVENTS, 0)
@@ -108,10 +112,10 @@ def scenario_of_a_table_that_is_read_late(open_s: float) -> Scenario:
 
     arrivals = [
         Arrival(0.0, table, [record(b"k", id="r", v=1)]),
-        Arrival(0.0, table, [record(b"k", id="r", v=2)], open_s),
+        Arrival(0.001, table, [record(b"k", id="r", v=2)], open_s),
         Arrival(0.0, events, [record(b"o", id=f"e{number}", k="k") for number in range(3)]),
     ]
-    groups = [Group("in", 1, (contract,)), LookupGroup(_NAME, 1, ())]
+    groups = [Group("in", 1, (contract,)), looking(NAME, 1, ())]
     return Scenario(seed=1, groups=groups, arrivals=arrivals, machines=1)
 
 
@@ -137,6 +141,9 @@ def _made(facts: Facts) -> bytes:
 
 class LookupWorld(World):
     """The world with a group that reads events and one that looks up."""
+
+    waits_ms: Mapping[str, int] = FLOWS
+    global_partitions = 0
 
     def __init__(
         self, seed: int, keeps_trace: bool = False, scenario: Scenario | None = None
@@ -182,6 +189,8 @@ class LookupWorld(World):
 
     def _looking(self, group: Group, spec: TaskSpec, internal: InternalTopics) -> GroupPlan:
         tables = {ROWS: decode}
+        if self.global_partitions:
+            tables = {}
         lookups = LookupSpec(_TOPIC, group.partitions, _LETTERS, tables, self._enrichments())
 
         def make_pipeline(partition: int, rows: Any) -> LookupPipeline:
@@ -200,12 +209,12 @@ class LookupWorld(World):
                 (
                     Lookup(
                         "row", ROWS, _TOPIC, looking.partitions, ValueOf("/k"), wait_ms,
-                        OnMissing.NULL,
+                        OnMissing.NULL, global_partitions=self.global_partitions,
                     ),
                 ),
                 reading.contracts[0],
             )
-            for flow, wait_ms in FLOWS.items()
+            for flow, wait_ms in self.waits_ms.items()
         }  # fmt: skip
 
     def _judge(self) -> None:
@@ -261,7 +270,7 @@ class RedeclaredWorld(LookupWorld):
         return GroupPlan(own, group.partitions, state, make_pipeline, LookupTask)
 
     def _note(self) -> None:
-        task = self._task(_NAME, 0)
+        task = self._task(NAME, 0)
         assert task is not None
         rows = task.tables[0].rows.scan(*rows_of(ROWS))
         self.kept.append(len(list(rows)))
@@ -279,7 +288,7 @@ class Row:
     value: Any
 
 
-def _rows_of(world: LookupWorld) -> dict[str, list[Row]]:
+def arrived_rows_of(world: LookupWorld) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = defaultdict(list)
     for arrival in world.scenario.arrivals:
         if arrival.place.topic == ROWS:
@@ -303,7 +312,7 @@ def _judge_flow(world: LookupWorld, flow: str) -> None:
         found[event["id"]] = (data["row"], entry.timestamp)
         order[event["k"]].append(event["id"])
     sent: dict[str, list[str]] = defaultdict(list)
-    rows = _rows_of(world)
+    rows = arrived_rows_of(world)
     for place, source in world.broker.logs.items():
         if place.topic != EVENTS:
             continue
@@ -315,7 +324,9 @@ def _judge_flow(world: LookupWorld, flow: str) -> None:
             if event["id"] not in found:
                 world.fail(f"{flow}: {event['id']} has no command")
                 continue
-            why = _wrong(FLOWS[flow], entry.timestamp, rows[event["k"]], *found[event["id"]])
+            why = _wrong(
+                world.waits_ms[flow], entry.timestamp, rows[event["k"]], *found[event["id"]]
+            )
             if why is not None:
                 world.fail(f"{flow}: {event['id']}: {why}")
     if {key: ids for key, ids in sent.items() if ids} != dict(order):

@@ -21,6 +21,7 @@ from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Expand, as_is
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.engine.assignment import Assignment, GroupPlan
+from edo_stream.engine.global_tables import GlobalTables
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.pace import Pace
 from edo_stream.engine.plans import group_tables
@@ -219,6 +220,10 @@ class World:
     def targets_of(self, worker: "Worker") -> Targets:
         """What the act tasks of a worker run commands by."""
         return {}
+
+    def global_tables_of(self, worker: "Worker", machinery: Machinery) -> GlobalTables | None:
+        """What the tasks of a worker look up in."""
+        return None
 
     # -- the course of things
 
@@ -480,9 +485,10 @@ class Worker:
             pace=Pace(),
             hooks=Hooks(stood_by=lambda _, records: self._stood_by(records)),
             targets=world.targets_of(self),
+            global_tables=world.global_tables_of(self, machinery),
         )
         follower = SimulatedFollower(machinery, scenario.fetch_records_max * 2)
-        self.assignment = Assignment(world.plans, ports, follower, self._open_disk, self._give_up)
+        self.assignment = Assignment(world.plans, ports, follower, self._open_disk, self.give_up)
         intake.offer = self.assignment.offer
         intake.on_out_of_range = self._reposition
 
@@ -532,7 +538,7 @@ class Worker:
     def _stood_by(self, records: int) -> None:
         self._world.faults.fired["stood by"] += records
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
         self._world.faults.fired["given-up"] += 1
         self._world.end(self, 1.0, why)
 

@@ -5,23 +5,30 @@ and written in the transaction of the one before: an event is on one of them, or
 its dead letter or its failure event. Events with the same keys stay in their order on all the way.
 """
 
+import dataclasses
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from edo_stream.core.correlation.feed import Reader
 from edo_stream.core.effects import Publish
-from edo_stream.core.event import Event, Violation
+from edo_stream.core.event import Event, Violation, derive_id
 from edo_stream.core.facts import Facts
+from edo_stream.core.headers import size_of
 from edo_stream.core.lookup.spec import Enrichment, OnMissing
 from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import PlainRecord, Record
+from edo_stream.core.redrive import REDRIVE
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import Trigger
 
 NULL: Final = b"null"
+SOUGHT: Final = "edo-sought"
+"""Header of a dead letter: the event without its data, to send it again."""
+_SOUGHT_BYTES_MAX: Final = 32 * 1024
 _KEY_BYTES_MAX: Final = 1_024
 _FRAME_BYTES: Final = 1_024
 
@@ -51,6 +58,8 @@ class Seeker(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time_text: bytes | None = None
     found: dict[str, bytes] = {}
     """Rows so far, as JSON, by the lookup's name."""
+    redrive: int = 0
+    """How often an operator has sent its dead letter again."""
 
     def record(self) -> Record:
         """The event's own record, without its value."""
@@ -88,8 +97,32 @@ def decode_seeker(value: bytes | None) -> Seeker | Violation:
         return Violation("undecodable", f"not an event of a lookup: {error}")
 
 
+def with_way_back(letter: Publish, seeker: Seeker, bytes_max: int) -> Publish:
+    """A dead letter of an event, so that it can be sent again; one that has grown too large, not.
+
+    One that was sent again has an id of its own: what was done about the one before does not count.
+    """
+    headers = list(letter.headers)
+    if seeker.redrive:
+        number = str(seeker.redrive)
+        headers = [
+            (name, _id_again(value, number) if name == "edo-id" else value)
+            for name, value in headers
+        ]
+        headers.append((REDRIVE, number.encode()))
+    rest = b64encode(_encode(replace(seeker, data=None, found={})))
+    size_bytes = len(letter.key or b"") + len(letter.value or b"") + size_of(headers) + len(rest)
+    if len(rest) <= _SOUGHT_BYTES_MAX and size_bytes <= bytes_max - _FRAME_BYTES:
+        headers.append((SOUGHT, rest))
+    return replace(letter, headers=headers)
+
+
+def _id_again(value: bytes | None, number: str) -> bytes:
+    return derive_id("dead-letter", (value or b"").decode(), number).encode()
+
+
 def seeker_of(
-    flow: str, lookup: str, seen: tuple[Record, Event], found: Mapping[str, bytes]
+    flow: str, lookup: str, seen: tuple[Record, Event], found: Mapping[str, bytes], redrive: int = 0
 ) -> Seeker:
     """An event before one of its lookups."""
     record, event = seen
@@ -114,6 +147,7 @@ def seeker_of(
         extensions=event.extensions,
         time_text=event.time_text,
         found=dict(found),
+        redrive=redrive,
     )
 
 
@@ -135,7 +169,7 @@ class Path:
         self._enrichment = enrichment
         self._readers = [Reader(lookup.key) for lookup in enrichment.lookups]
         of_topic = TaskIdentity(identity.app, identity.group, partition)
-        contract = replace(enrichment.contract, topic=topic)
+        contract = dataclasses.replace(enrichment.contract, topic=topic)
         self.trigger = Trigger(of_topic, contract, enrichment.trigger)
 
     def compiled(self) -> None:
@@ -157,13 +191,14 @@ class Path:
         """A dead letter, with its reply if the event has asked for one."""
         return self.trigger.answered(letter)
 
-    def onward(
+    def onward(  # noqa: PLR0913 - where it stands, and what is known by then
         self,
         stage: int,
         seen: tuple[Record, Event],
         found: Mapping[str, bytes],
         now_ms: int,
         facts: Facts | None = None,
+        redrive: int = 0,
     ) -> Sequence[Publish]:
         """The next hop of an event; behind the last lookup, its commands."""
         record, event = seen
@@ -174,12 +209,13 @@ class Path:
             key = self._readers[number].read(record, facts)
             if key and len(key) <= _KEY_BYTES_MAX:
                 flow = enrichment.trigger.flow
-                value = _encode(seeker_of(flow, lookup.name, seen, found))
+                value = _encode(seeker_of(flow, lookup.name, seen, found, redrive))
                 if len(key) + len(value) > enrichment.bytes_max - _FRAME_BYTES:
                     detail = f"lookup: expected at most {enrichment.bytes_max} bytes of event "
                     detail += f"and rows, found {len(value)}"
                     return self.answered(self.letter(record, event, now_ms, "too-large", detail))
-                partition = partition_of(key, lookup.partitions)
+                own_key = event.key if lookup.is_global else None
+                partition = partition_of(own_key or key, lookup.partitions)
                 return (Publish(lookup.topic, partition, key, value, (), now_ms),)
             if lookup.missing is not OnMissing.NULL:
                 said = "none" if not key else f"{len(key)} bytes"

@@ -5,6 +5,10 @@ events come, keyed as the rows are: what meets is in one task. A row is kept as 
 tombstone deletes it; events find it or wait (:mod:`.queue`). The step is a pure function of the
 tables, the batches and the two times it is given, as that of :mod:`edo_stream.core.pipeline` is.
 
+Rows of a global table are none of the task's own. It looks them up in what the worker has, is told
+which have come, and lets go what waits for them at the beginning of its next step (see
+:mod:`.arrivals`). What an event finds is what is there in the one step that is committed.
+
 Every event has a fate: *emitted* when it went on, held before if it waited, *failed* (a failure
 event), or a dead letter. A row is *applied*, or a dead letter, and the row before it stays.
 
@@ -24,10 +28,12 @@ from edo_stream.core.correlation.operations import Verb, WaitOperation, parse_wa
 from edo_stream.core.correlation.outlet import UndecodableOutlet
 from edo_stream.core.correlation.rows import EventRows, FlowRow
 from edo_stream.core.effects import Effects
-from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.event import Ignored, Violation
 from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.lookup.arrivals import Arrivals
+from edo_stream.core.lookup.global_table import row_of_record
 from edo_stream.core.lookup.path import decode_seeker
-from edo_stream.core.lookup.queue import AT_ONCE, FlowOfTask, Queue, SharedState
+from edo_stream.core.lookup.queue import AT_ONCE, Find, FlowOfTask, Queue, SharedState
 from edo_stream.core.lookup.rows import (
     GONE,
     QUEUE,
@@ -39,7 +45,6 @@ from edo_stream.core.lookup.rows import (
 )
 from edo_stream.core.lookup.spec import LookupSpec
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.pointer import MISSING, parse_json
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.sizes import FRAME_BYTES, HEADROOM_BYTES
 from edo_stream.core.state import RowCache, Table
@@ -50,6 +55,8 @@ from edo_stream.core.timers import Timers
 _SKEW_MS: Final = 5 * 60 * 1000
 """How far a record's time may run ahead of the task's clock."""
 _TIMERS_MAX: Final = 500
+_ARRIVALS_MAX: Final = 1_000
+"""Rows that have come, and queues, that a step looks at."""
 _PUT_OFF_MS: Final = 60 * 60 * 1000
 _REMOVED_MAX: Final = 1_000
 """Rows of tables that are declared no more which a step removes."""
@@ -64,7 +71,8 @@ class LookupPipeline(TaskPipeline):
         super().__init__(identity, state, internal)
         self.events_topic = spec.topic
         """By which events come."""
-        self.tables = tuple(spec.tables)
+        self.tables = tuple(table for table in spec.tables if table not in spec.judged)
+        """Of which it keeps rows."""
         self._spec = spec
         self._queue_rows = RowCache(state, QUEUE, encode_queue, decode_queue)
         self._events = EventRows(state)
@@ -89,10 +97,35 @@ class LookupPipeline(TaskPipeline):
             if lookup.topic == spec.topic
         }
         self._by_table = {
-            table: [queue for queue in self._queues.values() if queue.table == table]
+            table: [
+                queue
+                for queue in self._queues.values()
+                if queue.table == table and not queue.is_global
+            ]
             for table in spec.tables
         }
+        self._global_tables = shared.global_tables
+        self._arrivals = Arrivals()
         self.restore()
+
+    @property
+    def global_tables(self) -> frozenset[str]:
+        """Tables in which it looks rows up that it does not have."""
+        return frozenset(queue.table for queue in self._queues.values() if queue.is_global)
+
+    def share(self, tables: Mapping[str, Find]) -> None:
+        """Look up in these tables what is of global ones."""
+        self._global_tables.update(tables)
+
+    def tell(self, table: str, keys: Sequence[bytes] | None) -> None:
+        """Note rows of a global table that have come, between steps; ``None``: any may have."""
+        if self._waits_for_global():
+            self._arrivals.tell(table, keys)
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether rows have come that the next step looks at."""
+        return bool(self._arrivals)
 
     @property
     def _ledgers(self) -> list[Ledger]:
@@ -108,8 +141,22 @@ class LookupPipeline(TaskPipeline):
             flow.restore()
         for ledger in self._ledgers:
             ledger.discard()
+        # What came while nobody listened, or was seen in a step that was in vain.
+        if self._waits_for_global():
+            self._arrivals.look_at_all()
+        else:
+            self._arrivals.looked(None)
         known = (self.events_topic, self._internal.control, *self.tables)
         self._leaving = [topic for topic in self._step.row.sources if topic not in known]
+
+    def start(
+        self, topic: str, offset: int, now_ms: int, lost: tuple[int, int] | None = None
+    ) -> Effects:
+        """Begin to read a topic at an offset, or go on behind what is gone of it."""
+        if topic in self._spec.judged:
+            # Should a flow ever want them of the task, they are to be read.
+            self._state.write(_gone(topic), b"")
+        return super().start(topic, offset, now_ms, lost)
 
     @property
     def returning(self) -> list[str]:
@@ -149,6 +196,7 @@ class LookupPipeline(TaskPipeline):
         has_fired = False
         while not self._step.is_full and self._expire(AT_ONCE):
             has_fired = True
+        has_fired = self._release() or has_fired
         for batch in batches:
             if self._step.is_full:
                 break
@@ -197,6 +245,8 @@ class LookupPipeline(TaskPipeline):
 
     def _keep(self, table: str, key: bytes, row: bytes | None) -> None:
         """Keep a row, or delete it; what waits for it goes on."""
+        if table in self._spec.judged:
+            return
         self._state.write(row_of(table, key), row)
         if row is not None:
             for queue in self._by_table[table]:
@@ -204,8 +254,8 @@ class LookupPipeline(TaskPipeline):
 
     def _misplaced(self, record: Record) -> Violation | None:
         """Why no event would find a row, if so."""
-        if not record.key:
-            return Violation("no-key", "a row's record has a key: found none")
+        if not record.key or record.topic in self._spec.judged:
+            return None
         owner = partition_of(record.key, self._spec.partitions)
         if owner == record.partition:
             return None
@@ -217,20 +267,51 @@ class LookupPipeline(TaskPipeline):
 
     def _row_of(self, record: Record) -> bytes | Violation | Ignored | None:
         """The row that a record has, as JSON; ``None``: its key has none any more."""
-        if record.value is None:
-            return None
-        decoded = self._spec.tables[record.topic](record)
-        if not isinstance(decoded, Event):
-            return decoded
-        if decoded.data is None or parse_json(decoded.data) is MISSING:
-            return Violation("invalid", "a row is JSON: found none")
-        size_bytes = len(row_of(record.topic, record.key or b"")) + len(decoded.data)
+        row = row_of_record(record, self._spec.tables[record.topic])
+        if not isinstance(row, bytes) or record.topic in self._spec.judged:
+            return row
+        size_bytes = len(row_of(record.topic, record.key or b"")) + len(row)
         bytes_max = self._spec.bytes_max + HEADROOM_BYTES
         if size_bytes > bytes_max - FRAME_BYTES:
             # As it was written it may have been compressed; in the state it is not.
             detail = f"a row has at most {bytes_max} bytes with its key: found {size_bytes}"
             return Violation("too-large", detail)
-        return decoded.data
+        return row
+
+    def _waits_for_global(self) -> bool:
+        return any(queue.is_global and queue.waits for queue in self._queues.values())
+
+    def _release(self) -> bool:
+        """Let go what waits for rows of global tables that have come; whether anything did."""
+        if not self._arrivals:
+            return False
+        before, left = self._held(), _ARRIVALS_MAX
+        while left and not self._step.is_full and (told := self._arrivals.pop()) is not None:
+            table, key = told
+            left -= 1
+            for queue in self._queues.values():
+                if queue.is_global and queue.table == table:
+                    queue.look(key)
+        if left and self._arrivals.next is not None:
+            self._look_through(self._arrivals.next, left)
+        return before != self._held()
+
+    def _held(self) -> int:
+        return sum(flow.row.held for flow in self._flows.values())
+
+    def _look_through(self, start: bytes, most: int) -> None:
+        """Look at so many of the queues from one on."""
+        rows = self._state.scan(QUEUE + start, bytes((QUEUE[0] + 1,)))
+        names = [key[len(QUEUE) :] for key, _ in islice(rows, most)]
+        for name in names:
+            if self._step.is_full:
+                self._arrivals.looked(name)
+                return
+            place = parse_queue(name)
+            queue = self._queues.get((place.flow, place.lookup))
+            if queue is not None and queue.is_global:
+                queue.look(place.key)
+        self._arrivals.looked(names[-1] + b"\0" if len(names) == most else None)
 
     def _expire(self, limit_ms: int) -> bool:
         """Fire timers that are due; whether there were any."""

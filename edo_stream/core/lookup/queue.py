@@ -9,7 +9,8 @@ then is not there, wherever the reading of the table had been. A lookup that doe
 whose deadline is at once.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -26,7 +27,7 @@ from edo_stream.core.correlation.rows import (
 )
 from edo_stream.core.effects import Publish
 from edo_stream.core.ledger import Ledger
-from edo_stream.core.lookup.path import NULL, Path, Seeker, decode_seeker
+from edo_stream.core.lookup.path import NULL, Path, Seeker, decode_seeker, with_way_back
 from edo_stream.core.lookup.rows import Leave, QueueName, QueueRow, parse_queue, row_of
 from edo_stream.core.lookup.spec import Enrichment, OnMissing
 from edo_stream.core.record import Record
@@ -34,6 +35,8 @@ from edo_stream.core.state import RowCache, Table
 from edo_stream.core.task import Step, TaskIdentity
 from edo_stream.core.timers import Timers
 
+Find = Callable[[bytes], bytes | None]
+"""The row of a key, as JSON."""
 AT_ONCE: Final = 0
 """When the timer of a queue is due that has more events to let go than a step takes."""
 
@@ -49,6 +52,8 @@ class SharedState:
     events: EventRows
     timers: Timers
     ledger: Ledger
+    global_tables: dict[str, Find] = field(default_factory=dict)
+    """Tables that the whole worker shares, by name."""
 
 
 class FlowOfTask:
@@ -97,6 +102,7 @@ class Queue:
         self._lookup = flow.enrichment.lookups[stage]
         self._shared = shared
         self.table = self._lookup.table
+        self.is_global = self._lookup.is_global
 
     def place(self, record: Record, seeker: Seeker) -> None:
         """Let an event go on with its row, or wait."""
@@ -130,6 +136,17 @@ class Queue:
         self._flow.note(held=1)
         shared.ledger.mark(record.offset, Fate.HELD)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any event of the flow waits in the task."""
+        return self._flow.row.held > 0
+
+    def look(self, key: bytes) -> None:
+        """Let all that waits for a key go on if its row is there."""
+        is_queue = self.waits and self._shared.queues.get(self._name(key)) is not None
+        if is_queue and self._row(key) is not None:
+            self.release(key)
+
     def release(self, key: bytes) -> None:
         """Let all that waits for a row go on with it: it is there."""
         name = self._name(key)
@@ -150,7 +167,7 @@ class Queue:
         if queue.leaving and (is_there or queue.leave != Leave.WITH_ROW):
             self._take_leaving(name, queue)
         elif is_there:
-            # It came while the flow was not declared.
+            # It came while the flow was not declared, or the task has not got to it yet.
             self._let_go(name, queue, Leave.WITH_ROW)
         else:
             queue.leaving = 0
@@ -179,6 +196,8 @@ class Queue:
         return None
 
     def _row(self, key: bytes) -> bytes | None:
+        if self.is_global:
+            return self._shared.global_tables[self.table](key)
         return self._shared.table.get(row_of(self.table, key))
 
     def _let_go(self, name: bytes, queue: QueueRow, leave: Leave) -> None:
@@ -242,10 +261,13 @@ class Queue:
         path = self._flow.path(seeker)
         found = {**seeker.found, self._lookup.name: row}
         seen = (seeker.record(), seeker.event())
-        written = path.onward(self._stage + 1, seen, found, self._shared.step.now_ms)
+        now_ms = self._shared.step.now_ms
+        written = path.onward(self._stage + 1, seen, found, now_ms, redrive=seeker.redrive)
         letters = self._flow.enrichment.trigger.dead_letters
-        is_letter = any(one.topic == letters for one in written)
-        self._write(offset, Fate.DEAD_LETTERED if is_letter else Fate.EMITTED, *written)
+        if any(one.topic == letters for one in written):
+            self._write_letter(seeker, offset, written)
+        else:
+            self._write(offset, Fate.EMITTED, *written)
         self._flow.note(fired=1)
 
     def _miss(self, seeker: Seeker, offset: int) -> None:
@@ -271,7 +293,18 @@ class Queue:
         path = self._flow.path(seeker)
         now_ms = self._shared.step.now_ms
         letter = path.letter(seeker.record(), seeker.event(), now_ms, reason, detail)
-        self._write(offset, Fate.DEAD_LETTERED, *path.answered(letter))
+        self._write_letter(seeker, offset, path.answered(letter))
+
+    def _write_letter(self, seeker: Seeker, offset: int, written: Sequence[Publish]) -> None:
+        """Write a dead letter, and what goes with it, so that it can be sent again."""
+        trigger = self._flow.enrichment.trigger
+        back = [
+            with_way_back(one, seeker, trigger.bytes_max)
+            if one.topic == trigger.dead_letters
+            else one
+            for one in written
+        ]
+        self._write(offset, Fate.DEAD_LETTERED, *back)
 
     def _write(self, offset: int, fate: Fate, *written: Publish) -> None:
         self._shared.step.publish += written

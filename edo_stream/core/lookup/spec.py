@@ -33,7 +33,7 @@ class Lookup:
     topic: str
     """Internal topic by which events come to the tasks that have the table's rows."""
     partitions: int
-    """Of both."""
+    """Of that topic, and of the table unless it is global."""
     key: ValueOf
     wait_ms: int = 0
     """For so long a row is waited for; 0: only until all that was written before is read."""
@@ -42,6 +42,13 @@ class Lookup:
     """Events of one key that may wait; what is more is a dead letter."""
     row_bytes_max: int = 1_048_576
     """What the table takes."""
+    global_partitions: int = 0
+    """Of a table that each worker has in full; 0: it is none."""
+
+    @property
+    def is_global(self) -> bool:
+        """Whether each worker has all rows: an event is looked at where its own key belongs."""
+        return self.global_partitions > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,10 @@ class LookupSpec:
     dead_letters: str
     """For what is no event of any flow, and for rows that cannot be used."""
     tables: Mapping[str, Decode]
+    """Those whose partitions the tasks read."""
     enrichments: Mapping[str, Enrichment]
     """By flow."""
     bytes_max: int = 1_048_576
     """What the state takes in one row, and the topic of dead letters, but for 64 KiB more."""
+    judged: frozenset[str] = frozenset()
+    """Tables of which a task keeps no rows: they are global, and it only says what is none."""
