@@ -18,7 +18,8 @@ description: A command for each of the event's lines, with the row of its key.
 on: {order}
 lookup:
   row: {{topic: {rows}, key: subject, missing: "null"}}
-split: {{cel: "[data.id, lookup.row]"}}
+split: /lines
+input: {{cel: "[element, lookup.row]"}}
 action: {{kind: noop, idempotency_key: command, replay: safe}}
 group: {flow}
 partitions: 1
@@ -48,14 +49,14 @@ def test_events_rows_and_results_that_fit_no_topic_stop_nobody(
 
     def placed(key: str, more: str = "") -> Sent:
         sent = event(key, key)
-        value = json.dumps({"id": key, "more": more}).encode()
+        value = json.dumps({"lines": [1, 2], "more": more}).encode()
         return replace(sent, value=value, headers=[*sent.headers, ("ce_subject", key.encode())])
 
     def row(key: str, more: str) -> Sent:
         return replace(event(f"row-{key}", key), value=json.dumps({"more": more}).encode())
 
     # Compressed it is taken; what a state has is not compressed.
-    bench.send(rows, [row("a", "first"), row("a", "x" * 3 * MIB), row("b", "other")], "gzip")
+    bench.send(rows, [row("a", "first"), row("a", "x" * 6 * MIB), row("b", "other")], "gzip")
     worker = bench.worker()
     worker.start()
     bench.send(order, [placed("a", noise(2_900_000)), placed("b"), placed("c", noise(900_000))])
