@@ -57,7 +57,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 9
+BUILD = 10
 
 ctypedef const uint8_t *Bytes
 
@@ -310,6 +310,26 @@ cdef class FetchedRecord:
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._wire)
         cdef Bytes end = at + PyBytes_GET_SIZE(self._wire)
         return _headers_of(at, end, self._count)
+
+    @property
+    def size_bytes(self):
+        """As :func:`edo_stream.core.headers.size_of` counts, with key and value; -1: not known."""
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._wire)
+        cdef Bytes end = at + PyBytes_GET_SIZE(self._wire)
+        cdef Span part
+        cdef int64_t size = 0, i
+        size += 0 if self.key is None else PyBytes_GET_SIZE(self.key)
+        size += 0 if self.value is None else PyBytes_GET_SIZE(self.value)
+        for i in range(self._count):
+            # Python counts the characters of a name.
+            if not _next_span(&at, end, &part) or not _is_ascii(part.at, part.size):
+                return -1
+            size += part.size + 8
+            if _next_span(&at, end, &part):
+                size += part.size
+            elif part.size >= 0:
+                return -1
+        return size if at == end else -1
 
     def mentions(self, bytes text not None):
         """Whether a text occurs in the bytes of the headers: without it no header has it."""
@@ -748,6 +768,32 @@ cdef int64_t _whole_number(Span digits) noexcept nogil:
 
 
 @cython.final
+cdef class Known:
+    """The last value of an attribute, and what it means."""
+
+    cdef bytes _value
+    cdef object meaning
+
+    cdef inline bint is_of(self, Span value) noexcept:
+        return self._value is not None and _is_same(
+            value.at, value.size, PyBytes_AS_STRING(self._value), PyBytes_GET_SIZE(self._value)
+        )
+
+    cdef int keep(self, Span value, object meaning) except -1:
+        self._value = _bytes_of(value)
+        self.meaning = meaning
+        return 0
+
+
+cdef enum:
+    # What a header is, where it is no field: those are their own numbers.
+    _IS_VERSION = _FIELDS
+    _IS_ATTRIBUTE
+    _IS_OTHER
+    _IS_POSITION = 64  # Besides.
+
+
+@cython.final
 cdef class PlainDecoder:
     """Decodes CloudEvents in binary mode whose attributes are plain; ``None`` for any other.
 
@@ -759,6 +805,13 @@ cdef class PlainDecoder:
     cdef bytes _position_name
     cdef object _media_of, _time_of
     cdef dict _texts, _media
+    cdef Known _source, _type, _content_type
+    # Headers of a record that was plain, most are like the last: names, what they mean, and texts.
+    cdef int _last_count
+    cdef bytes _last_wire
+    cdef Span _last_names[_HEADERS_MAX]
+    cdef int _last_kinds[_HEADERS_MAX]
+    cdef list _last_texts
 
     def __init__(
         self, int key, int position, bint is_needed, bytes position_name, media_of, time_of
@@ -772,11 +825,18 @@ cdef class PlainDecoder:
         self._time_of = time_of
         self._texts = {}
         self._media = {}
+        self._source, self._type, self._content_type = Known(), Known(), Known()
+        self._last_count = -1
 
-    cdef object _known(self, Span text):
-        """Text of an attribute of few values."""
+    cdef object _known(self, Known last, Span text):
+        """Text of an attribute of few values, often the same as the last time."""
         if text.size > _KEPT_BYTES:
             return _text_or_none(text)
+        if not last.is_of(text):
+            last.keep(text, self._known_text(text))
+        return last.meaning
+
+    cdef object _known_text(self, Span text):
         cdef bytes value = _bytes_of(text)
         cdef PyObject *known = PyDict_GetItem(self._texts, value)
         if known is not NULL:
@@ -788,6 +848,11 @@ cdef class PlainDecoder:
         return found
 
     cdef object _known_media(self, Span text):
+        if not self._content_type.is_of(text):
+            self._content_type.keep(text, self._media_by_text(text))
+        return self._content_type.meaning
+
+    cdef object _media_by_text(self, Span text):
         cdef bytes value = _bytes_of(text) if text.size else None
         cdef PyObject *known = PyDict_GetItem(self._media, value)
         if known is not NULL:
@@ -802,12 +867,54 @@ cdef class PlainDecoder:
 
     cdef bint _read(self, FetchedRecord record, Span *fields, Span *position, list extensions) except -1:
         """Sort a record's headers; whether all of them are plain."""
+        if record._count == self._last_count:
+            if self._read_as_last(record, fields, position, extensions):
+                return True
+            memset(fields, 0, _FIELDS * sizeof(Span))
+            memset(position, 0, sizeof(Span))
+            del extensions[:]
+        return self._read_anew(record, fields, position, extensions)
+
+    cdef bint _read_as_last(
+        self, FetchedRecord record, Span *fields, Span *position, list extensions
+    ) except -1:
+        """The same, of headers with the names of the last ones; whether all are, and plain."""
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(record._wire)
         cdef Bytes end = at + PyBytes_GET_SIZE(record._wire)
-        cdef Span names[_HEADERS_MAX]
+        cdef Span name, value
+        cdef int i, kind
+        for i in range(self._last_count):
+            if not (_next_span(&at, end, &name) and _next_span(&at, end, &value)):
+                return False
+            if not _is_equal(name, self._last_names[i]):
+                return False
+            kind = self._last_kinds[i]
+            if kind & _IS_POSITION:
+                position[0] = value
+                kind &= ~_IS_POSITION
+            if kind < _FIELDS:
+                fields[kind] = value
+            elif kind == _IS_VERSION:
+                if not _is_same(value.at, value.size, b"1.0", 3):
+                    return False
+            elif kind == _IS_ATTRIBUTE and not _is_ascii(value.at, value.size):
+                return False
+            else:
+                extensions.append((self._last_texts[i], _bytes_of(value)))
+        return at == end
+
+    cdef bint _read_anew(
+        self, FetchedRecord record, Span *fields, Span *position, list extensions
+    ) except -1:
+        """The same, of any headers; those that are plain are kept for the next."""
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(record._wire)
+        cdef Bytes end = at + PyBytes_GET_SIZE(record._wire)
+        cdef Span *names = self._last_names
         cdef Span value, wanted
         cdef bint has_version = False
+        cdef list texts = []
         cdef int i, j, field
+        self._last_count = -1
         if record._count > _HEADERS_MAX:
             return False
         wanted.at = <Bytes>PyBytes_AS_STRING(self._position_name)
@@ -818,8 +925,7 @@ cdef class PlainDecoder:
             for j in range(i):
                 if _is_equal(names[j], names[i]):
                     return False
-            if _is_equal(names[i], wanted):
-                position[0] = value
+            text = None
             for field in range(_FIELDS):
                 if _is_equal(names[i], _FIELD_NAMES[field]):
                     fields[field] = value
@@ -827,13 +933,26 @@ cdef class PlainDecoder:
             else:
                 if _is_equal(names[i], _VERSION_NAME):
                     has_version = _is_same(value.at, value.size, b"1.0", 3)
+                    field = _IS_VERSION
                 elif not _is_plain_name(names[i]):
                     return False
                 elif _is_attribute(names[i]) and not _is_ascii(value.at, value.size):
                     return False
                 else:
-                    extensions.append((_name_of(names[i]), _bytes_of(value)))
-        return at == end and has_version
+                    text = _name_of(names[i])
+                    extensions.append((text, _bytes_of(value)))
+                    field = _IS_ATTRIBUTE if _is_attribute(names[i]) else _IS_OTHER
+            if _is_equal(names[i], wanted):
+                position[0] = value
+                field |= _IS_POSITION
+            self._last_kinds[i] = field
+            texts.append(text)
+        if at != end or not has_version:
+            return False
+        self._last_wire = record._wire  # Where the names are.
+        self._last_texts = texts
+        self._last_count = <int>record._count
+        return True
 
     def decode(self, FetchedRecord record not None):
         """The event of a record, or ``None``."""
@@ -899,8 +1018,8 @@ cdef class PlainDecoder:
             return None
         return Event(
             _text_or_none(fields[_ID]),
-            self._known(fields[_SOURCE]),
-            self._known(fields[_TYPE]),
+            self._known(self._source, fields[_SOURCE]),
+            self._known(self._type, fields[_TYPE]),
             key,
             data,
             media[0],
@@ -1109,6 +1228,7 @@ cdef extern from *:
         for (int i = 0; i < 8; i++) { v[i] = h[i]; v[i + 8] = edo_iv[i]; }
         v[12] ^= count;
         if (last) v[14] = ~v[14];
+        #pragma GCC unroll 12
         for (int r = 0; r < 12; r++) {
             const uint8_t *s = edo_sigma[r % 10];
             EDO_G(0, 4, 8, 12, m[s[0]], m[s[1]])
@@ -1220,7 +1340,6 @@ cdef extern from *:
         uint32_t *h, uint64_t done, const uint8_t *at, size_t size, uint8_t *out
     ) noexcept nogil
 
-
 edo_is_sha_used = edo_has_sha()
 
 
@@ -1310,6 +1429,39 @@ cdef class SourceIdDigest:
             edo_blake2b_16(message, <size_t>(at - message), out)
             digests.append(PyBytes_FromStringAndSize(<const char *>out, _DIGEST_BYTES))
         return digests
+
+
+def ids_rows(bytes key not None, bytes value):
+    """Rows of a record of the ids table; see :func:`edo_stream.core.dedupe.expand_ids`."""
+    cdef list rows = [(b"b" + key, value)]
+    cdef Py_ssize_t at, size
+    cdef bytes expiry
+    if value is None:
+        return rows
+    size = PyBytes_GET_SIZE(value)
+    expiry = value[:4]
+    for at in range(4, size, _DIGEST_BYTES):
+        rows.append((
+            _id_row(<Bytes>PyBytes_AS_STRING(value) + at, min(size - at, _DIGEST_BYTES)), expiry
+        ))
+    return rows
+
+
+def ids_names(list digests not None):
+    """Keys of the rows of digests."""
+    cdef list names = []
+    cdef bytes digest
+    for item in digests:
+        digest = item
+        names.append(_id_row(<Bytes>PyBytes_AS_STRING(digest), PyBytes_GET_SIZE(digest)))
+    return names
+
+
+cdef inline bytes _id_row(Bytes digest, Py_ssize_t size):
+    cdef bytes row = PyBytes_FromStringAndSize(NULL, 1 + size)
+    PyBytes_AS_STRING(row)[0] = 0x64
+    memcpy(PyBytes_AS_STRING(row) + 1, digest, <size_t>size)
+    return row
 
 
 # -- results
@@ -2102,6 +2254,8 @@ cdef class PlainRouter:
 cdef class PlainWay:
     """Takes events that are new, next in line and of nobody's further concern to the results.
 
+    Doubles it counts.
+
     It does what :meth:`edo_stream.core.pipeline.Pipeline._read_part` does for them, through
     ``Ids.admit``, ``Resequencer.place``, ``Outlet.emit`` and ``Ledger.mark``; at the first event
     that is not such a one it stops, before it has changed anything for it.
@@ -2109,9 +2263,9 @@ cdef class PlainWay:
 
     cdef ResultHeaders _headers
     cdef str _topic
-    cdef object _partition, _fate
+    cdef object _partition, _fate, _duplicate
     cdef Py_ssize_t _bytes_max
-    cdef bytes _prefix
+    cdef bytes _prefix, _redrive
     cdef dict _rows, _dirty
     cdef int64_t _idle_ms
     cdef object _router
@@ -2124,6 +2278,8 @@ cdef class PlainWay:
         str topic not None,
         int partition,
         fate,
+        duplicate,
+        bytes redrive not None,
         Py_ssize_t bytes_max,
         bytes prefix not None,
         dict rows,
@@ -2131,7 +2287,9 @@ cdef class PlainWay:
         int64_t idle_ms,
         router,
     ):
-        """``rows`` are those of the keys in order, ``None`` where keys have no numbers.
+        """``fate`` is of what goes on, ``duplicate`` of a double that does not bear ``redrive``.
+
+        ``rows`` are those of the keys in order, ``None`` where keys have no numbers.
 
         ``router`` writes what an event triggers besides; ``None``: nothing.
         """
@@ -2139,6 +2297,8 @@ cdef class PlainWay:
         self._topic = topic
         self._partition = partition
         self._fate = fate
+        self._duplicate = duplicate
+        self._redrive = redrive
         self._bytes_max = bytes_max
         self._prefix = prefix
         self._rows = rows
@@ -2176,11 +2336,11 @@ cdef class PlainWay:
         what was written here is in ``written_bytes``.
         """
         cdef Py_ssize_t index, before, end = len(judged)
-        cdef int64_t timestamp, offset, number = 0
+        cdef int64_t timestamp, offset, known_s, number = 0
         cdef WireHeaders headers
         cdef PyObject *found
         cdef bytes name = None
-        cdef bytes key
+        cdef bytes key, seen
         cdef object row = None
         self.stream_ms = stream_ms
         self.written_bytes = 0
@@ -2199,10 +2359,28 @@ cdef class PlainWay:
                 return index
             digest = digests[index]
             if fresh is not None:
-                if self.stream_ms >= until_ms or known[index] is not None or not digest:
+                if self.stream_ms >= until_ms or not digest:
                     return index
-                if digest in fresh:
-                    return index
+                found = PyDict_GetItem(fresh, digest)
+                seen = known[index]
+                if found is not NULL or seen is not None:
+                    if found is not NULL:
+                        known_s = <object>found
+                    else:
+                        if PyBytes_GET_SIZE(seen) != 4:
+                            return index
+                        known_s = _big(<Bytes>PyBytes_AS_STRING(seen), 4)
+                    if known_s * 1000 <= self.stream_ms or offset <= last_offset:
+                        return index
+                    # One that an operator has sent again may go on all the same.
+                    if type(record) is not FetchedRecord:
+                        return index
+                    if self._redrive in (<FetchedRecord>record)._wire:
+                        return index
+                    last_offset = offset
+                    offsets.append(offset)
+                    fates.append(self._duplicate)
+                    continue
             elif digest:
                 return index
             key = _field(event, _AT_KEY, "key")
@@ -2255,8 +2433,8 @@ cdef class PlainWay:
             fates.append(self._fate)
             times_ms.append(timestamp if time_ms is None else time_ms)
             if row is not None:
-                row.next = number + 1
-                row.touched_ms = self.stream_ms
+                _put_field(row, _ROW_NEXT, "next", number + 1)
+                _put_field(row, _ROW_TOUCHED_MS, "touched_ms", self.stream_ms)
                 self._dirty[name] = None
             if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
                 return index + 1

@@ -7,8 +7,12 @@ from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Violation, derive_id
 from edo_stream.core.headers import Header, publishable_ms, size_of, utf8
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
+
+if IS_COMPILED:
+    from edo_stream.core._native import FetchedRecord
 
 _SLACK_BYTES: Final = 60 * 1024
 """Of the 64 KiB that a topic of dead letters allows beyond its source's limit."""
@@ -52,4 +56,6 @@ def dead_letter(
 
 def bytes_of(record: Record) -> int:
     """Size of a record, uncompressed: a topic's limit is on compressed batches."""
+    if IS_COMPILED and type(record) is FetchedRecord and (known := record.size_bytes) >= 0:
+        return known
     return len(record.key or b"") + len(record.value or b"") + size_of(record.headers)

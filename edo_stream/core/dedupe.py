@@ -23,7 +23,7 @@ from edo_stream.core.redrive import redrive_of
 from edo_stream.core.state import Rows, Table
 
 if IS_COMPILED:
-    from edo_stream.core._native import SourceIdDigest
+    from edo_stream.core._native import SourceIdDigest, ids_names, ids_rows
 
 NO_DIGEST: Final = b""
 """Of what is no event."""
@@ -45,6 +45,10 @@ Digests = Callable[[list[Decoded]], list[bytes]]
 
 def expand_ids(key: bytes, value: bytes | None) -> Rows:
     """Local rows of one changelog record of the ids table, at the commit and at a restore."""
+    return ids_rows(key, value) if IS_COMPILED else _rows_in_python(key, value)
+
+
+def _rows_in_python(key: bytes, value: bytes | None) -> Rows:
     yield _INDEX_ROW + key, value
     if value is not None:
         expiry = value[:4]
@@ -155,7 +159,8 @@ class Ids:
 
     def recall(self, digests: list[bytes]) -> list[bytes | None]:
         """Rows of a batch's digests, read at once; :meth:`admit` takes them one by one."""
-        return self._table.get_many([_DIGEST_ROW + digest for digest in digests])
+        names = ids_names(digests) if IS_COMPILED else [_DIGEST_ROW + one for one in digests]
+        return self._table.get_many(names)
 
     def admit(
         self, digest: bytes, row: bytes | None, offset: int, stream_ms: int, expiry_s: int

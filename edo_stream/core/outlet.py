@@ -106,8 +106,9 @@ class Outlet:
             return None
         decoded, dirty = (None, None) if rows is None else rows.pages()
         return PlainWay(
-            self._compiled, self._topic, self._partition, Fate.EMITTED, self._bytes_max,
-            prefix, decoded, dirty, idle_ms, None if self.router is None else self.router.fastest,
+            self._compiled, self._topic, self._partition, Fate.EMITTED, Fate.DUPLICATE,
+            REDRIVE.encode(), self._bytes_max, prefix, decoded, dirty, idle_ms,
+            None if self.router is None else self.router.fastest,
         )  # fmt: skip
 
     def _headers_in_python(self, offset: int, event: Event, is_late: bool) -> Headers:

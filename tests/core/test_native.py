@@ -23,7 +23,8 @@ from edo_stream.core.contract import (
     SequenceOrder,
     TransactionOrder,
 )
-from edo_stream.core.dedupe import digest_of, digests_of
+from edo_stream.core.dead_letter import bytes_of
+from edo_stream.core.dedupe import _rows_in_python, digest_of, digests_of
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event, Violation
 from edo_stream.core.headers import size_of, time_text
@@ -240,6 +241,36 @@ def test_a_record_is_judged_alike_by_both_halves(
     in_python = decode(StoredRecord(TOPIC, 5, 100, 1_000, key, value, tuple(headers)))
     assert compiled == in_python
     assert type(compiled) is type(in_python)
+
+
+@st.composite
+def headers_like_each_other(draw: st.DrawFn) -> list[list[Pair]]:
+    """Headers of records of one topic: most have the names of the last, with other values."""
+    found = [draw(headers_of_events())]
+    for _ in range(draw(st.integers(1, 4))):
+        if draw(st.integers(0, 4)) == 0:
+            found.append(draw(headers_of_events()))
+            continue
+        pairs = [
+            (name, draw(VALUES) if draw(st.integers(0, 5)) == 0 else value)
+            for name, value in found[-1]
+        ]
+        if pairs and draw(st.integers(0, 3)) == 0:
+            at, to = (draw(st.integers(0, len(pairs) - 1)) for _ in range(2))
+            pairs[at] = (draw(st.sampled_from([pairs[to][0], "ce_source", "ce_new"])), pairs[at][1])
+        found.append(pairs)
+    return found
+
+
+@settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(CONTRACTS), headers_like_each_other())
+def test_what_was_learned_of_a_record_misleads_about_no_other(
+    rules: Any, records: list[list[Pair]]
+) -> None:
+    decode = decoder(rules)
+    for headers in records:
+        in_python = decode(StoredRecord(TOPIC, 5, 100, 1_000, b"k", b"{}", tuple(headers)))
+        assert decode(fetched(b"k", b"{}", headers)) == in_python
 
 
 def test_what_is_plain_is_decoded_by_the_compiled_half() -> None:
@@ -472,6 +503,24 @@ def test_results_have_the_same_headers(offset: int, event: Event, is_late: bool,
     assert size_of(compiled) == size_of(in_python)
     if isinstance(compiled, native.WireHeaders):
         assert list(compiled) == [compiled[at] for at in range(len(compiled))]
+
+
+@given(st.binary(min_size=13, max_size=40), st.none() | st.binary(max_size=100))
+def test_ids_have_the_same_rows(key: bytes, value: bytes | None) -> None:
+    assert native.ids_rows(key, value) == list(_rows_in_python(key, value))
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_ids_have_the_same_names(digests: list[bytes]) -> None:
+    assert native.ids_names(digests) == [b"d" + digest for digest in digests]
+
+
+@given(headers_of_events(), st.none() | st.binary(max_size=9), st.none() | st.binary(max_size=9))
+def test_a_record_has_the_same_size_fetched_or_not(
+    headers: list[Pair], key: bytes | None, value: bytes | None
+) -> None:
+    stored = StoredRecord(TOPIC, 5, 100, 1_000, key, value, tuple(headers))
+    assert bytes_of(fetched(key, value, headers)) == bytes_of(stored)
 
 
 ITEMS = st.lists(

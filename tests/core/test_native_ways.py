@@ -1,0 +1,115 @@
+"""Batches through a whole task: by the compiled way as far as it goes, and by Python alone."""
+
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edo_stream.core.contract import DedupePolicy, KeyOrder, SequenceOrder
+from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.lane import Source
+from edo_stream.core.pipeline import Pipeline
+from edo_stream.core.record import Batch, StoredRecord
+from edo_stream.core.state import Table
+from edo_stream.sources.cloudevents import decoder
+from tests.core.bench import IDENTITY, INTERNAL, NOW_MS, TOPIC, contract
+from tests.core.memory import Memory
+from tests.core.test_native import batch
+
+native = pytest.importorskip("edo_stream.core._native", reason="no C compiler when installed")
+
+_TTL_MS: Final = 5_000
+#: Few ids and numbers, so that they come again; times that let some of them expire.
+ROWS: Final = st.lists(
+    st.tuples(
+        st.sampled_from([b"k", b"m"]),
+        st.integers(1, 6),
+        st.integers(0, 9),
+        st.sampled_from([0, 1, 3_000, 9_000]),
+        st.sampled_from([None, None, None, b"1", b"2"]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class Half:
+    """A task of one topic over tables in memory."""
+
+    def __init__(self, rules: Any, is_compiled: bool) -> None:
+        self.stores = (Memory(), Memory())
+        self.tables = (Table(self.stores[0]), Table(self.stores[1], expand_ids))
+        source = Source(rules, decoder(rules))
+        self.pipeline = Pipeline(IDENTITY, {TOPIC: source}, *self.tables, INTERNAL)
+        self.is_compiled = is_compiled
+        if not is_compiled:
+            for lane in self.pipeline._lanes.values():
+                lane.plain = None
+
+    def start(self) -> None:
+        self.pipeline.start(TOPIC, 100, NOW_MS)
+        self._commit()
+
+    def step(self, records: list[Any]) -> list[Any]:
+        """What a step has done, its tables' rows included."""
+        if not self.is_compiled:
+            records = [
+                StoredRecord(
+                    one.topic, one.partition, one.offset, one.timestamp, one.key, one.value,
+                    tuple(one.headers),
+                )
+                for one in records
+            ]  # fmt: skip
+        batches = [Batch(TOPIC, IDENTITY.partition, records)]
+        effects = self.pipeline.step(batches, NOW_MS, NOW_MS)
+        published = [
+            (one.topic, one.partition, one.key, one.value, list(one.headers), one.timestamp_ms)
+            for one in effects.publish
+        ]
+        self._commit()
+        rows = [store.rows for store in self.stores]
+        return [published, effects.counts, effects.settled, effects.times_ms, rows]
+
+    def _commit(self) -> None:
+        for table, store in zip(self.tables, self.stores, strict=True):
+            store.write(table.local)
+            table.settle()
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(ROWS, min_size=1, max_size=4),
+    st.sampled_from([KeyOrder(), SequenceOrder(start=1)]),
+    st.sampled_from([None, DedupePolicy(ttl_ms=_TTL_MS)]),
+)
+def test_both_halves_bring_records_to_the_same_ends(
+    steps: list[Any], ordering: Any, dedupe: Any
+) -> None:
+    rules = contract(ordering=ordering, dedupe=dedupe)
+    compiled, in_python = Half(rules, True), Half(rules, False)
+    compiled.start()
+    in_python.start()
+    offset = at_ms = 0
+    for rows in steps:
+        wanted = []
+        for key, number, id_, later_ms, redrive, is_plain in rows:
+            at_ms += later_ms
+            headers = [
+                ("ce_specversion", b"1.0"),
+                ("ce_id", b"%d" % id_),
+                ("ce_source", b"/shop"),
+                ("ce_type", b"placed" if is_plain else b"caf\xc3\xa9"),
+                ("ce_sequence", b"%d" % number),
+            ]
+            if redrive is not None:
+                headers.append(("edo-redrive", redrive))
+            wanted.append((at_ms, key, b"{}", headers))
+        data = batch(wanted)[61:]
+        first_ms = NOW_MS - 60 * 60 * 1_000 + wanted[0][0]
+        records = native.read_records(
+            TOPIC, IDENTITY.partition, data, len(wanted), 100 + offset, first_ms, -1, 0
+        )
+        offset += len(wanted)
+        assert compiled.step(records) == in_python.step(records)
