@@ -17,7 +17,7 @@ help:
 	@echo "make demo     the main job on a real Kafka, PostgreSQL and Debezium, judged at the end"
 	@echo "make bench    the same job done by others, measured and judged: BENCH='--help' for parts of it"
 	@echo "make test     all tests: check, local services, a real Kafka under kill -9"
-	@echo "make check    format, lint, types, layers, source, core, simulation: under three minutes"
+	@echo "make check    format, lint, types, layers, source, core, simulation: about five minutes"
 	@echo "make sim      more histories: make sim N=50000 SEED=7"
 	@echo "make broker   tests on a real Kafka"
 	@echo "make chaos    faults to workers, brokers and protocol: SEED=7 MINUTES=10 FAULTS=50 CHAOS='--help'"
