@@ -23,6 +23,7 @@ from edo_stream.core.lookup.spec import Decode
 from edo_stream.core.record import Record
 from edo_stream.engine.ports import Changelog, Disk, DiskError, Follower, Grown
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS
+from edo_stream.engine.runner import end_runner
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ _FORGOTTEN_MAX = 2_000
 #: How often in a row a topic may seem to be another one, while its leader changes.
 _DOUBTS_MAX = 5
 _CANCELS_MAX = 5
-_CANCEL_S = 1.0
 
 
 class StaleError(Exception):
@@ -121,12 +121,7 @@ class GlobalTables:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        # Again, should a client that is being closed have swallowed the first one.
-        for _ in range(_CANCELS_MAX):
-            runner.cancel()
-            await asyncio.wait([runner], timeout=_CANCEL_S)
-            if runner.done():
-                break
+        await end_runner(runner, _CANCELS_MAX)
         held, self.held = self.held, {}
         for one in held.values():
             one.disk.close()

@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from edo_stream.core.state import Expand, Table
 from edo_stream.engine.ports import Changelog, ChangelogRecord, DiskError, Follower, Grown
 from edo_stream.engine.restore import TOMBSTONES_KEPT_MS, TaskTable, start_offset
+from edo_stream.engine.runner import end_runner
 from edo_stream.views import StandbyPhase
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ _REST_S_MAX = 1.0
 _STANDSTILL_POLL_S = 0.2
 _RETRY_S = 2.0
 _CANCELS_MAX = 5
-_CANCEL_S = 1.0
 #: How often a disk notes that it is as new as its changelog, and expired rows are dropped.
 _TIDY_S = 60.0
 
@@ -152,14 +152,8 @@ class Standbys:
         """Drop all of them, and the connection, for good."""
         self.all = {}
         runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        # Again, should a client that is being closed have swallowed the first one.
-        for _ in range(_CANCELS_MAX):
-            runner.cancel()
-            await asyncio.wait([runner], timeout=_CANCEL_S)
-            if runner.done():
-                return
+        if runner is not None:
+            await end_runner(runner, _CANCELS_MAX)
 
     def _has(self, standby: Standby) -> bool:
         return self.all.get((standby.group, standby.partition)) is standby

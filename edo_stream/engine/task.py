@@ -32,6 +32,7 @@ from edo_stream.core.record import Batch, Record
 from edo_stream.engine.ports import DiskError, Handed, Producer
 from edo_stream.engine.position import Positions, RefusedError
 from edo_stream.engine.restore import TaskTable, restore
+from edo_stream.engine.runner import end_runner
 from edo_stream.engine.task_spec import (
     Decider,
     PatientDecider,
@@ -59,9 +60,8 @@ _CATCH_UP_POLL_S = 0.05
 #: How often a transaction that is too large for a topic is tried before the task gives up.
 _TOO_LARGE_TRIES = 3
 
-#: How often, and for how long each, a runner is told to end before the process is given up.
+#: How often a runner is told to end before the process is given up.
 _CANCELS_MAX = 10
-_CANCEL_S = 1.0
 
 #: Numbers the deliveries between two seeks, over all tasks of the process.
 _EPOCHS = itertools.count(1)
@@ -166,14 +166,9 @@ class Task:
         self.phase = Phase.CLOSED
 
     async def _end(self, runner: asyncio.Task[None]) -> None:
-        # Again and again: a client that is being closed may swallow a cancellation, and a runner
-        # that lives on would write to a disk that is the next one's.
-        for _ in range(_CANCELS_MAX):
-            runner.cancel()
-            await asyncio.wait([runner], timeout=_CANCEL_S)
-            if runner.done():
-                return
-        self._on_given_up(f"task {self.name} does not end; leaving so that it can be restarted")
+        if not await end_runner(runner, _CANCELS_MAX):
+            # One that lives on would write to a disk that is the next one's.
+            self._on_given_up(f"task {self.name} does not end; leaving so that it can be restarted")
 
     def offer(self, handed: Handed) -> None:
         """Take a batch from the transport; never blocks, never raises."""

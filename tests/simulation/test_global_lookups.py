@@ -1,12 +1,11 @@
 """Histories of lookups in tables that each worker has in full, under every fault."""
 
-from collections import Counter
-
 import msgspec
 import pytest
 from aiokafka import TopicPartition
 
 from tests.simulation.global_lookups import GlobalLookupGroup, GlobalLookupWorld
+from tests.simulation.histories import assert_all_hold
 from tests.simulation.lookups import (
     FLOWS,
     commands_of,
@@ -19,21 +18,10 @@ _PART = 30
 
 @pytest.mark.parametrize("first", range(0, _SEEDS, _PART))
 def test_a_row_is_found_by_every_task_wherever_it_lies(first: int) -> None:
-    failures = {}
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + _PART):
-        outcome = GlobalLookupWorld(seed).run()
-        counts["resets"] += outcome.resets
-        counts["transactions"] += outcome.transactions
-        counts += Counter(outcome.fired)
-        if outcome.failures:
-            failures[seed] = outcome.failures
-    assert failures == {}
-    assert counts["resets"] > _PART
-    assert counts["transactions"] > 20 * _PART
-    assert counts["grow"] == _PART
-    assert counts["kill"]
-    assert counts["wipe"]
+    fired = assert_all_hold(GlobalLookupWorld, range(first, first + _PART))
+    assert fired["grow"] == _PART
+    assert fired["kill"]
+    assert fired["wipe"]
 
 
 def test_events_wait_until_the_worker_has_read_what_there_was_when_they_began() -> None:
