@@ -1912,8 +1912,8 @@ cdef class PlainCommand:
             _add(&pairs, b"ce_id", <const char *>text, 36)
             _add_bytes(&pairs, b"ce_source", self._ids._source)
             _add_text(&pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
-            _add_text(&pairs, b"ce_correlationid", _field(event, _AT_CORRELATION_ID, "correlation_id") or _field(event, _AT_ID, "id"))
-            _add_text(&pairs, b"ce_causationid", _field(event, _AT_ID, "id"))
+            _add_text(&pairs, b"ce_correlationid", correlation_id or event_id)
+            _add_text(&pairs, b"ce_causationid", event_id)
             _add_bytes(&pairs, b"edo-flow", self._flow)
             memcpy(text, PyBytes_AS_STRING(place), <size_t>place_size)
             _add(
@@ -1922,8 +1922,8 @@ cdef class PlainCommand:
                 <const char *>text,
                 _put_decimal(text + place_size, <uint64_t>offset) - text,
             )
-            if _field(event, _AT_SUBJECT, "subject") is not None:
-                _add_text(&pairs, b"ce_subject", _field(event, _AT_SUBJECT, "subject"))
+            if subject is not None:
+                _add_text(&pairs, b"ce_subject", subject)
             if _field(event, _AT_TIME_MS, "time_ms") is not None:
                 time = _time_of(event, self._time_text)
                 if time is not None:
