@@ -2161,6 +2161,23 @@ cdef inline uint8_t *_put_text(uint8_t *at, Text text) noexcept nogil:
     return _put_str(at, text.at, text.size)
 
 
+cdef uint8_t *_scratch_at = NULL
+cdef Py_ssize_t _scratch_room = 0
+
+
+cdef uint8_t *_scratch(Py_ssize_t room) except NULL:
+    """Room for a text that is being made, until the next is asked for."""
+    global _scratch_at, _scratch_room
+    cdef uint8_t *grown
+    if room > _scratch_room:
+        grown = <uint8_t *>realloc(_scratch_at, <size_t>(2 * room))
+        if grown is NULL:
+            raise MemoryError
+        _scratch_at = grown
+        _scratch_room = 2 * room
+    return _scratch_at
+
+
 cdef enum:
     _JOINED_KEY_BYTES = 1024
     _JOINED_TEXTS = 7
@@ -2227,7 +2244,6 @@ cdef class PlainFeed:
         cdef int64_t time_ms = 0
         cdef uint8_t *at
         cdef int i
-        cdef bytes value
         data = _field(event, _AT_DATA, "data")
         if data is not None and not _is_object(look, data):
             return None
@@ -2250,9 +2266,7 @@ cdef class PlainFeed:
         memcpy(place, PyBytes_AS_STRING(self._place), <size_t>place_size)
         place_size = _put_decimal(place + place_size, <uint64_t>offset) - place
         room += 0 if data is None else PyBytes_GET_SIZE(<bytes>data)
-        at = <uint8_t *>malloc(<size_t>room)
-        if at is NULL:
-            raise MemoryError
+        at = _scratch(room)
         cdef uint8_t *buffer = at
         memcpy(at, PyBytes_AS_STRING(self._start), <size_t>PyBytes_GET_SIZE(self._start))
         at += PyBytes_GET_SIZE(self._start)
@@ -2275,9 +2289,7 @@ cdef class PlainFeed:
             at = _put_text(at, texts[i])
         memcpy(at, PyBytes_AS_STRING(self._end), <size_t>end_size)
         at += end_size
-        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-        free(buffer)
-        return value
+        return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
 
 
 @cython.final
@@ -2942,40 +2954,35 @@ cdef class PlainWait:
         room += 600 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(self._name) + cause.id.size
         for name in self._names:
             room += 3 * PyBytes_GET_SIZE(name) + 20
-        buffer = <uint8_t *>malloc(<size_t>(room + 300 * count))
-        if buffer is NULL:
-            raise MemoryError
-        try:
-            at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
-            at = _put_of(_put_raw(at, b'","key":"'), key)
-            at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
-            at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
-            at = _put_of(at, <bytes>self._names[by])
-            at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
-            at = _put_time(
-                _put_raw(at, b'","opened":"'), _field(row, _WAIT_OPENED_MS, "opened_ms")
-            )
-            at = _put_time(
-                _put_raw(at, b'","deadline":"'), _field(row, _WAIT_UNTIL_MS, "until_ms")
-            )
-            at = _put_raw(at, b'","missing":[')
-            for i in range(len(self._names)):
-                is_missing = True
-                for j in range(count):
-                    if inputs[j] == i:
-                        is_missing = False
-                if is_missing:
-                    at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
-                    at = _put_raw(at, b'"')
-                    has_any = True
-            at = _put_raw(at, b'],"inputs":{')
+        buffer = _scratch(room + 300 * count)
+        at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
+        at = _put_of(_put_raw(at, b'","key":"'), key)
+        at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
+        at = _put_raw(at, b',"reason":"complete","complete":true,"completed_by":"')
+        at = _put_of(at, <bytes>self._names[by])
+        at = _put_span(_put_raw(at, b'","completed_by_id":"'), cause.id)
+        at = _put_time(
+            _put_raw(at, b'","opened":"'), _field(row, _WAIT_OPENED_MS, "opened_ms")
+        )
+        at = _put_time(
+            _put_raw(at, b'","deadline":"'), _field(row, _WAIT_UNTIL_MS, "until_ms")
+        )
+        at = _put_raw(at, b'","missing":[')
+        for i in range(len(self._names)):
+            is_missing = True
             for j in range(count):
-                at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
-                at = _put_shown(_put_raw(at, b'":'), &events[j])
-            at = _put_raw(at, b"}}")
-            value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-        finally:
-            free(buffer)
+                if inputs[j] == i:
+                    is_missing = False
+            if is_missing:
+                at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
+                at = _put_raw(at, b'"')
+                has_any = True
+        at = _put_raw(at, b'],"inputs":{')
+        for j in range(count):
+            at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
+            at = _put_shown(_put_raw(at, b'":'), &events[j])
+        at = _put_raw(at, b"}}")
+        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
         partition = _partition_of(key, self._partitions)
         return Publish(self._topic, partition, key, value, headers, now_ms)
 

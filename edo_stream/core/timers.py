@@ -72,10 +72,8 @@ class Timers:
             earliest = self._parse(min(self._set))[0]
             if self.next_due_ms is None or earliest < self.next_due_ms:
                 self.next_due_ms = earliest
-        for row in sorted(self._set):
-            self._state.write(row, _VALUE)
-        for row in sorted(self._cleared):
-            self._state.write(row, None)
+        self._state.write_all(dict.fromkeys(sorted(self._set), _VALUE))
+        self._state.write_all(dict.fromkeys(sorted(self._cleared)))
         # Nothing that was there is due earlier than the next.
         is_next_gone = self._cleared and self._parse(min(self._cleared))[0] == self.next_due_ms
         self._set.clear()

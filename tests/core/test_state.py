@@ -1,6 +1,8 @@
 """Rows of a task: what a step sees of its own writes, and what is left of them."""
 
-from edo_stream.core.state import RowCache, Table
+import pytest
+
+from edo_stream.core.state import Expand, RowCache, Table, as_is
 from tests.core.memory import Memory
 
 
@@ -24,6 +26,21 @@ def test_a_step_sees_its_own_writes_over_the_committed_rows() -> None:
     ]
     assert rows.get_many([b"a", b"b", b"d"]) == [b"9", None, b"4"]
     assert list(rows.scan(b"a", b"d")) == [(b"a", b"9"), (b"c", b"3")]
+
+
+@pytest.mark.parametrize(
+    "expand", [as_is, lambda key, value: ((key + b"-1", value), (b"last", key))]
+)
+def test_rows_written_at_once_are_those_written_one_by_one(expand: Expand) -> None:
+    rows = {b"b": b"1", b"a": None, b"c": b"3"}
+    one, other = Table(Memory(), expand), Table(Memory(), expand)
+    for table in (one, other):
+        table.write(b"c", b"2")
+    for key, value in rows.items():
+        one.write(key, value)
+    other.write_all(rows)
+    assert [*one.changelog.items()] == [*other.changelog.items()]
+    assert [*one.local.items()] == [*other.local.items()]
 
 
 def test_a_row_forgotten_is_gone_without_a_record() -> None:
