@@ -17,6 +17,7 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -57,7 +58,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 10
+BUILD = 11
 
 ctypedef const uint8_t *Bytes
 
@@ -3445,3 +3446,35 @@ cdef bytes _wire_of(headers):
         return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
     finally:
         free(buffer)
+
+
+cdef class Frame:
+    """Bytes of a known number that come piece by piece: written where they stay.
+
+    Written to as a buffer; whoever takes them has let go of all views of it.
+    """
+
+    cdef bytes _content
+    cdef Py_ssize_t _views
+
+    def __cinit__(self, Py_ssize_t size):
+        self._content = PyBytes_FromStringAndSize(NULL, size)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self._content is None:
+            raise BufferError("taken")
+        PyBuffer_FillInfo(
+            view, self, PyBytes_AS_STRING(self._content), PyBytes_GET_SIZE(self._content), False,
+            flags,
+        )
+        self._views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self._views -= 1
+
+    def take(self):
+        """The bytes, which nobody can write to any more."""
+        if self._views or self._content is None:
+            raise BufferError("written to still, or taken")
+        content, self._content = self._content, None
+        return content

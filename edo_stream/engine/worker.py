@@ -25,6 +25,7 @@ from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.assignor import TaskAssignor
 from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower, BrokerTableFollower
 from edo_stream.engine.disks import remove_abandoned
+from edo_stream.engine.frames import receive_in_place
 from edo_stream.engine.global_tables import GlobalTables
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.leftovers import leftovers
@@ -95,6 +96,7 @@ class Preparation(Service):
     async def on_start(self) -> None:
         app, settings = self._app, self._app.worker_settings
         prepare_process(tasks_max=sum(plan.partitions for plan in app.plans.values()))
+        receive_in_place()
         try:
             self._lock = await claim_directory_of_a_leaver(Path(app.conf.datadir), _LEAVER_S)
             if app.conf.web_enabled:
