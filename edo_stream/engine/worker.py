@@ -19,6 +19,7 @@ from mode import Service
 
 from edo_stream.core.lookup.spec import Decode
 from edo_stream.core.native import WHY_PYTHON
+from edo_stream.core.state import FORMAT
 from edo_stream.engine import clock
 from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
@@ -305,10 +306,10 @@ def _plug_in(
 def _open_disk(app: EdoApp) -> Any:
     memory = DiskMemory()
 
-    def open_disk(table: str, partition: int) -> Disk:
+    def open_disk(table: str, partition: int, format_: int = FORMAT) -> Disk:
         path = Path(app.conf.tabledir) / f"{table}-{partition}"
         try:
-            return RocksDisk(path, memory)
+            return RocksDisk(path, memory, format_, oldest=FORMAT)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except Exception as error:
