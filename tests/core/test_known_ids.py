@@ -222,3 +222,24 @@ def test_a_set_of_rows_is_what_a_restore_makes() -> None:
         restored.write(dict(expand_ids(key, value)))
     assert restored.rows != disk.rows
     assert restored.rows == spread(disk.rows)
+
+
+@pytest.mark.parametrize(("in_memory_s", "as_row_s"), [(5, 9), (9, 5), (7, 7)])
+def test_of_an_id_in_memory_and_a_row_the_later_expiry_counts(
+    in_memory_s: int, as_row_s: int
+) -> None:
+    disk = Memory()
+    disk.write({b"a" + b"one": a_record(in_memory_s, [0])})
+    disk.write(dict(expand_ids(b"two", a_record(as_row_s, [0]))))
+    expected = max(in_memory_s, as_row_s).to_bytes(4)
+    assert Ids(Table(disk, expand_ids)).recall(DIGESTS[:2]) == [expected, None]
+    # And wherever it is moved to.
+    budget = IdsBudget(0)
+    table = Table(disk, expand_ids)
+    ids = Ids(table, budget)
+    ids.recall(DIGESTS[:1])
+    ids.sweep(0, 10)
+    assert budget.ids == 0
+    assert ids.recall(DIGESTS[:1]) == [expected]
+    ids.sweep(min(in_memory_s, as_row_s) * 1000, 10)
+    assert ids.recall(DIGESTS[:1]) == [expected if in_memory_s != as_row_s else None]
