@@ -57,6 +57,7 @@ _READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 _ACT: Final = "edo_stream/core/act"
 _CONTROL: Final = "tests/act/test_control.py"
+_PAUSE: Final = "tests/act/test_pause.py"
 _CONTROL_MODEL: Final = "tests/act/test_control_model.py"
 
 
@@ -1267,6 +1268,70 @@ MUTANTS: Final = (
         f"{_CORRELATION}/waits.py",
         (("        return (row.shape or self.flow.shape) != self.shape", "        return False"),),
         ("tests/correlation/test_redeclared.py",),
+    ),
+    Mutant(
+        5,
+        "retries of a paused flow stay in the window of their tier, before those of other flows",
+        f"{_ACT}/in_hand.py",
+        (("elif is_paused and self._parking.may_be_aside(work):", "elif False:"),),
+        (_PAUSE,),
+    ),
+    Mutant(
+        5,
+        "what a pause finds ready stays in the window of its tier",
+        f"{_ACT}/requests.py",
+        (("                self._hand.pause(flow)\n", ""),),
+        (_PAUSE,),
+    ),
+    Mutant(
+        5,
+        "parked retries of a paused flow take the room of other flows' commands",
+        f"{_ACT}/keys.py",
+        (("        if topic in self._tiers:\n", "        if topic == self._tiers:\n"),),
+        (_PAUSE,),
+    ),
+    Mutant(
+        4,
+        "a retry that was put aside runs behind later commands of its key",
+        f"{_ACT}/parking.py",
+        (("self._keys.park_before(name, work.record)", "self._keys.park(name, work.record)"),),
+        (_PAUSE, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        6,
+        "what a pause has put aside is forgotten by a takeover",
+        f"{_ACT}/parking.py",
+        (
+            (
+                "            if row.is_aside:\n                self._add(name)\n",
+                "            pass\n",
+            ),
+        ),
+        (_PAUSE, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        9,
+        "a paused flow's retries are parked without bound",
+        f"{_ACT}/parking.py",
+        (
+            (
+                "if not self._is_retry(work) or self._keys.retries >= self._spec.parked_max:",
+                "if not self._is_retry(work):",
+            ),
+        ),
+        (_PAUSE,),
+    ),
+    Mutant(
+        9,
+        "all that a pause has put aside comes back at once",
+        f"{_ACT}/parking.py",
+        (
+            (
+                "not is_paused and self._ready.count(flow) < self._spec.window_max",
+                "not is_paused",
+            ),
+        ),
+        (_PAUSE,),
     ),
     Mutant(
         5,
