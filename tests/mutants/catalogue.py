@@ -676,6 +676,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         9,
+        "a disk that is opened again has a cache of its own, and no filters",
+        f"{_ENGINE}/store.py",
+        ((", column_families=columns)", ")"),),
+        ("tests/engine/test_store.py",),
+    ),
+    Mutant(
+        9,
         "ids are kept beyond their time to live",
         f"{_CORE}/dedupe.py",
         (("            self._forget(key, value)\n", "            pass\n"),),
