@@ -27,6 +27,8 @@ from edo_stream.registry import load
 from edo_stream.settings import read_settings
 from load.act_chaos.cli import run as chaos_of_commands
 from load.bombard import Bombardment
+from load.disks import remove_left
+from load.ending import ends_in_order
 from load.expect import expect
 from load.field import APP, Field, open_field
 from load.harm import Harm, hurt, possible, stops_cluster
@@ -237,10 +239,16 @@ def chaos(  # noqa: PLR0913 - the knobs of a run
     act: Annotated[bool, typer.Option("--act", help="Of commands: see load.act_chaos.")] = False,
 ) -> None:
     """Hurt workers and brokers under load; ends with 0 when nothing is wrong with the results."""
-    if act:
-        if protocol or brokers > 1:
-            raise typer.BadParameter("--act has one broker, and no faults in the protocol")
-        sys.exit(chaos_of_commands(seed, faults, minutes, directory=directory / "act"))
+    if act and (protocol or brokers > 1):
+        raise typer.BadParameter("--act has one broker, and no faults in the protocol")
+    with ends_in_order():
+        if act:
+            sys.exit(chaos_of_commands(seed, faults, minutes, directory=directory / "act"))
+        sys.exit(_run(Weather(seed, faults, minutes, protocol, workers, brokers), directory))
+
+
+def _run(weather: Weather, directory: Path) -> int:
+    """Do it, and tell; the status says whether all is right."""
     console = Console(width=_WIDTH)
     # Clients say at length that a broker is away.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -249,14 +257,15 @@ def chaos(  # noqa: PLR0913 - the knobs of a run
     def report(text: str) -> None:
         console.print(f"{time.monotonic() - start_s:6.1f} s  {text}", highlight=False)
 
-    weather = Weather(seed, faults, minutes, protocol, workers, brokers)
+    remove_left(directory, report)
     shutil.rmtree(directory, ignore_errors=True)
+    brokers, workers, seed = weather.brokers, weather.workers, weather.seed
     # Always behind the proxy: it slows restores down, and knows what it was asked.
     with open_field(directory, brokers, workers, proxied=True, seed=seed) as place:
         report(f"{brokers} brokers and {workers} workers are ready; seed {seed}")
         aftermath = asyncio.run(endure(weather, place, report))
     _show(aftermath, console)
-    sys.exit(1 if aftermath.findings else 0)
+    return 1 if aftermath.findings else 0
 
 
 def _show(aftermath: Aftermath, console: Console) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from edo_stream.engine.security import BrokerAccess
 from edo_stream.local.kafka import LocalKafka
 from edo_stream.local.ports import free_port
 from edo_stream.registry import load
+from load.disks import own_disk
 from load.fleet import LocalWorker
 from load.proxy.server import Proxy
 
@@ -80,9 +80,9 @@ def open_field(
     with ExitStack() as stack:
         cluster = _cluster(directory, brokers)
         for broker in cluster:
-            _own_disk(broker.directory, _LOGS_BYTES, stack)
-            broker.launch()
+            own_disk(broker.directory, _LOGS_BYTES, stack)
             stack.callback(broker.stop)
+            broker.launch()
         for broker in cluster:
             broker.wait_ready(90.0)
         bootstrap = bootstrap_of(cluster)
@@ -101,9 +101,9 @@ def open_field(
         fleet = [LocalWorker(directory / f"worker-{n}", environment) for n in range(workers)]
         place = Field(directory, cluster, fleet, environment, proxy)
         for worker in fleet:
-            _own_disk(worker.directory / "state", _STATE_BYTES, stack)
-            worker.launch()
+            own_disk(worker.directory / "state", _STATE_BYTES, stack)
             stack.callback(worker.stop)
+            worker.launch()
         for worker in fleet:
             worker.wait_ready(60.0)
         try:
@@ -155,11 +155,3 @@ async def _create_topics(topics: Path, bootstrap: str, replication: int) -> None
             else topic
             for topic in wanted
         )
-
-
-def _own_disk(directory: Path, size_bytes: int, stack: ExitStack) -> None:
-    """Give it a small file system of its own, where the system allows that."""
-    directory.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(directory)]
-    if subprocess.run(command, capture_output=True, check=False).returncode == 0:  # noqa: S603
-        stack.callback(subprocess.run, ["umount", "-l", str(directory)], check=False)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -35,10 +35,10 @@ key = typer.Typer(no_args_is_help=True, help="Keys of flows that are blocked.")
 FlowName = Annotated[str, typer.Argument(help="Name of the flow.")]
 OnlyFlow = Annotated[str | None, typer.Option("--flow", help="Only of this flow.")]
 Class = Annotated[
-    str | None, typer.Option("--state", help="Only waiting, draining, resting or stopped.")
+    str | None, typer.Option("--state", help="Only waiting, draining, resting, paused or stopped.")
 ]
 
-_STATES: Final = ("waiting", "draining", "resting", "stopped")
+_STATES: Final = ("waiting", "draining", "resting", "paused", "stopped")
 
 
 @retry.callback()
@@ -53,8 +53,8 @@ def _key() -> None:
 
 @retry.command("list")
 def list_retries(flow: OnlyFlow = None, as_json: AsJson = False) -> None:
-    """Show what waits for its next attempt, since when, until when, and why."""
-    _list(flow, "waiting", as_json)
+    """Show what waits for its next attempt, or is due while its flow is paused, and why."""
+    _list(flow, lambda one: one.is_retry, as_json)
 
 
 @key.command("list")
@@ -62,7 +62,7 @@ def list_keys(flow: OnlyFlow = None, state: Class = None, as_json: AsJson = Fals
     """Show the keys that are blocked, by what, and how many commands are parked behind."""
     if state not in (None, *_STATES):
         raise CommandError(f"--state {state}: write one of {', '.join(_STATES)}", USAGE)
-    _list(flow, state, as_json)
+    _list(flow, lambda one: state in (None, one.state), as_json)
 
 
 def _add(app: typer.Typer, op: str, help_: str) -> None:
@@ -105,11 +105,11 @@ async def _blocked(environment: Environment, flow: str | None) -> list[BlockedKe
     return [one for one in found if flow in (None, one.flow)]
 
 
-def _list(flow: str | None, state: str | None, as_json: bool) -> None:
+def _list(flow: str | None, is_wanted: Callable[[BlockedKey], bool], as_json: bool) -> None:
     environment = Environment.read()
     with unreachable(environment.settings.broker):
         found = asyncio.run(_blocked(environment, flow))
-    found = [one for one in found if state in (None, one.state)]
+    found = [one for one in found if is_wanted(one)]
     if as_json:
         print(json.dumps([_as_json(one) for one in found]))
     else:

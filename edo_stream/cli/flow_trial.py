@@ -17,6 +17,7 @@ from edo_stream.cli.environment import CommandError
 from edo_stream.cli.events import split_event
 from edo_stream.cli.files import read_input
 from edo_stream.cli.flow_read import FlowName, read_flows, require_flow
+from edo_stream.cli.flow_rows import given_rows
 from edo_stream.cli.screen import screen
 from edo_stream.core.act.command import Command, parse_command
 from edo_stream.core.effects import Publish
@@ -68,32 +69,13 @@ def try_out(  # noqa: PLR0913 - the command line has them
     content = read_input(event_file)
     topics = dict.fromkeys((*topics_of(name, flows), *cancel_topics(name, flows)))
     chosen = _topic(name, [*topics], topic, content)
-    rows = _rows(flows, name, row or [])
+    rows = given_rows(registry, flows.flows.get(name), row or [], taken=event_file)
     told = tell(name, flows, registry, chosen, _record(registry, chosen, content, key), rows)
     if as_json:
         print_json(told)
     else:
         _show(told)
     raise typer.Exit(0 if told["result"] in ("command", "input", "lookup", "cancels") else 1)
-
-
-def _rows(flows: Flows, name: str, given: list[str]) -> dict[str, bytes]:
-    """Rows by the names of the lookups, as they are given."""
-    flow = flows.flows.get(name)
-    known = (flow.declaration.lookup or {}) if flow is not None else {}
-    rows: dict[str, bytes] = {}
-    for one in given:
-        lookup, _, file = one.rpartition("=")
-        if not lookup and len(known) == 1:
-            (lookup,) = known
-        if lookup not in known:
-            raise CommandError(f"--row {one}: write NAME=FILE; {nearest(lookup, known)}", 2)
-        rows[lookup] = read_input(file)
-        try:
-            msgspec.json.decode(rows[lookup])
-        except (ValueError, RecursionError) as error:
-            raise CommandError(f"--row {one}: not JSON: {error}", 2) from error
-    return rows
 
 
 def tell(  # noqa: PLR0913 - all that an answer depends on

@@ -11,7 +11,7 @@ both reach the same disk. A table whose owner keeps in memory what a restore wou
 writes by :meth:`Table.write_as`, and tells the two kinds of rows apart.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -82,6 +82,15 @@ class Table:
             self.local[key] = value
         else:
             self.local.update(self._expand(key, value))
+
+    def write_all(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Record changes, one after the other."""
+        if self._expand is as_is:
+            self.changelog.update(rows)
+            self.local.update(rows)
+        else:
+            for key, value in rows.items():
+                self.write(key, value)
 
     def write_as(self, key: bytes, value: bytes, row: bytes) -> None:
         """Record a change whose local row is another one than those that it expands to."""
@@ -168,10 +177,15 @@ class RowCache(Generic[T]):
 
     def flush(self) -> None:
         """Write what has changed to the table; the last act of a step."""
-        for key in self._dirty:
-            row = self._rows[key]
-            self._table.write(self._prefix + key, None if row is None else self._encode(row))
-        self._dirty.clear()
+        if self._dirty:
+            prefix, rows, encode = self._prefix, self._rows, self._encode
+            self._table.write_all(
+                {
+                    prefix + key: None if (row := rows[key]) is None else encode(row)
+                    for key in self._dirty
+                }
+            )
+            self._dirty.clear()
         if len(self._rows) > self._rows_max:
             self._rows.clear()
 

@@ -17,7 +17,7 @@ class BlockedKey(msgspec.Struct, frozen=True, order=True):
     key: bytes
     group: str
     state: str
-    """``waiting``, ``draining``, ``resting`` for its throttle, or ``stopped``."""
+    """``waiting``, ``draining``, ``resting`` for its throttle, ``paused`` or ``stopped``."""
     head: str
     """Id of the command that the others wait for."""
     attempt: int
@@ -28,6 +28,11 @@ class BlockedKey(msgspec.Struct, frozen=True, order=True):
     since_ms: int
     error: str
     """Class and reason of the head's last failure."""
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether its head waits to be run again, for its time or for its flow."""
+        return self.state == "waiting" or (self.state == "paused" and bool(self.error))
 
 
 class BlockedRows:
@@ -56,7 +61,7 @@ class BlockedRows:
                     partition=partition,
                     key=key,
                     group=group,
-                    state="resting" if row.is_resting else row.blocked.name.lower(),
+                    state=row.state,
                     head=row.head,
                     attempt=row.attempt,
                     due_ms=row.due_ms if row.blocked is Blocked.WAITING or row.is_resting else None,

@@ -21,6 +21,7 @@ from edo_stream.local.kafka import LocalKafka
 from load.act_chaos.judge import findings_by_kind, percentile
 from load.act_chaos.storm import Aftermath, Weather, endure, open_scene
 from load.effects import effects_table
+from load.ending import ends_in_order
 from load.harm import Harm
 
 RATE: Final = 40.0
@@ -56,7 +57,8 @@ def chaos(  # noqa: PLR0913 - the knobs of a run
     directory: Annotated[Path, typer.Option(help="Is emptied first.")] = DIRECTORY,
 ) -> None:
     """Ends with 0 when nothing is wrong with what came of the commands."""
-    sys.exit(run(seed, faults, minutes, rate, workers, directory))
+    with ends_in_order():
+        sys.exit(run(seed, faults, minutes, rate, workers, directory))
 
 
 def run(  # noqa: PLR0913 - the knobs of a run

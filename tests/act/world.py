@@ -253,7 +253,7 @@ THROTTLED = Failed(FailureClass.THROTTLED, "http-429", retry_after_ms=3_000)
 class History:
     """A random history of a world, and its judgement."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pauses: float = 0.2) -> None:
         self.chance = random.Random(seed)
         chance = self.chance
         order = chance.choice([Order.STRICT, Order.STRICT, Order.RELAXED])
@@ -290,8 +290,8 @@ class History:
             (self.pass_time, 2.0),
             (self.crash, 0.3),
             (self.abort, 0.5),
-            (self.pause, 0.2),
-            (self.resume, 0.4),
+            (self.pause, pauses),
+            (self.resume, 2 * pauses),
         ]
         if is_strict and chance.random() < 0.5:
             self.moves.append((self.send_cancel, 0.8))

@@ -74,7 +74,7 @@ def of_world(world: World) -> Report:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_happens_to_a_task_its_commands_add_up(seed: int) -> None:
-    history = History(seed)
+    history = History(seed, pauses=0.2 if seed % 2 else 1.5)
     history.play(seed * 3)
     world = history.world
 
@@ -97,6 +97,33 @@ def test_a_task_that_is_in_the_middle_of_its_work_adds_up(seed: int) -> None:
     for _ in range(30 + seed):
         history.chance.choices(moves, [4, 8, 6, 6, 1])[0]()
     assert of_world(history.world).findings == ()
+
+
+def test_a_retry_that_is_due_while_its_flow_is_paused_is_parked() -> None:
+    world = World(spec(policy()))
+    for key in ("a", "b"):
+        world.send(key, key)
+        world.settle()
+        world.run(TRANSIENT)
+    world.ask("flow.pause", "")
+    world.settle()
+    assert 2 == of_world(world).flows["ship"].waiting
+    world.now_ms += 1_000
+    world.settle()
+    report = of_world(world)
+    assert (2, 0, 2) == standing(report)
+    world.ask("flow.resume", "")
+    world.settle()
+    assert {"a", "b"} == {world.run(Done()), world.run(TRANSIENT)}
+    assert (2, 1, 0) == standing(of_world(world))
+    assert 1 == of_world(world).flows["ship"].done
+
+
+def standing(report: Report) -> tuple[int, int, int]:
+    """Commands of a flow: all, those on a tier, and those parked; there are no findings."""
+    assert report.findings == ()
+    ship = report.flows["ship"]
+    return ship.commands, ship.waiting, ship.parked
 
 
 def one_of_each() -> World:

@@ -37,6 +37,7 @@ _PIPELINE: Final = "tests/core/test_pipeline.py"
 _FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _KNOWN_IDS: Final = "tests/core/test_known_ids.py"
+_ORDER: Final = "tests/core/test_native_order.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _CORRELATION: Final = "edo_stream/core/correlation"
@@ -57,6 +58,7 @@ _READS: Final = "tests/simulation/test_reads.py"
 _ACT_WORLD: Final = "tests/simulation/test_act.py"
 _ACT: Final = "edo_stream/core/act"
 _CONTROL: Final = "tests/act/test_control.py"
+_PAUSE: Final = "tests/act/test_pause.py"
 _CONTROL_MODEL: Final = "tests/act/test_control_model.py"
 
 
@@ -356,6 +358,65 @@ MUTANTS: Final = (
         (_SEQUENCE, _GAP_TIMERS),
     ),
     Mutant(
+        4,
+        "in C, what waits goes on in the order in which it came",
+        f"{_CORE}/_native_order.pxi",
+        (("        return ready\n", "        return sorted(ready, key=lambda one: one[2])\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        4,
+        "in C, an event goes on behind one that has not come",
+        f"{_CORE}/_native_order.pxi",
+        (
+            (
+                "        cdef int64_t number = self._number + 1\n",
+                "        cdef int64_t number = self._number + 2\n",
+            ),
+        ),
+        (_ORDER,),
+    ),
+    Mutant(
+        5,
+        "in C, the timer of a gap that was closed stays",
+        f"{_CORE}/_native_order.pxi",
+        (("            if before_ms is not None:\n", "            if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        5,
+        "in C, nobody waits for a gap to time out",
+        f"{_CORE}/_native_order.pxi",
+        (("            if due_ms is not None:\n", "            if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        9,
+        "in C, what has gone on is counted among what waits",
+        f"{_CORE}/_native_order.pxi",
+        (("        self._count(source, -len(ready))\n", ""),),
+        (_ORDER,),
+    ),
+    Mutant(
+        9,
+        "in C, a key holds as much as comes",
+        f"{_CORE}/_native_order.pxi",
+        (("        if held >= self._per_key_max:\n", "        if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        6,
+        "in C, an event that is held takes the place of one with its number",
+        f"{_CORE}/_native_order.pxi",
+        (
+            (
+                "        if self._waiting is not None and self._number in self._waiting:\n",
+                "        if False:\n",
+            ),
+        ),
+        (_ORDER,),
+    ),
+    Mutant(
         5,
         "a task takes the end of the log for reached",
         f"{_ENGINE}/task.py",
@@ -613,6 +674,13 @@ MUTANTS: Final = (
         f"{_CORE}/state.py",
         (("if len(self._rows) > self._rows_max:", "if len(self._rows) < 0:"),),
         ("tests/core/test_state.py",),
+    ),
+    Mutant(
+        9,
+        "a disk that is opened again has a cache of its own, and no filters",
+        f"{_ENGINE}/store.py",
+        ((", column_families=columns)", ")"),),
+        ("tests/engine/test_store.py",),
     ),
     Mutant(
         9,
@@ -1255,6 +1323,70 @@ MUTANTS: Final = (
         f"{_CORRELATION}/waits.py",
         (("        return (row.shape or self.flow.shape) != self.shape", "        return False"),),
         ("tests/correlation/test_redeclared.py",),
+    ),
+    Mutant(
+        5,
+        "retries of a paused flow stay in the window of their tier, before those of other flows",
+        f"{_ACT}/in_hand.py",
+        (("elif is_paused and self._parking.may_be_aside(work):", "elif False:"),),
+        (_PAUSE,),
+    ),
+    Mutant(
+        5,
+        "what a pause finds ready stays in the window of its tier",
+        f"{_ACT}/requests.py",
+        (("                self._hand.pause(flow)\n", ""),),
+        (_PAUSE,),
+    ),
+    Mutant(
+        5,
+        "parked retries of a paused flow take the room of other flows' commands",
+        f"{_ACT}/keys.py",
+        (("        if topic in self._tiers:\n", "        if topic == self._tiers:\n"),),
+        (_PAUSE,),
+    ),
+    Mutant(
+        4,
+        "a retry that was put aside runs behind later commands of its key",
+        f"{_ACT}/parking.py",
+        (("self._keys.park_before(name, work.record)", "self._keys.park(name, work.record)"),),
+        (_PAUSE, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        6,
+        "what a pause has put aside is forgotten by a takeover",
+        f"{_ACT}/parking.py",
+        (
+            (
+                "            if row.is_aside:\n                self._add(name)\n",
+                "            pass\n",
+            ),
+        ),
+        (_PAUSE, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        9,
+        "a paused flow's retries are parked without bound",
+        f"{_ACT}/parking.py",
+        (
+            (
+                "if not self._is_retry(work) or self._keys.retries >= self._spec.parked_max:",
+                "if not self._is_retry(work):",
+            ),
+        ),
+        (_PAUSE,),
+    ),
+    Mutant(
+        9,
+        "all that a pause has put aside comes back at once",
+        f"{_ACT}/parking.py",
+        (
+            (
+                "not is_paused and self._ready.count(flow) < self._spec.window_max",
+                "not is_paused",
+            ),
+        ),
+        (_PAUSE,),
     ),
     Mutant(
         5,

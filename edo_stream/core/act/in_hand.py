@@ -2,8 +2,9 @@
 
 Theory of operation. A command that was read is *placed*: it becomes ready, waits in memory for its
 turn, or is parked behind a blocked head of its key. What comes off a tier before its time *waits*
-for it. A command whose key's throttle is too early *rests*, parked. When one has its fate, its key
-*goes on*: the next one becomes ready, if nothing says that it must not run.
+for it. A command whose key's throttle is too early *rests*, parked; a retry whose flow is paused is
+put *aside*, parked as well (:mod:`.parking`). When one has its fate, its key *goes on*: the next
+one becomes ready, if nothing says that it must not run.
 """
 
 from collections import deque
@@ -17,6 +18,7 @@ from edo_stream.core.act.command import Command, parse_command
 from edo_stream.core.act.keys import Blocked, KeyRow, Keys
 from edo_stream.core.act.outcome import Failed, FailureClass, Unrun
 from edo_stream.core.act.outlet import CANCELLED, LIMITED, SKIPPED, UNKNOWN, ActOutlet, NextRun
+from edo_stream.core.act.parking import Parking
 from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy
 from edo_stream.core.act.starts import Starts
 from edo_stream.core.act.switches import Switches
@@ -46,7 +48,7 @@ class InHand:
         self._step = step
         self._outlet = outlet
         self._is_known = is_known
-        self.keys = Keys(state)
+        self.keys = Keys(state, frozenset(spec.tiers.values()))
         self.starts = Starts(state)
         self.throttles = Throttles(state)
         limits = {p.flow: p.rate_limit for p in spec.flows.values() if p.rate_limit is not None}
@@ -57,6 +59,8 @@ class InHand:
         topics = [policy.commands for policy in spec.flows.values()]
         self.windows = {topic: Window(topic, state) for topic in (*topics, *spec.tiers.values())}
         self.ready = Ready()
+        rows = (self.keys, self.switches)
+        self._parking = Parking(spec, step, rows, self.windows, self.ready)
         self._queues: dict[bytes, KeyQueue] = {}
         self._due: list[tuple[int, int, Work]] = []
         self._due_count = 0
@@ -82,9 +86,10 @@ class InHand:
         self._cancelled.clear()
         self._resting = []
         self._restore_tags()
+        self._parking.restore()
         # Nothing is decided here: the next step goes on with them. Those that rest are asked anew,
         # as their flow's throttle may be another one than before.
-        keys = self.keys.all().items()
+        keys = [(name, row) for name, row in self.keys.all().items() if not row.is_aside]
         self._resumed = [queue for queue, row in keys if row.blocked is Blocked.DRAINING]
 
     def _restore_tags(self) -> None:
@@ -99,7 +104,7 @@ class InHand:
 
     def next_due_ms(self) -> int | None:
         """When the next retry or rest is due; 0 when a key is to go on at once."""
-        if self._resumed:
+        if self._resumed or self._parking.is_due:
             return 0
         firsts = [heap[0][0] for heap in (self._due, self._resting) if heap]
         return min(firsts, default=None)
@@ -110,11 +115,29 @@ class InHand:
             self.resume(self._resumed.pop())
 
     def pass_time(self, now_ms: int) -> None:
-        """Go on with retries and rests that are due."""
+        """Go on with retries and rests that are due, and with what was aside."""
         while self._due and self._due[0][0] <= now_ms:
             self._leave_tier(heappop(self._due)[2])
         while self._resting and self._resting[0][0] <= now_ms:
             self._end_rest(*heappop(self._resting))
+        for _ in range(self._spec.window_max):
+            name = None if self._step.is_full else self._parking.come_back()
+            if name is None:
+                break
+            self.resume(name)
+
+    def pause(self, flow: str) -> None:
+        """Put aside what is ready of a flow that is paused from now on, but for its own topic's."""
+        for name, queue in list(self._queues.items()):
+            if _flow_of(name) == flow:
+                self._put_aside(queue)
+
+    def go_on_flow(self, flow: str) -> None:
+        """Park what has waited on the topic of a flow that was paused, behind blocked keys."""
+        for name, queue in list(self._queues.items()):
+            if _flow_of(name) == flow:
+                self._parking.park_waiting(name, queue)
+                self._tidy(name)
 
     def cancelled(self) -> list[Command]:
         """Commands whose runs are to be ended; each once."""
@@ -198,16 +221,18 @@ class InHand:
                 self._make_ready(work, queue)
             else:
                 queue.wait(work)
+                if self._parking.is_paused(work):
+                    self._put_aside(queue)
         elif command.blocks:
             if row.blocked is Blocked.WAITING and row.head == command.id:
                 row.run_now = False
                 self._make_ready(work, queue)
             else:
                 self.done_with(work, Fate.DROPPED)
-        elif queue.waiting or row.parked >= self.policy(work).parked_per_key_max:
-            queue.waiting.append(work)
+        elif self._parking.may_park(row, work, queue):
+            self._parking.park(name, work)
         else:
-            self._park(name, work)
+            queue.waiting.append(work)
         self._tidy(name)
 
     def _make_ready(self, work: Work, queue: KeyQueue) -> None:
@@ -217,9 +242,8 @@ class InHand:
         cancelled = self.cancels.why(command)
         is_begun = self.starts.is_noted(command)
         has_turns = policy.rate_limit is not None or policy.throttle is not None
-        is_bound = (
-            cancelled is not None or is_begun or has_turns or policy.flow in self.switches.paused
-        )
+        is_paused = self._parking.is_paused(work)
+        is_bound = cancelled is not None or is_begun or has_turns or is_paused
         if is_bound and self._is_known(command):
             # First, as it runs in any case: also where nothing of its flow may begin.
             self.ready.add(work, first=True)
@@ -232,10 +256,20 @@ class InHand:
             why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
             self._outlet.outcome(command, policy, UNKNOWN, why)
             self.next(work, Fate.UNKNOWN)
+        elif is_paused and self._parking.may_be_aside(work):
+            self._parking.put_aside(work, queue)
+            self._tidy(command.queue)
         elif has_turns:
             self._take_turn(work, policy)
         else:
             self.ready.add(work)
+
+    def _put_aside(self, queue: KeyQueue) -> None:
+        """Put a key of a paused flow aside that has something ready, if rows can keep it."""
+        if queue.running is not None and not self._is_known(queue.running.command):
+            work = self._parking.take_back(queue)
+            if work is not None:
+                self._make_ready(work, queue)
 
     def _take_turn(self, work: Work, policy: FlowPolicy) -> None:
         """Let it run, if the limits of its key do; a retry has had its turn."""
@@ -263,9 +297,8 @@ class InHand:
         queue = self._queues[name]
         queue.running = None
         if not work.is_parked:
-            self._park(name, work)
-        while queue.waiting and row.parked < self.policy(work).parked_per_key_max:
-            self._park(name, queue.waiting.popleft())
+            self._parking.park(name, work)
+        self._parking.park_waiting(name, queue)
         heappush(self._resting, (until_ms, name))
         self._tidy(name)
 
@@ -277,14 +310,10 @@ class InHand:
     def resume(self, name: bytes) -> None:
         """Go on with a key that drains; it may come to rest again."""
         row = self.keys.get(name)
-        if row is not None and row.is_resting:
-            row.due_ms = 0
+        if row is not None and (row.is_resting or row.is_aside):
+            row.due_ms, row.is_aside = 0, False
             self.keys.put(name, row)
         self._run_first_parked(name)
-
-    def _park(self, name: bytes, work: Work) -> None:
-        self.keys.park(name, work.record)
-        self.windows[work.record.topic].end(work.record.offset, Fate.HELD)
 
     def _tidy(self, name: bytes) -> None:
         queue = self._queues.get(name)
@@ -341,7 +370,7 @@ class InHand:
                 self._cancel_run(running, why)
         elif row is not None and row.blocked is Blocked.WAITING:
             self._cancel_head(name, row, tag, why)
-        elif row is not None and row.is_resting:
+        elif row is not None and (row.is_resting or row.is_aside):
             first = self.first_parked(name)
             if _is_meant(first, tag):
                 self.end_first(first, why)
@@ -399,9 +428,7 @@ class InHand:
         self.keys.put(name, row)
         queue = self._queues[name]
         queue.running = None
-        most = self.policy(work).parked_per_key_max
-        while queue.waiting and row.parked < most:
-            self._park(name, queue.waiting.popleft())
+        self._parking.park_waiting(name, queue)
         self._tidy(name)
         return row
 
@@ -430,6 +457,7 @@ class InHand:
         row = self.keys.get(name)
         if row is not None and row.parked:
             row.blocked, row.head, row.due_ms, row.run_now = Blocked.DRAINING, "", 0, False
+            row.is_aside = False
             self.keys.put(name, row)
             self._run_first_parked(name)
             return
@@ -449,7 +477,7 @@ class InHand:
         self.cancels.forget(work.command)
         self.tagged.release(work.command)
         if work.is_parked:
-            self.keys.unpark(work.command.queue)
+            self.keys.unpark(work.command.queue, record.topic)
             self._settle(record, fate)
         else:
             self.windows[record.topic].end(record.offset, fate)

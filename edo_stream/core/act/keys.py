@@ -4,11 +4,13 @@ Theory of operation. A row ``k`` + queue exists as long as a key is blocked, and
 
 - *waiting*: its head failed and lies on a tier; the tier's record will run it.
 - *draining*: its head is the first of the parked commands, and runs or is about to; while
-  ``due_ms`` is set it *rests*: its throttle lets it begin only then.
+  ``due_ms`` is set it *rests*: its throttle lets it begin only then. While it is *aside*, its flow
+  is paused, or was a moment ago (:mod:`.parking`).
 - *stopped*: its head became a dead letter, and the flow wants an operator to look first.
 
-Commands that come meanwhile are parked: one row ``p`` each, numbered within the queue. All rows of
-blocked keys are kept in memory as well; a key costs some 300 bytes while it is blocked.
+Commands that come meanwhile are parked: one row ``p`` each, numbered within the queue. Before the
+first a number is left, for a head that comes off its tier and may not run. All rows ``k`` are kept
+in memory as well; a key costs some 300 bytes while it is blocked.
 """
 
 from collections.abc import Container
@@ -44,8 +46,8 @@ class KeyRow(msgspec.Struct, array_like=True):
     """When it was blocked."""
     head: str = ""
     """Id of the command that all others wait for; empty when an operator has dropped it."""
-    first: int = 0
-    next: int = 0
+    first: int = 1
+    next: int = 1
     """Numbers of the parked commands: from ``first`` up to, not including, ``next``."""
     run_now: bool = False
     """An operator wants the head to run: it does not wait for its time, nor for its throttle."""
@@ -57,6 +59,10 @@ class KeyRow(msgspec.Struct, array_like=True):
     """Class and reason of the head's last failure."""
     tags: tuple[bytes, ...] = ()
     """Of the head that waits for its retry: events may cancel it by them."""
+    is_aside: bool = False
+    """Its head, the first parked command, is not to run while the flow is paused."""
+    retries: int = 0
+    """How many of the parked commands have come off tiers."""
 
     @property
     def parked(self) -> int:
@@ -68,6 +74,13 @@ class KeyRow(msgspec.Struct, array_like=True):
         """Whether its head waits for the throttle of its key."""
         return self.blocked is Blocked.DRAINING and self.due_ms > 0
 
+    @property
+    def state(self) -> str:
+        """By what it is blocked, as operators are told."""
+        if self.is_aside:
+            return "paused"
+        return "resting" if self.is_resting else self.blocked.name.lower()
+
 
 decode_key_row = msgspec.msgpack.Decoder(KeyRow).decode
 _decode_parked = msgspec.msgpack.Decoder(StoredRecord).decode
@@ -76,12 +89,15 @@ _decode_parked = msgspec.msgpack.Decoder(StoredRecord).decode
 class Keys:
     """The blocked keys of one task."""
 
-    def __init__(self, state: Table) -> None:
+    def __init__(self, state: Table, tiers: Container[str]) -> None:
         self._state = state
+        self._tiers = tiers
         self._rows: dict[bytes, KeyRow] = {}
         self._dirty: dict[bytes, None] = {}
         self.parked = 0
-        """Commands parked, over all keys."""
+        """Commands parked, over all keys, that have not come off tiers."""
+        self.retries = 0
+        """Those that have."""
 
     def restore(self) -> None:
         """Read all rows."""
@@ -89,7 +105,8 @@ class Keys:
         self._rows = {
             row[1:]: decode_key_row(value) for row, value in self._state.scan(_KEY, _KEY_END)
         }
-        self.parked = sum(row.parked for row in self._rows.values())
+        self.retries = sum(row.retries for row in self._rows.values())
+        self.parked = sum(row.parked for row in self._rows.values()) - self.retries
 
     def get(self, queue: bytes) -> KeyRow | None:
         """The row of a blocked key; whoever changes it calls :meth:`put`."""
@@ -116,7 +133,29 @@ class Keys:
         value = msgspec.msgpack.encode(stored(record))
         self._state.write(_parked_row(queue, row.next), value)
         row.next += 1
-        self.parked += 1
+        self._count(queue, record.topic, 1)
+
+    def has_place_before(self, queue: bytes) -> bool:
+        """Whether a head can be parked before the others; rows of older versions had no place."""
+        row = self._rows[queue]
+        return row.first > 0 or not row.parked
+
+    def park_before(self, queue: bytes, record: Record) -> None:
+        """Keep a head before the commands that wait behind it."""
+        row = self._rows[queue]
+        if not row.parked:
+            row.first = row.next = 1
+        row.first -= 1
+        value = msgspec.msgpack.encode(stored(record))
+        self._state.write(_parked_row(queue, row.first), value)
+        self._count(queue, record.topic, 1)
+
+    def _count(self, queue: bytes, topic: str, more: int) -> None:
+        if topic in self._tiers:
+            self._rows[queue].retries += more
+            self.retries += more
+        else:
+            self.parked += more
         self._dirty[queue] = None
 
     def first(self, queue: bytes) -> StoredRecord:
@@ -141,13 +180,12 @@ class Keys:
             found.append(_decode_parked(value))
         return found
 
-    def unpark(self, queue: bytes) -> None:
-        """The first parked command has its fate."""
+    def unpark(self, queue: bytes, topic: str) -> None:
+        """The first parked command, which was read of a topic, has its fate."""
         row = self._rows[queue]
         self._state.write(_parked_row(queue, row.first), None)
         row.first += 1
-        self.parked -= 1
-        self._dirty[queue] = None
+        self._count(queue, topic, -1)
 
     def take_behind(self, queue: bytes, kept: int) -> list[StoredRecord]:
         """Remove all parked commands but the first ``kept``; they are given in order."""
@@ -155,8 +193,8 @@ class Keys:
         for number in range(row.next - len(taken), row.next):
             self._state.write(_parked_row(queue, number), None)
         row.next -= len(taken)
-        self.parked -= len(taken)
-        self._dirty[queue] = None
+        for record in taken:
+            self._count(queue, record.topic, -1)
         return taken
 
     def flush(self) -> None:

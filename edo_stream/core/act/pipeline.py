@@ -135,6 +135,7 @@ class ActPipeline(TaskPipeline):
         window = self._hand.windows.get(topic)
         if window is None:
             return self._spec.window_max
+        # Parked retries have a bound of their own: commands of other flows go on.
         if topic not in self._tiers and self._hand.keys.parked >= self._spec.parked_max:
             return 0
         return max(0, self._spec.window_max - window.size)

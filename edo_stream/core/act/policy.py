@@ -91,7 +91,8 @@ class ActSpec:
     window_max: int = 1_000
     """Records of one topic beyond its committed offset that are in hand at most."""
     parked_max: int = 10_000
-    """Commands parked in the partition at most; beyond, the command topics pause."""
+    """Commands parked in the partition at most; beyond, the command topics pause. And as many
+    retries of paused flows; beyond, they stay in the window of their tier."""
     ends: Mapping[str, tuple[EndFeed, ...]] = field(default_factory=dict)
     """By flow: who gathers how its commands end."""
 

@@ -51,14 +51,16 @@ class Requests:
         match operation.verb, row.blocked:
             case Verb.RUN_NOW, blocked if blocked is Blocked.WAITING or row.is_resting:
                 self._run_now(name, row)
+            case ((Verb.DROP | Verb.SKIP) as verb, _) if row.is_aside:
+                self._end_head(self._hand.first_parked(name), policy, verb)
             case ((Verb.DROP | Verb.SKIP), Blocked.WAITING):
                 return self._drop_waiting(name, policy, operation.verb)
             case Verb.CONTINUE, Blocked.STOPPED:
                 self._hand.go_on(name)
             case Verb.SKIP, Blocked.STOPPED:
                 self._skip_parked(name, policy)
-            case verb, blocked:
-                return f"{verb.value}: not while the key is {blocked.name.lower()}"
+            case verb, _:
+                return f"{verb.value}: not while the key is {row.state}"
         return None
 
     def _run_now(self, name: bytes, row: KeyRow) -> None:
@@ -78,8 +80,10 @@ class Requests:
             case Verb.PAUSE:
                 paused = Paused(self._step.now_ms, operation.by, operation.reason)
                 self._hand.switches.pause(flow, paused)
+                self._hand.pause(flow)
             case Verb.RESUME:
                 self._hand.switches.resume(flow)
+                self._hand.go_on_flow(flow)
             case _:
                 pass
         for reason, count in operation.counts.items():
@@ -92,13 +96,16 @@ class Requests:
             return "its command is running; try again in a moment"
         if work is None:
             return "its command is not in hand yet; try again in a moment"
+        self._end_head(work, policy, verb)
+        return None
+
+    def _end_head(self, work: Work, policy: FlowPolicy, verb: Verb) -> None:
         if verb is Verb.SKIP:
             self._skip(work, policy)
         else:
             self._outlet.dropped(work.command, policy)
             self._hand.done_with(work, Fate.DROPPED)
-        self._hand.go_on(name)
-        return None
+        self._hand.go_on(work.command.queue)
 
     def _skip_parked(self, name: bytes, policy: FlowPolicy) -> None:
         row = self._hand.keys.get(name)

@@ -101,6 +101,10 @@ class Ready:
         else:
             works.append(work)
 
+    def count(self, flow: str) -> int:
+        """How many a flow has; those that were put off count for every flow."""
+        return len(self._by_flow.get(flow, ())) + len(self._deferred)
+
     def flows(self) -> Iterator[str]:
         """Flows that have any."""
         return (flow for flow, works in self._by_flow.items() if works)
