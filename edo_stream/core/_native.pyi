@@ -10,10 +10,12 @@ from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.facts import Facts
+from edo_stream.core.held import HeldNow
 from edo_stream.core.lookup.path import Path
 from edo_stream.core.record import Headers, Record
 from edo_stream.core.routing import Router
 from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.task import SourceRow
 from edo_stream.core.trigger import Trigger
 
 BUILD: Final[int]
@@ -165,20 +167,27 @@ class PlainRouter:
     ) -> None: ...
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]: ...
 
+class PlainOrder:
+    def __init__(
+        self,
+        prefix: bytes,
+        rows: tuple[dict[bytes, SequenceRow | None], dict[bytes, None]],
+        held: tuple[bytes, dict[bytes, dict[int, int]], dict[bytes, HeldNow]],
+        timers: tuple[bytes, set[bytes], set[bytes]],
+        bounds: tuple[int, int, int, int],
+        gap_timeout_ms: int | None,
+    ) -> None: ...
+
 class PlainWay:
     def __init__(
         self,
         headers: ResultHeaders,
         topic: str,
         partition: int,
-        fate: Fate,
-        duplicate: Fate,
+        fates: tuple[Fate, Fate, Fate],
         redrive: bytes,
         bytes_max: int,
-        prefix: bytes,
-        rows: dict[bytes, SequenceRow | None] | None,
-        dirty: dict[bytes, None] | None,
-        idle_ms: int,
+        order: PlainOrder | None,
         router: Router | PlainRouter | None,
     ) -> None: ...
     @property
@@ -206,6 +215,7 @@ class PlainWay:
         publish: list[Publish],
         written_max: int,
         written_bytes_max: int,
+        source: SourceRow,
     ) -> int: ...
 
 def time_text_of(time_ms: int) -> bytes: ...
@@ -271,3 +281,14 @@ class RecordsWriter:
     def size(self) -> int: ...
     def fill(self, items: Sequence[Publish], start: int, bytes_max: int) -> int: ...
     def view(self) -> memoryview: ...
+
+class Frame:
+    def __init__(self, size: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def take(self) -> bytes: ...
+
+class IdSet:
+    def __len__(self) -> int: ...
+    def add(self, record: bytes) -> None: ...
+    def remove(self, record: bytes) -> None: ...
+    def recall(self, digests: list[bytes]) -> list[bytes | None]: ...

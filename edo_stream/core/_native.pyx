@@ -18,18 +18,20 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from edo_stream.core.correlation.rows import Head, WaitRow
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.task import SourceRow
 
 cdef extern from *:
     """
@@ -58,7 +60,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 11
+BUILD = 13
 
 ctypedef const uint8_t *Bytes
 
@@ -106,10 +108,6 @@ cdef Py_ssize_t _AT_POSITION = edo_offset(Event, b"position")
 cdef Py_ssize_t _AT_CORRELATION_ID = edo_offset(Event, b"correlation_id")
 cdef Py_ssize_t _AT_EXTENSIONS = edo_offset(Event, b"extensions")
 cdef Py_ssize_t _AT_TIME_TEXT = edo_offset(Event, b"time_text")
-cdef Py_ssize_t _ROW_NEXT = edo_offset(SequenceRow, b"next")
-cdef Py_ssize_t _ROW_TOUCHED_MS = edo_offset(SequenceRow, b"touched_ms")
-cdef Py_ssize_t _ROW_HELD = edo_offset(SequenceRow, b"held")
-cdef Py_ssize_t _ROW_FILLED = edo_offset(SequenceRow, b"filled")
 cdef Py_ssize_t _WAIT_BORN = edo_offset(WaitRow, b"born")
 cdef Py_ssize_t _WAIT_TOUCHED_MS = edo_offset(WaitRow, b"touched_ms")
 cdef Py_ssize_t _WAIT_PHASE = edo_offset(WaitRow, b"phase")
@@ -385,6 +383,10 @@ cdef class FetchedRecord:
     @property
     def size_bytes(self):
         """As :func:`edo_stream.core.headers.size_of` counts, with key and value; -1: not known."""
+        return self.counted()
+
+    cdef int64_t counted(self) except? -2:
+        """See ``size_bytes``."""
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._wire)
         cdef Bytes end = at + PyBytes_GET_SIZE(self._wire)
         cdef Span part
@@ -1719,6 +1721,15 @@ cdef class ResultHeaders:
         return _ended(&pairs, wire)
 
 
+cdef inline bint _fits(event, WireHeaders headers, Py_ssize_t bytes_max) except -1:
+    """Whether the result of an event is no larger than its topic takes."""
+    data = _field(event, _AT_DATA, "data")
+    cdef bytes key = _field(event, _AT_KEY, "key")
+    return (
+        PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes <= bytes_max
+    )
+
+
 # -- what an event triggers
 
 
@@ -2141,6 +2152,11 @@ cdef uint8_t *_put_bin(uint8_t *at, const char *data, Py_ssize_t size) noexcept 
     return at + size
 
 
+cdef inline uint8_t *_put_of(uint8_t *at, bytes text) noexcept:
+    memcpy(at, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
+    return at + PyBytes_GET_SIZE(text)
+
+
 ctypedef struct Text:
     const char *at
     Py_ssize_t size  # -1: none.
@@ -2382,12 +2398,34 @@ cdef class PlainRouter:
         return 0
 
 
+# -- timers, as :mod:`edo_stream.core.timers` has them
+
+
+cdef bytes _timer_row(bytes prefix, int64_t due_ms, bytes name):
+    cdef Py_ssize_t start = PyBytes_GET_SIZE(prefix), size = PyBytes_GET_SIZE(name)
+    cdef bytes row = PyBytes_FromStringAndSize(NULL, start + 8 + size)
+    cdef uint8_t *at = _put_of(<uint8_t *>PyBytes_AS_STRING(row), prefix)
+    _put_of(_put_big(at, <uint64_t>due_ms, 8), name)
+    return row
+
+
+cdef int _turn_timer(set more, set less, bytes row) except -1:
+    """Set or clear: what was done the other way in the same step leaves no trace."""
+    if row in less:
+        less.remove(row)
+    else:
+        more.add(row)
+    return 0
+
+
+include "_native_order.pxi"
+
 # -- the plain way of an event
 
 
 @cython.final
 cdef class PlainWay:
-    """Takes events that are new, next in line and of nobody's further concern to the results.
+    """Takes events that are new, have their turn or wait for it, and are of no further concern.
 
     Doubles it counts.
 
@@ -2398,11 +2436,10 @@ cdef class PlainWay:
 
     cdef ResultHeaders _headers
     cdef str _topic
-    cdef object _partition, _fate, _duplicate
+    cdef object _partition, _emitted, _held, _duplicate
     cdef Py_ssize_t _bytes_max
-    cdef bytes _prefix, _redrive
-    cdef dict _rows, _dirty
-    cdef int64_t _idle_ms
+    cdef bytes _redrive
+    cdef PlainOrder _order
     cdef object _router
     cdef readonly int64_t stream_ms
     cdef readonly int64_t written_bytes
@@ -2412,33 +2449,25 @@ cdef class PlainWay:
         ResultHeaders headers not None,
         str topic not None,
         int partition,
-        fate,
-        duplicate,
+        fates not None,
         bytes redrive not None,
         Py_ssize_t bytes_max,
-        bytes prefix not None,
-        dict rows,
-        dict dirty,
-        int64_t idle_ms,
+        PlainOrder order,
         router,
     ):
-        """``fate`` is of what goes on, ``duplicate`` of a double that does not bear ``redrive``.
+        """``fates`` are of what goes on, of what is held, and of a double without ``redrive``.
 
-        ``rows`` are those of the keys in order, ``None`` where keys have no numbers.
+        ``order`` is ``None`` where keys have no numbers.
 
         ``router`` writes what an event triggers besides; ``None``: nothing.
         """
         self._headers = headers
         self._topic = topic
         self._partition = partition
-        self._fate = fate
-        self._duplicate = duplicate
+        self._emitted, self._held, self._duplicate = fates
         self._redrive = redrive
         self._bytes_max = bytes_max
-        self._prefix = prefix
-        self._rows = rows
-        self._dirty = dirty
-        self._idle_ms = idle_ms
+        self._order = order
         self._router = router
 
     def take(
@@ -2462,21 +2491,21 @@ cdef class PlainWay:
         list publish not None,
         Py_ssize_t written_max,
         int64_t written_bytes_max,
+        source,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
         Stream time as it is then is in ``stream_ms``. ``fresh`` is ``None`` without dedupe;
         ``last_offset`` is below the first offset that may be marked. With as much as
         ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends;
-        what was written here is in ``written_bytes``.
+        what was written here is in ``written_bytes``. ``source`` counts what is held.
         """
-        cdef Py_ssize_t index, before, end = len(judged)
-        cdef int64_t timestamp, offset, known_s, number = 0
-        cdef WireHeaders headers
+        cdef Py_ssize_t index, end = len(judged)
+        cdef int64_t timestamp, offset, known_s
+        cdef int turn = _NEXT
+        cdef WireHeaders headers = None
         cdef PyObject *found
-        cdef bytes name = None
         cdef bytes key, seen
-        cdef object row = None
         self.stream_ms = stream_ms
         self.written_bytes = 0
         for index in range(start, end):
@@ -2519,61 +2548,83 @@ cdef class PlainWay:
             elif digest:
                 return index
             key = _field(event, _AT_KEY, "key")
-            if self._rows is not None:
-                position = _field(event, _AT_POSITION, "position")
-                if type(position) is not int or not 0 <= position < 0x7FFFFFFFFFFFFFFF:
-                    return index
-                number = position
-                name = self._prefix + key
-                found = PyDict_GetItem(self._rows, name)
-                if found is NULL:
-                    return index
-                row = <object>found
-                if type(row) is not SequenceRow:
-                    return index
-                if _field(row, _ROW_NEXT, "next") != position or _field(row, _ROW_HELD, "held"):
-                    return index
-                if _field(row, _ROW_FILLED, "filled"):
-                    return index
-                touched_ms = _field(row, _ROW_TOUCHED_MS, "touched_ms")
-                if self.stream_ms - <int64_t>touched_ms > self._idle_ms:
-                    return index
-            if offset <= last_offset:
+            if self._order is not None:
+                turn = self._order.turn_of(event, key, self.stream_ms)
+            if turn == _NOT_PLAIN or offset <= last_offset:
                 return index
-            headers = self._headers._of(offset, event, False)
-            if headers is None:
-                return index
-            data = _field(event, _AT_DATA, "data")
-            if (
-                PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
-                > self._bytes_max
-            ):
-                return index
+            if turn == _LATER:
+                if not self._order.can_hold(record, source):
+                    return index
+            else:
+                headers = self._headers._of(offset, event, False)
+                if headers is None or not _fits(event, headers, self._bytes_max):
+                    return index
+                if turn == _AWAITED and not self._order.can_release(
+                    self._headers, self._bytes_max, offsets, now_ms
+                ):
+                    return index
             # From here on it is taken.
             last_offset = offset
             if fresh is not None:
                 fresh[digest] = expiry_s
                 of_expiry.append(digest)
-            time_ms = _field(event, _AT_TIME_MS, "time_ms")
-            publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
-            self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
-            if self._router is not None:
-                before = len(publish)
-                if type(self._router) is PlainRouter:
-                    (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
-                else:
-                    publish.extend(self._router.commands(record, event, now_ms))
-                self.written_bytes += _bytes_since(publish, before)
             offsets.append(offset)
-            fates.append(self._fate)
-            times_ms.append(timestamp if time_ms is None else time_ms)
-            if row is not None:
-                _put_field(row, _ROW_NEXT, "next", number + 1)
-                _put_field(row, _ROW_TOUCHED_MS, "touched_ms", self.stream_ms)
-                self._dirty[name] = None
+            if turn == _LATER:
+                fates.append(self._held)
+                self._order.hold(record, event, source, now_ms, self.stream_ms)
+                continue
+            fates.append(self._emitted)
+            self._emit(record, event, headers, timestamp, offset, now_ms, publish, times_ms)
+            if turn == _AWAITED:
+                self._release(source, now_ms, fates, publish, times_ms)
+            elif self._order is not None:
+                self._order.pass_by(self.stream_ms)
             if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
                 return index + 1
         return end
+
+    cdef int _release(
+        self, source, int64_t now_ms, list fates, list publish, list times_ms
+    ) except -1:
+        """Let go on what has its turn behind an event."""
+        cdef FetchedRecord record
+        cdef Py_ssize_t place
+        cdef list ready = self._order.ready()
+        for _, _, place, record, event, headers in ready:
+            self._emit(
+                record, event, headers, record.timestamp, record.offset, now_ms, publish, times_ms
+            )
+            fates[place] = self._emitted
+        self._order.advance(ready, source, self.stream_ms)
+        return 0
+
+    cdef int _emit(
+        self,
+        record,
+        event,
+        WireHeaders headers,
+        int64_t timestamp,
+        int64_t offset,
+        int64_t now_ms,
+        list publish,
+        list times_ms,
+    ) except -1:
+        """Publish an event's result, and what it triggers."""
+        cdef Py_ssize_t before
+        cdef bytes key = _field(event, _AT_KEY, "key")
+        data = _field(event, _AT_DATA, "data")
+        time_ms = _field(event, _AT_TIME_MS, "time_ms")
+        publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
+        self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
+        if self._router is not None:
+            before = len(publish)
+            if type(self._router) is PlainRouter:
+                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
+            else:
+                publish.extend(self._router.commands(record, event, now_ms))
+            self.written_bytes += _bytes_since(publish, before)
+        times_ms.append(timestamp if time_ms is None else time_ms)
+        return 0
 
 
 cdef int64_t _bytes_since(list publish, Py_ssize_t start) except -1:
@@ -2792,11 +2843,6 @@ cdef inline uint8_t *_put_span(uint8_t *at, Span span) noexcept nogil:
     return at + span.size
 
 
-cdef inline uint8_t *_put_of(uint8_t *at, bytes text) noexcept:
-    memcpy(at, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
-    return at + PyBytes_GET_SIZE(text)
-
-
 cdef uint8_t *_put_shown(uint8_t *at, JoinedSpans *joined) noexcept nogil:
     """See :func:`edo_stream.core.correlation.joined.shown`."""
     at = _put_span(_put_raw(at, b'{"id":"'), joined.id)
@@ -2880,28 +2926,11 @@ cdef class PlainWait:
             self._waits.note_changed()
         return 0
 
-    cdef bytes _timer_row(self, int64_t due_ms, bytes key):
-        cdef Py_ssize_t start = PyBytes_GET_SIZE(self._timer), size = PyBytes_GET_SIZE(key)
-        cdef bytes row = PyBytes_FromStringAndSize(NULL, start + 8 + size)
-        cdef uint8_t *at = _put_of(<uint8_t *>PyBytes_AS_STRING(row), self._timer)
-        _put_of(_put_big(at, <uint64_t>due_ms, 8), key)
-        return row
-
     cdef int _set_timer(self, int64_t due_ms, bytes key) except -1:
-        cdef bytes row = self._timer_row(due_ms, key)
-        if row in self._cleared:
-            self._cleared.remove(row)
-        else:
-            self._set.add(row)
-        return 0
+        return _turn_timer(self._set, self._cleared, _timer_row(self._timer, due_ms, key))
 
     cdef int _clear_timer(self, int64_t due_ms, bytes key) except -1:
-        cdef bytes row = self._timer_row(due_ms, key)
-        if row in self._set:
-            self._set.remove(row)
-        else:
-            self._cleared.add(row)
-        return 0
+        return _turn_timer(self._cleared, self._set, _timer_row(self._timer, due_ms, key))
 
     cdef int _number_of(self, Span name) except -2:
         """Which input it is; -1: none."""
@@ -3598,3 +3627,190 @@ cdef bytes _wire_of(headers):
         return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
     finally:
         free(buffer)
+
+
+cdef class Frame:
+    """Bytes of a known number that come piece by piece: written where they stay.
+
+    Written to as a buffer; whoever takes them has let go of all views of it.
+    """
+
+    cdef bytes _content
+    cdef Py_ssize_t _views
+
+    def __cinit__(self, Py_ssize_t size):
+        self._content = PyBytes_FromStringAndSize(NULL, size)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self._content is None:
+            raise BufferError("taken")
+        PyBuffer_FillInfo(
+            view, self, PyBytes_AS_STRING(self._content), PyBytes_GET_SIZE(self._content), False,
+            flags,
+        )
+        self._views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self._views -= 1
+
+    def take(self):
+        """The bytes, which nobody can write to any more."""
+        if self._views or self._content is None:
+            raise BufferError("written to still, or taken")
+        content, self._content = self._content, None
+        return content
+
+
+# -- ids in memory
+
+cdef extern from *:
+    """
+    /* Not to be foreseen from outside: ids that all meet in one place would cost more and more. */
+    static uint64_t edo_seed(void *at) {
+        uint64_t seed = (uint64_t)(uintptr_t)at ^ ((uint64_t)(uintptr_t)PyErr_NoMemory << 17);
+        seed = (seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9ULL;
+        seed = (seed ^ (seed >> 27)) * 0x94D049BB133111EBULL;
+        return (seed ^ (seed >> 31)) | 1;
+    }
+    """
+    uint64_t edo_seed(void *at)
+
+cdef size_t _SLOTS_MIN = 1024
+
+
+@cython.final
+cdef class IdSet:
+    """Ids and when they expire; see :class:`edo_stream.core.known_ids.IdsInPython`.
+
+    A hash table with open addressing. A place whose expiry is 0 is free.
+    """
+
+    cdef uint8_t *_digests
+    cdef uint32_t *_expiries
+    cdef size_t _slots, _count
+    cdef uint64_t _seed
+
+    def __cinit__(self):
+        self._seed = edo_seed(<void *>self)
+        self._resize(_SLOTS_MIN)
+
+    def __dealloc__(self):
+        free(self._digests)
+        free(self._expiries)
+
+    def __len__(self):
+        return self._count
+
+    cdef inline size_t _home(self, const uint8_t *digest) noexcept:
+        cdef uint64_t one, two
+        memcpy(&one, digest, 8)
+        memcpy(&two, digest + 8, 8)
+        one = (one ^ (two * 0x9E3779B97F4A7C15ULL)) * self._seed
+        return <size_t>(one ^ (one >> 32)) & (self._slots - 1)
+
+    cdef inline size_t _find(self, const uint8_t *digest) noexcept:
+        """Where it is, or else the free place for it."""
+        cdef size_t at = self._home(digest)
+        while self._expiries[at] and memcmp(self._digests + at * 16, digest, 16):
+            at = (at + 1) & (self._slots - 1)
+        return at
+
+    cdef int _resize(self, size_t slots) except -1:
+        cdef uint8_t *digests = self._digests
+        cdef uint32_t *expiries = self._expiries
+        cdef size_t at, to, before = self._slots
+        cdef uint8_t *new_digests = <uint8_t *>malloc(slots * 16)
+        cdef uint32_t *new_expiries = <uint32_t *>calloc(slots, 4)
+        if new_digests is NULL or new_expiries is NULL:
+            free(new_digests)
+            free(new_expiries)
+            raise MemoryError
+        self._digests, self._expiries, self._slots = new_digests, new_expiries, slots
+        for at in range(before):
+            if expiries[at]:
+                to = self._find(digests + at * 16)
+                memcpy(new_digests + to * 16, digests + at * 16, 16)
+                new_expiries[to] = expiries[at]
+        free(digests)
+        free(expiries)
+        return 0
+
+    def add(self, bytes record not None):
+        """Remember the ids of a record."""
+        cdef const uint8_t *digest = <const uint8_t *>PyBytes_AS_STRING(record)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(record)
+        cdef size_t more, slots = self._slots, to
+        cdef uint32_t expiry
+        if size < 4 or (size - 4) % 16:
+            raise ValueError("expected an expiry and digests of 16 bytes")
+        expiry = max(<uint32_t>_big(<Bytes>PyBytes_AS_STRING(record), 4), <uint32_t>1)
+        more = <size_t>((size - 4) // 16)
+        while (self._count + more) * 4 > slots * 3:
+            slots *= 2
+        if slots != self._slots:
+            self._resize(slots)
+        digest += 4
+        for _ in range(more):
+            to = self._find(digest)
+            if not self._expiries[to]:
+                memcpy(self._digests + to * 16, digest, 16)
+                self._count += 1
+            self._expiries[to] = expiry
+            digest += 16
+
+    def remove(self, bytes record not None):
+        """Forget the ids of a record, but for those that a later one has remembered again."""
+        cdef const uint8_t *digest = <const uint8_t *>PyBytes_AS_STRING(record)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(record)
+        cdef size_t at, slots
+        cdef uint32_t expiry
+        if size < 4 or (size - 4) % 16:
+            raise ValueError("expected an expiry and digests of 16 bytes")
+        expiry = max(<uint32_t>_big(<Bytes>PyBytes_AS_STRING(record), 4), <uint32_t>1)
+        digest += 4
+        for _ in range((size - 4) // 16):
+            at = self._find(digest)
+            if self._expiries[at] == expiry:
+                self._free(at)
+            digest += 16
+        slots = self._slots
+        while slots > _SLOTS_MIN and self._count * 8 < slots:
+            slots //= 2
+        if slots != self._slots:
+            self._resize(slots)
+
+    cdef void _free(self, size_t at) noexcept:
+        """Empty a place, and move up what would not be found behind it any more."""
+        cdef size_t last = self._slots - 1, to = at, home
+        while True:
+            to = (to + 1) & last
+            if not self._expiries[to]:
+                break
+            home = self._home(self._digests + to * 16)
+            # Whether its home lies behind the free place, up to where it is: then it stays.
+            if ((to - home) & last) < ((to - at) & last):
+                continue
+            memcpy(self._digests + at * 16, self._digests + to * 16, 16)
+            self._expiries[at] = self._expiries[to]
+            at = to
+        self._expiries[at] = 0
+        self._count -= 1
+
+    def recall(self, list digests not None):
+        """Expiries of digests; ``None`` for what is not known."""
+        cdef list found = []
+        cdef bytes digest
+        cdef uint8_t expiry[4]
+        cdef uint32_t known
+        for item in digests:
+            digest = item
+            known = 0
+            if PyBytes_GET_SIZE(digest) == 16:
+                known = self._expiries[self._find(<const uint8_t *>PyBytes_AS_STRING(digest))]
+            if not known:
+                found.append(None)
+                continue
+            expiry[0], expiry[1] = <uint8_t>(known >> 24), <uint8_t>(known >> 16)
+            expiry[2], expiry[3] = <uint8_t>(known >> 8), <uint8_t>known
+            found.append(PyBytes_FromStringAndSize(<const char *>expiry, 4))
+        return found

@@ -36,6 +36,8 @@ _SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
+_KNOWN_IDS: Final = "tests/core/test_known_ids.py"
+_ORDER: Final = "tests/core/test_native_order.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _CORRELATION: Final = "edo_stream/core/correlation"
@@ -356,6 +358,65 @@ MUTANTS: Final = (
         (_SEQUENCE, _GAP_TIMERS),
     ),
     Mutant(
+        4,
+        "in C, what waits goes on in the order in which it came",
+        f"{_CORE}/_native_order.pxi",
+        (("        return ready\n", "        return sorted(ready, key=lambda one: one[2])\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        4,
+        "in C, an event goes on behind one that has not come",
+        f"{_CORE}/_native_order.pxi",
+        (
+            (
+                "        cdef int64_t number = self._number + 1\n",
+                "        cdef int64_t number = self._number + 2\n",
+            ),
+        ),
+        (_ORDER,),
+    ),
+    Mutant(
+        5,
+        "in C, the timer of a gap that was closed stays",
+        f"{_CORE}/_native_order.pxi",
+        (("            if before_ms is not None:\n", "            if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        5,
+        "in C, nobody waits for a gap to time out",
+        f"{_CORE}/_native_order.pxi",
+        (("            if due_ms is not None:\n", "            if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        9,
+        "in C, what has gone on is counted among what waits",
+        f"{_CORE}/_native_order.pxi",
+        (("        self._count(source, -len(ready))\n", ""),),
+        (_ORDER,),
+    ),
+    Mutant(
+        9,
+        "in C, a key holds as much as comes",
+        f"{_CORE}/_native_order.pxi",
+        (("        if held >= self._per_key_max:\n", "        if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        6,
+        "in C, an event that is held takes the place of one with its number",
+        f"{_CORE}/_native_order.pxi",
+        (
+            (
+                "        if self._waiting is not None and self._number in self._waiting:\n",
+                "        if False:\n",
+            ),
+        ),
+        (_ORDER,),
+    ),
+    Mutant(
         5,
         "a task takes the end of the log for reached",
         f"{_ENGINE}/task.py",
@@ -625,8 +686,55 @@ MUTANTS: Final = (
         9,
         "ids are kept beyond their time to live",
         f"{_CORE}/dedupe.py",
-        (("            self._forget(key, value)\n", "            pass\n"),),
-        ("tests/core/test_dedupe.py",),
+        (("            self._forget(key, record)\n", "            pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        1,
+        "ids of a step that was aborted stay in memory",
+        f"{_CORE}/dedupe.py",
+        (("            self._memory = None\n", "            pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        6,
+        "an id that has become a row is forgotten",
+        f"{_CORE}/dedupe.py",
+        (("                table.keep(name, expiry)\n", "                pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        6,
+        "an id that is in memory and a row counts by its earlier expiry",
+        f"{_CORE}/dedupe.py",
+        (("return max(one, other)", "return min(one, other)"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        6,
+        "ids on the disk are not read again when their task starts",
+        f"{_CORE}/dedupe.py",
+        (("                self._add(self._memory, record)\n", "                pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        9,
+        "ids in memory are as many as come",
+        f"{_CORE}/dedupe.py",
+        (("if self._budget.is_spent and", "if False and"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        9,
+        "ids that have expired stay in memory",
+        f"{_CORE}/dedupe.py",
+        (
+            (
+                "            self._remove(record)\n            self._table.forget(key)\n",
+                "            self._table.forget(key)\n",
+            ),
+        ),
+        (_KNOWN_IDS,),
     ),
     Mutant(
         9,
