@@ -292,6 +292,19 @@ def test_flows_with_a_key_at_the_same_place_get_that_of_each_event() -> None:
     ]
 
 
+def test_commands_of_one_event_have_ids_and_flows_of_their_own() -> None:
+    names = ["f", "long-" * 20, "lé", "g"]
+    routes_of = Routes([Route(FlowTrigger(name, name, "d", 8)) for name in names])
+    router = Router(IDENTITY, contract(), routes_of)
+    for offset in (7, 8):
+        record = StoredRecord(TOPIC, 5, offset, NOW_MS, b"record", b"{}")
+        found = router.fastest.commands(record, PLAIN, NOW_MS)
+        assert [type(one.headers) for one in found] == [native.WireHeaders] * 4
+        assert shown(found) == shown(router.commands(record, PLAIN, NOW_MS))
+        sizes = [sum(len(n) + len(v) + 8 for n, v in one.headers) for one in found]
+        assert [one.headers.size_bytes for one in found] == sizes
+
+
 @pytest.mark.parametrize("data", [b'["a"]', b'{"order": {"id"', None])
 def test_data_that_was_cast_is_looked_at_again(data: bytes | None) -> None:
     rules = contract()
