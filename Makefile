@@ -27,7 +27,7 @@ help:
 	@echo "make format   format the code"
 	@echo "make docs     write the generated parts of docs/"
 
-$(VENV)/.ready: pyproject.toml constraints.txt edo_stream/core/_native.pyx
+$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard edo_stream/core/_native*.pyx edo_stream/core/_native*.pxi)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@echo "Installing edo_stream and its tools into $(VENV); a minute the first time …"

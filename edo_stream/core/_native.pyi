@@ -10,10 +10,12 @@ from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.facts import Facts
+from edo_stream.core.held import HeldNow
 from edo_stream.core.lookup.path import Path
 from edo_stream.core.record import Headers, Record
 from edo_stream.core.routing import Router
 from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.task import SourceRow
 from edo_stream.core.trigger import Trigger
 
 BUILD: Final[int]
@@ -54,6 +56,7 @@ def read_records(
     appended_ms: int,
     from_offset: int,
 ) -> list[FetchedRecord]: ...
+def as_is_size(data: bytes) -> int: ...
 def is_plain_object(data: bytes) -> bool: ...
 def size_of(records: Iterable[Record], each: int) -> int: ...
 def by_place(publish: Iterable[Publish]) -> dict[tuple[str, int], list[Publish]]: ...
@@ -164,20 +167,27 @@ class PlainRouter:
     ) -> None: ...
     def commands(self, record: Record, event: Event, now_ms: int) -> list[Publish]: ...
 
+class PlainOrder:
+    def __init__(
+        self,
+        prefix: bytes,
+        rows: tuple[dict[bytes, SequenceRow | None], dict[bytes, None]],
+        held: tuple[bytes, dict[bytes, dict[int, int]], dict[bytes, HeldNow]],
+        timers: tuple[bytes, set[bytes], set[bytes]],
+        bounds: tuple[int, int, int, int],
+        gap_timeout_ms: int | None,
+    ) -> None: ...
+
 class PlainWay:
     def __init__(
         self,
         headers: ResultHeaders,
         topic: str,
         partition: int,
-        fate: Fate,
-        duplicate: Fate,
+        fates: tuple[Fate, Fate, Fate],
         redrive: bytes,
         bytes_max: int,
-        prefix: bytes,
-        rows: dict[bytes, SequenceRow | None] | None,
-        dirty: dict[bytes, None] | None,
-        idle_ms: int,
+        order: PlainOrder | None,
         router: Router | PlainRouter | None,
     ) -> None: ...
     @property
@@ -205,6 +215,7 @@ class PlainWay:
         publish: list[Publish],
         written_max: int,
         written_bytes_max: int,
+        source: SourceRow,
     ) -> int: ...
 
 def time_text_of(time_ms: int) -> bytes: ...
@@ -269,4 +280,4 @@ class RecordsWriter:
     @property
     def size(self) -> int: ...
     def fill(self, items: Sequence[Publish], start: int, bytes_max: int) -> int: ...
-    def view(self) -> bytes: ...
+    def view(self) -> memoryview: ...

@@ -12,6 +12,7 @@ Bytes that come from outside are read by one cursor, which never goes beyond its
 """
 
 cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_FromStringAndSize,
@@ -23,12 +24,13 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from edo_stream.core.correlation.rows import Head, WaitRow
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.sequence import SequenceRow
+from edo_stream.core.task import SourceRow
 
 cdef extern from *:
     """
@@ -57,7 +59,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 10
+BUILD = 11
 
 ctypedef const uint8_t *Bytes
 
@@ -105,10 +107,6 @@ cdef Py_ssize_t _AT_POSITION = edo_offset(Event, b"position")
 cdef Py_ssize_t _AT_CORRELATION_ID = edo_offset(Event, b"correlation_id")
 cdef Py_ssize_t _AT_EXTENSIONS = edo_offset(Event, b"extensions")
 cdef Py_ssize_t _AT_TIME_TEXT = edo_offset(Event, b"time_text")
-cdef Py_ssize_t _ROW_NEXT = edo_offset(SequenceRow, b"next")
-cdef Py_ssize_t _ROW_TOUCHED_MS = edo_offset(SequenceRow, b"touched_ms")
-cdef Py_ssize_t _ROW_HELD = edo_offset(SequenceRow, b"held")
-cdef Py_ssize_t _ROW_FILLED = edo_offset(SequenceRow, b"filled")
 cdef Py_ssize_t _WAIT_BORN = edo_offset(WaitRow, b"born")
 cdef Py_ssize_t _WAIT_TOUCHED_MS = edo_offset(WaitRow, b"touched_ms")
 cdef Py_ssize_t _WAIT_PHASE = edo_offset(WaitRow, b"phase")
@@ -205,6 +203,76 @@ cdef inline bint _is_ascii(Bytes at, Py_ssize_t size) noexcept nogil:
         if at[i] & 0x80:
             return False
     return True
+
+
+cdef extern from *:
+    """
+    /* The first byte that is no printable ASCII, or that JSON escapes between quotes. */
+    static inline int edo_is_as_is(uint8_t byte) {
+        return byte >= 0x20 && byte < 0x7F && byte != 0x22 && byte != 0x5C;
+    }
+    #if defined(__SSE2__) && (defined(__GNUC__) || defined(__clang__))
+    #include <emmintrin.h>
+    static inline unsigned edo_not_as_is(const uint8_t *at) {
+        const __m128i text = _mm_loadu_si128((const __m128i *)at);
+        /* Signed: what is no ASCII is less than a space as well. */
+        const __m128i low = _mm_cmplt_epi8(text, _mm_set1_epi8(0x20));
+        const __m128i quote = _mm_cmpeq_epi8(text, _mm_set1_epi8(0x22));
+        const __m128i escape = _mm_cmpeq_epi8(text, _mm_set1_epi8(0x5C));
+        const __m128i del = _mm_cmpeq_epi8(text, _mm_set1_epi8(0x7F));
+        return (unsigned)_mm_movemask_epi8(
+            _mm_or_si128(_mm_or_si128(low, quote), _mm_or_si128(escape, del)));
+    }
+    /* The same of 8 bytes; of its bits, only the first that is set is certain. */
+    static inline uint64_t edo_not_as_is_8(uint64_t text) {
+        const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
+        const uint64_t quote = text ^ 0x22 * ones, escape = text ^ 0x5C * ones, del = text ^ 0x7F * ones;
+        return (text | (text - 0x20 * ones) | (quote - ones) | (escape - ones) | (del - ones)) & tops;
+    }
+    static inline uint64_t edo_load(const uint8_t *at, size_t size) {
+        uint64_t text = 0;
+        memcpy(&text, at, size);
+        return text;
+    }
+    static const uint8_t *edo_as_is_end(const uint8_t *at, const uint8_t *end) {
+        const Py_ssize_t size = end - at;
+        uint64_t found;
+        unsigned at_once;
+        /* What is left at last is looked at with some that was looked at before. */
+        if (size >= 16) {
+            for (; end - at >= 16; at += 16)
+                if ((at_once = edo_not_as_is(at))) return at + __builtin_ctz(at_once);
+            at_once = edo_not_as_is(end - 16);
+            return at_once ? end - 16 + __builtin_ctz(at_once) : end;
+        }
+        if (size >= 8) {
+            if ((found = edo_not_as_is_8(edo_load(at, 8)))) return at + __builtin_ctzll(found) / 8;
+            found = edo_not_as_is_8(edo_load(end - 8, 8));
+            return found ? end - 8 + __builtin_ctzll(found) / 8 : end;
+        }
+        if (size >= 4) {
+            found = edo_not_as_is_8(edo_load(at, 4) | edo_load(end - 4, 4) << 32);
+            if (!found) return end;
+            size_t first = (size_t)__builtin_ctzll(found) / 8;
+            return first < 4 ? at + first : end - 8 + first;
+        }
+        while (at < end && edo_is_as_is(*at)) at++;
+        return at;
+    }
+    #else
+    static const uint8_t *edo_as_is_end(const uint8_t *at, const uint8_t *end) {
+        while (at < end && edo_is_as_is(*at)) at++;
+        return at;
+    }
+    #endif
+    """
+    Bytes edo_as_is_end(Bytes at, Bytes end) noexcept nogil
+
+
+def as_is_size(bytes data not None):
+    """How many bytes, from the first on, are printable ASCII that JSON need not escape."""
+    cdef Bytes at = <Bytes>PyBytes_AS_STRING(data)
+    return edo_as_is_end(at, at + PyBytes_GET_SIZE(data)) - at
 
 
 cdef inline bint _is_same(Bytes at, Py_ssize_t size, const char *other, Py_ssize_t other_size) noexcept nogil:
@@ -314,6 +382,10 @@ cdef class FetchedRecord:
     @property
     def size_bytes(self):
         """As :func:`edo_stream.core.headers.size_of` counts, with key and value; -1: not known."""
+        return self.counted()
+
+    cdef int64_t counted(self) except? -2:
+        """See ``size_bytes``."""
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._wire)
         cdef Bytes end = at + PyBytes_GET_SIZE(self._wire)
         cdef Span part
@@ -461,7 +533,10 @@ cdef enum:
 cdef inline Bytes _string_end(Bytes at, Bytes end) noexcept nogil:
     """Behind the closing quote; ``NULL`` for what is not plain: escapes of code points, no UTF-8."""
     cdef uint8_t byte
-    while at < end:
+    while True:
+        at = edo_as_is_end(at, end)
+        if at >= end:
+            return NULL
         byte = at[0]
         if byte == 0x22:
             return at + 1
@@ -478,7 +553,6 @@ cdef inline Bytes _string_end(Bytes at, Bytes end) noexcept nogil:
             return NULL
         else:
             at += 1
-    return NULL
 
 
 cdef inline Bytes _number_end(Bytes at, Bytes end) noexcept nogil:
@@ -615,11 +689,7 @@ cdef bint _is_plain_object(Bytes at, Py_ssize_t size) noexcept nogil:
 
 
 cdef inline bint _has_escape(Bytes at, Bytes end) noexcept nogil:
-    while at < end:
-        if at[0] == 0x5C:
-            return True
-        at += 1
-    return False
+    return memchr(at, 0x5C, <size_t>(end - at)) is not NULL
 
 
 def is_plain_object(bytes data not None):
@@ -1509,6 +1579,7 @@ cdef inline uint8_t *_put_pair(uint8_t *at, const char *name, Py_ssize_t name_si
 
 
 cdef enum:
+    _ID_BYTES = 36
     _WIRE_BYTES = 8192
     _PLACE_BYTES = 400
 
@@ -1649,6 +1720,15 @@ cdef class ResultHeaders:
         return _ended(&pairs, wire)
 
 
+cdef inline bint _fits(event, WireHeaders headers, Py_ssize_t bytes_max) except -1:
+    """Whether the result of an event is no larger than its topic takes."""
+    data = _field(event, _AT_DATA, "data")
+    cdef bytes key = _field(event, _AT_KEY, "key")
+    return (
+        PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes <= bytes_max
+    )
+
+
 # -- what an event triggers
 
 
@@ -1775,6 +1855,9 @@ KEY_IS_EVENT, KEY_IS_POINTER = _KEY_EVENT, _KEY_POINTER
 
 ctypedef struct Look:
     int is_object  # Whether the event's data is a plain JSON object; -1: nobody has looked.
+    # Headers of a command of the event that others are like, but for id and flow; NULL: of none.
+    PyObject *like
+    Py_ssize_t id_at, flow_at, flow_end, flow_bytes  # Where in it they are, and the flow's bytes.
 
 
 cdef bint _is_object(Look *look, object data) except -1:
@@ -1883,7 +1966,11 @@ cdef class PlainCommand:
         cdef bytes key = self._key.of(record, event, look)
         if key is None:
             return None
-        headers = self._headers(event, offset)
+        headers = None
+        if look.like is not NULL:
+            headers = self._headers_like(<WireHeaders><object>look.like, offset, look)
+        if headers is None:
+            headers = self._headers(event, offset, look)
         if headers is None:
             return None
         data = _field(event, _AT_DATA, "data")
@@ -1895,10 +1982,40 @@ cdef class PlainCommand:
         partition = _partition_of(key, self._partitions)
         return Publish(self._topic, partition, key, data, headers, now_ms)
 
-    cdef WireHeaders _headers(self, event, int64_t offset):
+    cdef bint _is_like(self, PlainCommand other) noexcept:
+        """Whether its headers of any event are the other's, but for id and flow."""
+        return (
+            self._ids._place == other._ids._place and self._ids._source == other._ids._source
+            and self._reserved == other._reserved and self._time_text is other._time_text
+        )
+
+    cdef WireHeaders _headers_like(self, WireHeaders other, int64_t offset, Look *look):
+        """The headers by those of another command of the event; ``None`` if they get too long."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self._flow)
+        cdef Py_ssize_t more = _varint_size(size) + size - (look.flow_end - look.flow_at)
+        cdef Py_ssize_t rest = PyBytes_GET_SIZE(other.wire) - look.flow_end
+        cdef WireHeaders headers
+        cdef Bytes like = <Bytes>PyBytes_AS_STRING(other.wire)
+        cdef uint8_t *at
+        if PyBytes_GET_SIZE(other.wire) + more > _WIRE_BYTES - 20:
+            return None
+        headers = WireHeaders.__new__(WireHeaders)
+        headers.wire = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(other.wire) + more)
+        headers._count = other._count
+        headers.size_bytes = other.size_bytes + size - look.flow_bytes
+        at = <uint8_t *>PyBytes_AS_STRING(headers.wire)
+        memcpy(at, like, <size_t>look.flow_at)
+        self._ids._put_id(at + look.id_at, offset)
+        at = _put_varint(at + look.flow_at, size)
+        memcpy(at, PyBytes_AS_STRING(self._flow), <size_t>size)
+        memcpy(at + size, like + look.flow_end, <size_t>rest)
+        return headers
+
+    cdef WireHeaders _headers(self, event, int64_t offset, Look *look):
         cdef uint8_t wire[_WIRE_BYTES]
         cdef uint8_t text[_PLACE_BYTES + 20]
         cdef Pairs pairs
+        cdef Py_ssize_t id_end, flow_end
         cdef bytes place = self._ids._place
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(place)
         event_id = _field(event, _AT_ID, "id")
@@ -1910,11 +2027,13 @@ cdef class PlainCommand:
             self._ids._put_id(text, offset)
             _add(&pairs, b"ce_specversion", b"1.0", 3)
             _add(&pairs, b"ce_id", <const char *>text, 36)
+            id_end = pairs.at - wire
             _add_bytes(&pairs, b"ce_source", self._ids._source)
             _add_text(&pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
             _add_text(&pairs, b"ce_correlationid", correlation_id or event_id)
             _add_text(&pairs, b"ce_causationid", event_id)
             _add_bytes(&pairs, b"edo-flow", self._flow)
+            flow_end = pairs.at - wire
             memcpy(text, PyBytes_AS_STRING(place), <size_t>place_size)
             _add(
                 &pairs,
@@ -1943,6 +2062,10 @@ cdef class PlainCommand:
                     )
         except (UnicodeEncodeError, _TooLong):
             return None
+        look.id_at = id_end - _ID_BYTES
+        look.flow_bytes = PyBytes_GET_SIZE(self._flow)
+        look.flow_at = flow_end - look.flow_bytes - _varint_size(look.flow_bytes)
+        look.flow_end = flow_end
         return _ended(&pairs, wire)
 
 
@@ -2026,6 +2149,11 @@ cdef uint8_t *_put_bin(uint8_t *at, const char *data, Py_ssize_t size) noexcept 
         at = _put_big(at + 1, <uint64_t>size, 4)
     memcpy(at, data, <size_t>size)
     return at + size
+
+
+cdef inline uint8_t *_put_of(uint8_t *at, bytes text) noexcept:
+    memcpy(at, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
+    return at + PyBytes_GET_SIZE(text)
 
 
 ctypedef struct Text:
@@ -2179,12 +2307,17 @@ cdef class PlainRouter:
     cdef tuple _always
     cdef object _choose, _facts_of
     cdef dict _by_type
+    cdef bint _is_alike  # Commands of one event differ in their ids and flows only.
 
     def __init__(self, triggers, writers, always, choose, facts_of):
         """``writers`` are the triggers' own, ``None`` for Python; ``choose`` tells by the type."""
         cdef dict keys = {}
         self._triggers = list(triggers)
         self._writers = list(writers)
+        commands = [writer for writer in self._writers if type(writer) is PlainCommand]
+        self._is_alike = all(
+            [(<PlainCommand>commands[0])._is_like(<PlainCommand>other) for other in commands]
+        )
         for writer in self._writers:
             if type(writer) is PlainCommand:
                 (<PlainCommand>writer)._key = _shared((<PlainCommand>writer)._key, keys)
@@ -2222,6 +2355,7 @@ cdef class PlainRouter:
         cdef Look look
         cdef bint is_plain = type(event) is Event
         look.is_object = -1
+        look.like = NULL
         if is_plain and type(record) is FetchedRecord and (<FetchedRecord>record)._is_object:
             # As it was decoded, unless it has been cast since.
             if _field(event, _AT_DATA, "data") is (<FetchedRecord>record).value:
@@ -2238,6 +2372,10 @@ cdef class PlainRouter:
                 made = (<PlainFeed>writer).make(record, event, offset, now_ms, &look)
             if made is not None:
                 publish.append(made)
+                if self._is_alike and look.like is NULL and type(writer) is PlainCommand:
+                    # What is published keeps it alive.
+                    headers = _field(made, _ITEM_HEADERS, "headers")
+                    look.like = <PyObject *>headers
                 continue
             if facts is None:
                 facts = self._facts_of(event)
@@ -2247,12 +2385,34 @@ cdef class PlainRouter:
         return 0
 
 
+# -- timers, as :mod:`edo_stream.core.timers` has them
+
+
+cdef bytes _timer_row(bytes prefix, int64_t due_ms, bytes name):
+    cdef Py_ssize_t start = PyBytes_GET_SIZE(prefix), size = PyBytes_GET_SIZE(name)
+    cdef bytes row = PyBytes_FromStringAndSize(NULL, start + 8 + size)
+    cdef uint8_t *at = _put_of(<uint8_t *>PyBytes_AS_STRING(row), prefix)
+    _put_of(_put_big(at, <uint64_t>due_ms, 8), name)
+    return row
+
+
+cdef int _turn_timer(set more, set less, bytes row) except -1:
+    """Set or clear: what was done the other way in the same step leaves no trace."""
+    if row in less:
+        less.remove(row)
+    else:
+        more.add(row)
+    return 0
+
+
+include "_native_order.pxi"
+
 # -- the plain way of an event
 
 
 @cython.final
 cdef class PlainWay:
-    """Takes events that are new, next in line and of nobody's further concern to the results.
+    """Takes events that are new, have their turn or wait for it, and are of no further concern.
 
     Doubles it counts.
 
@@ -2263,11 +2423,10 @@ cdef class PlainWay:
 
     cdef ResultHeaders _headers
     cdef str _topic
-    cdef object _partition, _fate, _duplicate
+    cdef object _partition, _emitted, _held, _duplicate
     cdef Py_ssize_t _bytes_max
-    cdef bytes _prefix, _redrive
-    cdef dict _rows, _dirty
-    cdef int64_t _idle_ms
+    cdef bytes _redrive
+    cdef PlainOrder _order
     cdef object _router
     cdef readonly int64_t stream_ms
     cdef readonly int64_t written_bytes
@@ -2277,33 +2436,25 @@ cdef class PlainWay:
         ResultHeaders headers not None,
         str topic not None,
         int partition,
-        fate,
-        duplicate,
+        fates not None,
         bytes redrive not None,
         Py_ssize_t bytes_max,
-        bytes prefix not None,
-        dict rows,
-        dict dirty,
-        int64_t idle_ms,
+        PlainOrder order,
         router,
     ):
-        """``fate`` is of what goes on, ``duplicate`` of a double that does not bear ``redrive``.
+        """``fates`` are of what goes on, of what is held, and of a double without ``redrive``.
 
-        ``rows`` are those of the keys in order, ``None`` where keys have no numbers.
+        ``order`` is ``None`` where keys have no numbers.
 
         ``router`` writes what an event triggers besides; ``None``: nothing.
         """
         self._headers = headers
         self._topic = topic
         self._partition = partition
-        self._fate = fate
-        self._duplicate = duplicate
+        self._emitted, self._held, self._duplicate = fates
         self._redrive = redrive
         self._bytes_max = bytes_max
-        self._prefix = prefix
-        self._rows = rows
-        self._dirty = dirty
-        self._idle_ms = idle_ms
+        self._order = order
         self._router = router
 
     def take(
@@ -2327,21 +2478,21 @@ cdef class PlainWay:
         list publish not None,
         Py_ssize_t written_max,
         int64_t written_bytes_max,
+        source,
     ):
         """Take events from ``start`` on; the index of the first that was not taken.
 
         Stream time as it is then is in ``stream_ms``. ``fresh`` is ``None`` without dedupe;
         ``last_offset`` is below the first offset that may be marked. With as much as
         ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends;
-        what was written here is in ``written_bytes``.
+        what was written here is in ``written_bytes``. ``source`` counts what is held.
         """
-        cdef Py_ssize_t index, before, end = len(judged)
-        cdef int64_t timestamp, offset, known_s, number = 0
-        cdef WireHeaders headers
+        cdef Py_ssize_t index, end = len(judged)
+        cdef int64_t timestamp, offset, known_s
+        cdef int turn = _NEXT
+        cdef WireHeaders headers = None
         cdef PyObject *found
-        cdef bytes name = None
         cdef bytes key, seen
-        cdef object row = None
         self.stream_ms = stream_ms
         self.written_bytes = 0
         for index in range(start, end):
@@ -2384,61 +2535,83 @@ cdef class PlainWay:
             elif digest:
                 return index
             key = _field(event, _AT_KEY, "key")
-            if self._rows is not None:
-                position = _field(event, _AT_POSITION, "position")
-                if type(position) is not int or not 0 <= position < 0x7FFFFFFFFFFFFFFF:
-                    return index
-                number = position
-                name = self._prefix + key
-                found = PyDict_GetItem(self._rows, name)
-                if found is NULL:
-                    return index
-                row = <object>found
-                if type(row) is not SequenceRow:
-                    return index
-                if _field(row, _ROW_NEXT, "next") != position or _field(row, _ROW_HELD, "held"):
-                    return index
-                if _field(row, _ROW_FILLED, "filled"):
-                    return index
-                touched_ms = _field(row, _ROW_TOUCHED_MS, "touched_ms")
-                if self.stream_ms - <int64_t>touched_ms > self._idle_ms:
-                    return index
-            if offset <= last_offset:
+            if self._order is not None:
+                turn = self._order.turn_of(event, key, self.stream_ms)
+            if turn == _NOT_PLAIN or offset <= last_offset:
                 return index
-            headers = self._headers._of(offset, event, False)
-            if headers is None:
-                return index
-            data = _field(event, _AT_DATA, "data")
-            if (
-                PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
-                > self._bytes_max
-            ):
-                return index
+            if turn == _LATER:
+                if not self._order.can_hold(record, source):
+                    return index
+            else:
+                headers = self._headers._of(offset, event, False)
+                if headers is None or not _fits(event, headers, self._bytes_max):
+                    return index
+                if turn == _AWAITED and not self._order.can_release(
+                    self._headers, self._bytes_max, offsets, now_ms
+                ):
+                    return index
             # From here on it is taken.
             last_offset = offset
             if fresh is not None:
                 fresh[digest] = expiry_s
                 of_expiry.append(digest)
-            time_ms = _field(event, _AT_TIME_MS, "time_ms")
-            publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
-            self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
-            if self._router is not None:
-                before = len(publish)
-                if type(self._router) is PlainRouter:
-                    (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
-                else:
-                    publish.extend(self._router.commands(record, event, now_ms))
-                self.written_bytes += _bytes_since(publish, before)
             offsets.append(offset)
-            fates.append(self._fate)
-            times_ms.append(timestamp if time_ms is None else time_ms)
-            if row is not None:
-                _put_field(row, _ROW_NEXT, "next", number + 1)
-                _put_field(row, _ROW_TOUCHED_MS, "touched_ms", self.stream_ms)
-                self._dirty[name] = None
+            if turn == _LATER:
+                fates.append(self._held)
+                self._order.hold(record, event, source, now_ms, self.stream_ms)
+                continue
+            fates.append(self._emitted)
+            self._emit(record, event, headers, timestamp, offset, now_ms, publish, times_ms)
+            if turn == _AWAITED:
+                self._release(source, now_ms, fates, publish, times_ms)
+            elif self._order is not None:
+                self._order.pass_by(self.stream_ms)
             if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
                 return index + 1
         return end
+
+    cdef int _release(
+        self, source, int64_t now_ms, list fates, list publish, list times_ms
+    ) except -1:
+        """Let go on what has its turn behind an event."""
+        cdef FetchedRecord record
+        cdef Py_ssize_t place
+        cdef list ready = self._order.ready()
+        for _, _, place, record, event, headers in ready:
+            self._emit(
+                record, event, headers, record.timestamp, record.offset, now_ms, publish, times_ms
+            )
+            fates[place] = self._emitted
+        self._order.advance(ready, source, self.stream_ms)
+        return 0
+
+    cdef int _emit(
+        self,
+        record,
+        event,
+        WireHeaders headers,
+        int64_t timestamp,
+        int64_t offset,
+        int64_t now_ms,
+        list publish,
+        list times_ms,
+    ) except -1:
+        """Publish an event's result, and what it triggers."""
+        cdef Py_ssize_t before
+        cdef bytes key = _field(event, _AT_KEY, "key")
+        data = _field(event, _AT_DATA, "data")
+        time_ms = _field(event, _AT_TIME_MS, "time_ms")
+        publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
+        self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
+        if self._router is not None:
+            before = len(publish)
+            if type(self._router) is PlainRouter:
+                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
+            else:
+                publish.extend(self._router.commands(record, event, now_ms))
+            self.written_bytes += _bytes_since(publish, before)
+        times_ms.append(timestamp if time_ms is None else time_ms)
+        return 0
 
 
 cdef int64_t _bytes_since(list publish, Py_ssize_t start) except -1:
@@ -2537,11 +2710,7 @@ cdef bint _next_whole(Bytes *at, Bytes end, int64_t *number) noexcept nogil:
 
 cdef bint _is_quotable(Span text) noexcept nogil:
     """Whether JSON has a text as it is, between quotes."""
-    cdef int64_t i
-    for i in range(text.size):
-        if text.at[i] < 0x20 or text.at[i] > 0x7E or text.at[i] == 0x22 or text.at[i] == 0x5C:
-            return False
-    return True
+    return edo_as_is_end(text.at, text.at + text.size) == text.at + text.size
 
 
 cdef bint _read_joined(bytes value, bytes last, JoinedSpans *found) noexcept:
@@ -2661,11 +2830,6 @@ cdef inline uint8_t *_put_span(uint8_t *at, Span span) noexcept nogil:
     return at + span.size
 
 
-cdef inline uint8_t *_put_of(uint8_t *at, bytes text) noexcept:
-    memcpy(at, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
-    return at + PyBytes_GET_SIZE(text)
-
-
 cdef uint8_t *_put_shown(uint8_t *at, JoinedSpans *joined) noexcept nogil:
     """See :func:`edo_stream.core.correlation.joined.shown`."""
     at = _put_span(_put_raw(at, b'{"id":"'), joined.id)
@@ -2749,28 +2913,11 @@ cdef class PlainWait:
             self._waits.note_changed()
         return 0
 
-    cdef bytes _timer_row(self, int64_t due_ms, bytes key):
-        cdef Py_ssize_t start = PyBytes_GET_SIZE(self._timer), size = PyBytes_GET_SIZE(key)
-        cdef bytes row = PyBytes_FromStringAndSize(NULL, start + 8 + size)
-        cdef uint8_t *at = _put_of(<uint8_t *>PyBytes_AS_STRING(row), self._timer)
-        _put_of(_put_big(at, <uint64_t>due_ms, 8), key)
-        return row
-
     cdef int _set_timer(self, int64_t due_ms, bytes key) except -1:
-        cdef bytes row = self._timer_row(due_ms, key)
-        if row in self._cleared:
-            self._cleared.remove(row)
-        else:
-            self._set.add(row)
-        return 0
+        return _turn_timer(self._set, self._cleared, _timer_row(self._timer, due_ms, key))
 
     cdef int _clear_timer(self, int64_t due_ms, bytes key) except -1:
-        cdef bytes row = self._timer_row(due_ms, key)
-        if row in self._set:
-            self._set.remove(row)
-        else:
-            self._cleared.add(row)
-        return 0
+        return _turn_timer(self._cleared, self._set, _timer_row(self._timer, due_ms, key))
 
     cdef int _number_of(self, Span name) except -2:
         """Which input it is; -1: none."""
@@ -3277,6 +3424,12 @@ def runs_of(list offsets not None, list fates not None, make):
 
 cdef enum:
     _PLACES_MAX = 32
+    _SPARES_MAX = 8
+    _SPARE_BYTES = 1024 * 1024
+
+cdef uint8_t *_spares[_SPARES_MAX]
+"""Buffers of writers that are done with, each of ``_SPARE_BYTES``: new ones take them over."""
+cdef int _spares_count = 0
 
 
 def by_place(publish not None):
@@ -3314,18 +3467,37 @@ cdef class RecordsWriter:
 
     cdef uint8_t *_buffer
     cdef Py_ssize_t _size, _room
+    cdef int _views
     cdef readonly int count
     cdef readonly int64_t first_ms, max_ms
 
     def __cinit__(self):
-        self._room = 64 * 1024
-        self._buffer = <uint8_t *>malloc(<size_t>self._room)
-        if self._buffer is NULL:
-            raise MemoryError
+        global _spares_count
+        if _spares_count:
+            _spares_count -= 1
+            self._buffer = _spares[_spares_count]
+            self._room = _SPARE_BYTES
+        else:
+            self._room = 64 * 1024
+            self._buffer = <uint8_t *>malloc(<size_t>self._room)
+            if self._buffer is NULL:
+                raise MemoryError
         self.first_ms = self.max_ms = -1
 
     def __dealloc__(self):
-        free(self._buffer)
+        global _spares_count
+        if self._room == _SPARE_BYTES and _spares_count < _SPARES_MAX:
+            _spares[_spares_count] = self._buffer
+            _spares_count += 1
+        else:
+            free(self._buffer)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if PyBuffer_FillInfo(view, self, self._buffer, self._size, 1, flags) == 0:
+            self._views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self._views -= 1
 
     @property
     def size(self):
@@ -3335,6 +3507,8 @@ cdef class RecordsWriter:
     cdef int _reserve(self, Py_ssize_t more) except -1:
         cdef uint8_t *grown
         cdef Py_ssize_t room = self._room
+        # Somebody looks at what was written, and at where it is.
+        _require(self._views == 0, "a batch that is being read takes no more")
         if self._size + more <= room:
             return 0
         while room < self._size + more:
@@ -3417,8 +3591,8 @@ cdef class RecordsWriter:
         return end
 
     def view(self):
-        """What was written, as bytes."""
-        return PyBytes_FromStringAndSize(<const char *>self._buffer, self._size)
+        """What was written, where it is; nothing more is taken while there is a view of it."""
+        return memoryview(self)
 
 
 cdef bytes _wire_of(headers):

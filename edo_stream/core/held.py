@@ -28,6 +28,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredRecord).decode
 
 
+HeldNow = tuple[int, Record, Event]
+"""An event that was held in this step: since when, its record, and what it was decoded to."""
+
+
 class Held:
     """Events held in one task, named by the sequence row they wait for (topic, zero, key).
 
@@ -38,7 +42,7 @@ class Held:
     def __init__(self, state: Table) -> None:
         self._state = state
         self._numbers: dict[bytes, dict[int, int]] = {}
-        self._fresh: dict[bytes, tuple[int, Record, Event]] = {}
+        self._fresh: dict[bytes, HeldNow] = {}
         self._unread: dict[bytes, int] | None = None
 
     def discard(self) -> None:
@@ -46,6 +50,10 @@ class Held:
         self._numbers.clear()
         self._fresh.clear()
         self._unread = None
+
+    def pages(self) -> tuple[bytes, dict[bytes, dict[int, int]], dict[bytes, HeldNow]]:
+        """What the compiled half reads and writes: what rows begin with, numbers, and events."""
+        return HELD, self._numbers, self._fresh
 
     def oldest_ms(self) -> dict[str, int]:
         """Since when the event that waits longest does, by topic; call it between steps.

@@ -90,7 +90,7 @@ class Lane:
             self.monotonic = Monotonic(contract, ordering, self.outlet, state.step, reached)
             self.place = self.monotonic.place
         else:
-            self.plain = self.outlet.plain_way(b"", None, 0)
+            self.plain = self.outlet.plain_way(None)
         dedupe = contract.dedupe
         self.expiry = None if dedupe is None else Expiry(dedupe)
         self._digests = None if dedupe is None else digests_of(contract.topic, dedupe.fields)

@@ -27,13 +27,11 @@ from edo_stream.core.partitioner import partition_of
 from edo_stream.core.record import Headers, Record
 from edo_stream.core.redrive import REDRIVE
 from edo_stream.core.routing import Router
-from edo_stream.core.sequence import SequenceRow
 from edo_stream.core.sizes import FRAME_BYTES, HEADROOM_BYTES
-from edo_stream.core.state import RowCache
 from edo_stream.core.task import Step, TaskIdentity
 
 if IS_COMPILED:
-    from edo_stream.core._native import PlainWay, ResultHeaders
+    from edo_stream.core._native import PlainOrder, PlainWay, ResultHeaders
 
 #: Names that an event's extensions never override.
 _RESERVED: Final = WRITTEN | {"ce_edoposition", "ce_edolate", REDRIVE}
@@ -96,18 +94,18 @@ class Outlet:
         if self.router is not None:
             step.publish += self.router.fastest.commands(record, event, step.now_ms)
 
-    def plain_way(
-        self, prefix: bytes, rows: RowCache[SequenceRow] | None, idle_ms: int
-    ) -> "PlainWay | None":
-        """The compiled way of plain events, ``None`` where each has something more to it."""
+    def plain_way(self, order: "PlainOrder | None") -> "PlainWay | None":
+        """The compiled way of plain events, ``None`` where each has something more to it.
+
+        ``order`` is that of their keys, ``None`` where these have no numbers.
+        """
         if self._compiled is None or self._partition is None:
             return None
         if self._write_metadata:
             return None
-        decoded, dirty = (None, None) if rows is None else rows.pages()
         return PlainWay(
-            self._compiled, self._topic, self._partition, Fate.EMITTED, Fate.DUPLICATE,
-            REDRIVE.encode(), self._bytes_max, prefix, decoded, dirty, idle_ms,
+            self._compiled, self._topic, self._partition,
+            (Fate.EMITTED, Fate.HELD, Fate.DUPLICATE), REDRIVE.encode(), self._bytes_max, order,
             None if self.router is None else self.router.fastest,
         )  # fmt: skip
 

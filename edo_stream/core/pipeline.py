@@ -173,7 +173,7 @@ class Pipeline(TaskPipeline):
         judged, digests = lane.judge_all(records)
         ids, expiry = self._ids, lane.expiry
         known: list[bytes | None] = ids.recall(digests) if expiry else [None] * len(digests)
-        row = self._step.row
+        row, source = self._step.row, self._source_row(lane.topic)
         ahead_ms = self._step.now_ms + _SKEW_MS
         expiry_s = until_ms = at = 0
         while at < len(records):
@@ -183,7 +183,7 @@ class Pipeline(TaskPipeline):
                     at = lane.plain.take(
                         records, judged, digests, known, at, self._step.now_ms, row.stream_ms,
                         ahead_ms, until_ms, expiry_s, fresh, of_expiry, *lane.ledger.pages(),
-                        step.publish, WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes,
+                        step.publish, WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes, source,
                     )  # fmt: skip
                     row.stream_ms = lane.plain.stream_ms
                     step.note(lane.plain.written_bytes)

@@ -15,6 +15,7 @@ from edo_stream.core.contract import Contract, OnFull, OnLate, OnTimeout, Sequen
 from edo_stream.core.dead_letter import bytes_of
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.held import Held
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.notices import Notices
 from edo_stream.core.outlet import Outlet
 from edo_stream.core.record import Record
@@ -26,6 +27,8 @@ from edo_stream.core.timers import Timers
 
 if TYPE_CHECKING:
     from edo_stream.core._native import PlainWay
+if IS_COMPILED:
+    from edo_stream.core._native import PlainOrder
 
 _SLACK_BYTES: Final = 60 * 1024
 """Of the 64 KiB that the changelog of the state allows beyond a source's limit."""
@@ -61,8 +64,18 @@ class Resequencer:
         self._idle_ms = policy.idle_ttl_ms + self._touch_ms
 
     def plain_way(self) -> "PlainWay | None":
-        """The compiled way of events that are next in line."""
-        return self._outlet.plain_way(self._prefix, self._rows, self._idle_ms)
+        """The compiled way of events that are next in line, or wait for their turn."""
+        if not IS_COMPILED:
+            return None
+        policy = self._policy
+        has_timeout = policy.on_timeout is not OnTimeout.HOLD
+        order = PlainOrder(
+            self._prefix, self._rows.pages(), self._held.pages(), self._timers.pages(),
+            (self._idle_ms, policy.held_per_key_max, policy.held_per_partition_max,
+             self._held_bytes_max),
+            policy.gap_timeout_ms if has_timeout else None,
+        )  # fmt: skip
+        return self._outlet.plain_way(order)
 
     def place(self, record: Record, event: Event) -> None:
         """Let an event go on, hold it, or turn it away."""

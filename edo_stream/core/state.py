@@ -10,7 +10,7 @@ record into local rows. It is a pure function, used at the commit and at a resto
 both reach the same disk.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -81,6 +81,15 @@ class Table:
             self.local[key] = value
         else:
             self.local.update(self._expand(key, value))
+
+    def write_all(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Record changes, one after the other."""
+        if self._expand is as_is:
+            self.changelog.update(rows)
+            self.local.update(rows)
+        else:
+            for key, value in rows.items():
+                self.write(key, value)
 
     def forget(self, key: bytes) -> None:
         """Delete a local row without a changelog record (expiry that a restore repeats)."""
@@ -158,10 +167,15 @@ class RowCache(Generic[T]):
 
     def flush(self) -> None:
         """Write what has changed to the table; the last act of a step."""
-        for key in self._dirty:
-            row = self._rows[key]
-            self._table.write(self._prefix + key, None if row is None else self._encode(row))
-        self._dirty.clear()
+        if self._dirty:
+            prefix, rows, encode = self._prefix, self._rows, self._encode
+            self._table.write_all(
+                {
+                    prefix + key: None if (row := rows[key]) is None else encode(row)
+                    for key in self._dirty
+                }
+            )
+            self._dirty.clear()
         if len(self._rows) > self._rows_max:
             self._rows.clear()
 

@@ -22,6 +22,7 @@ from edo_stream.engine.record_batch import (
     MAGIC,
     NO_LEADER_EPOCH,
     TRANSACTIONAL,
+    Packable,
     checksum,
 )
 
@@ -108,7 +109,7 @@ class WrittenBatch:
         self._bytes_max = batch_bytes_max - HEADER.size
         self._compression = compression
         self._producer = (-1, -1, 0)
-        self._packed: tuple[bytes, int] | None = None
+        self._packed: tuple[Packable, int] | None = None
         self._buffer: bytearray | None = None
         self._closed = False
 
@@ -145,7 +146,7 @@ class WrittenBatch:
             loop = asyncio.get_running_loop()
             self._packed = await loop.run_in_executor(_PACKERS, self._compressed)
 
-    def _compressed(self) -> tuple[bytes, int]:
+    def _compressed(self) -> tuple[Packable, int]:
         """The records, and the codec that they are compressed by; 0 if that would not pay."""
         records = self._writer.view()
         encode = ENCODERS.get(self._compression)
@@ -160,6 +161,7 @@ class WrittenBatch:
         if self._buffer is None:
             # Once: what is sent again is the same, to the byte.
             self._buffer = self._built()
+            self._packed = None
         return self._buffer
 
     def _built(self) -> bytearray:

@@ -22,14 +22,14 @@ _IS_STORED: Final = 1 << 31
 """Of a block's size: it is as it was, for it would not get smaller."""
 
 
-def lz4_encode(data: bytes) -> bytes:
+def lz4_encode(data: bytes | memoryview) -> bytes:
     """Compress; in one block where that is possible: each takes the interpreter anew."""
     block_bytes, header = next(
         (size, header) for size, header in _HEADERS if len(data) <= size or size == _HEADERS[-1][0]
     )
-    parts: list[bytes] = [header]
+    parts: list[bytes | memoryview] = [header]
     for start in range(0, len(data), block_bytes):
-        block: bytes = data if len(data) <= block_bytes else data[start : start + block_bytes]
+        block = data if len(data) <= block_bytes else data[start : start + block_bytes]
         packed: Any = cramjam.lz4.compress_block(block, store_size=False)
         if len(packed) < len(block):
             parts += (len(packed).to_bytes(4, "little"), packed)

@@ -7,7 +7,7 @@ is the compiled half's (``core/_native.pyx``).
 from collections.abc import Callable, Mapping
 from functools import partial
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiokafka import codec
 from aiokafka.record.util import calc_crc32c
@@ -17,6 +17,9 @@ from edo_stream.engine.lz4_frame import lz4_encode
 
 if IS_COMPILED:
     from edo_stream.core._native import HAS_CRC32C, crc32c
+
+Packable: TypeAlias = bytes | memoryview
+"""What is compressed: records where they were written."""
 
 HEADER: Final = Struct(">qiibIhiqqqhii")
 """Base offset, length, leader's epoch, magic, CRC, attributes, last offset's delta, first and last
@@ -46,7 +49,7 @@ DECODERS: Final[Mapping[int, Callable[[bytes], bytes]]] = {
     _LZ4: codec.lz4_decode,
     _ZSTD: codec.zstd_decode,
 }
-ENCODERS: Final[dict[int, Callable[[bytes], bytes]]] = {
+ENCODERS: Final[dict[int, Callable[[Packable], bytes]]] = {
     _GZIP: codec.gzip_encode,
     _SNAPPY: codec.snappy_encode,
     _LZ4: lz4_encode,

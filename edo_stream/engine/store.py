@@ -113,7 +113,11 @@ class RocksDisk:
 
     def _open(self) -> Any:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = rocksdict.Rdict(str(self._path), options=_options(self._memory))
+        options = _options(self._memory)
+        # By its name as well: else a disk that is there goes on with what its options file says,
+        # which knows neither of the shared cache nor of filters.
+        columns = {"default": options}
+        db = rocksdict.Rdict(str(self._path), options=options, column_families=columns)
         self._memory.count(1)
         if db.get(_OFFSET) is None:
             db.put(_FORMAT, b"%d" % self._format)

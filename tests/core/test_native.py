@@ -553,6 +553,62 @@ def test_records_are_written_as_the_client_writes_them(items: list[Publish]) -> 
     assert (writer.first_ms, writer.max_ms) == (times_ms[0], max(times_ms))
 
 
+def test_texts_that_json_has_as_they_are_end_where_they_end() -> None:
+    odd = {*range(0x20), 0x22, 0x5C, *range(0x7F, 0x100)}
+    for size in range(40):
+        assert native.as_is_size(b"x" * size) == size
+        for at in range(size):
+            for byte in (
+                0x00,
+                0x1F,
+                0x20,
+                0x21,
+                0x22,
+                0x23,
+                0x5B,
+                0x5C,
+                0x5D,
+                0x7E,
+                0x7F,
+                0x80,
+                0xFF,
+            ):
+                text = b"x" * at + bytes([byte]) + b"~" * (size - at - 1)
+                assert native.as_is_size(text) == (at if byte in odd else size)
+                # What is behind it changes nothing.
+                assert native.as_is_size(text[: at + 1] + b'"' * 20) == at + (byte not in odd)
+    assert [native.as_is_size(bytes([byte])) for byte in range(256)] == [
+        byte not in odd for byte in range(256)
+    ]
+
+
+def test_a_batch_that_is_read_stays_as_it_is() -> None:
+    item = Publish("t", 0, b"k", b"v" * 100_000, (), 0)
+    writer = native.RecordsWriter()
+    assert writer.fill([item] * 7, 0, 1 << 30) == 7
+    view = writer.view()
+    with pytest.raises(ValueError, match="takes no more"):
+        writer.fill([item], 0, 1 << 30)
+    before, writer = bytes(view), native.RecordsWriter()
+    # Neither the writer's end nor what others write changes what is read.
+    others = [native.RecordsWriter() for _ in range(20)]
+    for other in [writer, *others]:
+        other.fill([msgspec.structs.replace(item, value=b"w" * 900_000)], 0, 1 << 30)
+    assert view == before
+    del view
+
+
+def test_writers_that_are_done_with_leave_their_room_to_one_other_each() -> None:
+    for _ in range(3):
+        writers = [native.RecordsWriter() for _ in range(12)]
+        for at, writer in enumerate(writers):
+            value = b"%d" % at * 700_000
+            assert writer.fill([Publish("t", 0, None, value, (), at)], 0, 1 << 30) == 1
+        for at, writer in enumerate(writers):
+            assert b"%d" % at * 700_000 in bytes(writer.view())
+            assert writer.first_ms == at
+
+
 @given(ITEMS, st.integers(1, 400))
 def test_a_batch_is_no_larger_than_allowed_but_for_its_first_record(
     items: list[Publish], bytes_max: int

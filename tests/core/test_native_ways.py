@@ -11,6 +11,7 @@ from edo_stream.core.dedupe import expand_ids
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.record import Batch, StoredRecord
+from edo_stream.core.routing import Routes
 from edo_stream.core.state import Table
 from edo_stream.sources.cloudevents import decoder
 from tests.core.bench import IDENTITY, INTERNAL, NOW_MS, TOPIC, contract
@@ -38,10 +39,10 @@ ROWS: Final = st.lists(
 class Half:
     """A task of one topic over tables in memory."""
 
-    def __init__(self, rules: Any, is_compiled: bool) -> None:
+    def __init__(self, rules: Any, is_compiled: bool, routes: Routes | None = None) -> None:
         self.stores = (Memory(), Memory())
         self.tables = (Table(self.stores[0]), Table(self.stores[1], expand_ids))
-        source = Source(rules, decoder(rules))
+        source = Source(rules, decoder(rules), routes)
         self.pipeline = Pipeline(IDENTITY, {TOPIC: source}, *self.tables, INTERNAL)
         self.is_compiled = is_compiled
         if not is_compiled:
@@ -50,10 +51,16 @@ class Half:
 
     def start(self) -> None:
         self.pipeline.start(TOPIC, 100, NOW_MS)
-        self._commit()
+        self.commit()
 
     def step(self, records: list[Any]) -> list[Any]:
         """What a step has done, its tables' rows included."""
+        done = self.decide(records, NOW_MS)
+        self.commit()
+        return [*done, [store.rows for store in self.stores]]
+
+    def decide(self, records: list[Any], now_ms: int) -> list[Any]:
+        """What a step wants done; with no records it is about the time alone."""
         if not self.is_compiled:
             records = [
                 StoredRecord(
@@ -62,17 +69,17 @@ class Half:
                 )
                 for one in records
             ]  # fmt: skip
-        batches = [Batch(TOPIC, IDENTITY.partition, records)]
-        effects = self.pipeline.step(batches, NOW_MS, NOW_MS)
+        batches = [Batch(TOPIC, IDENTITY.partition, records)] if records else []
+        effects = self.pipeline.step(batches, now_ms, now_ms)
         published = [
             (one.topic, one.partition, one.key, one.value, list(one.headers), one.timestamp_ms)
             for one in effects.publish
         ]
-        self._commit()
-        rows = [store.rows for store in self.stores]
-        return [published, effects.counts, effects.settled, effects.times_ms, rows]
+        changes = [list(table.changelog.items()) for table in self.tables]
+        counts = (effects.counts, effects.settled, effects.times_ms)
+        return [published, effects.accounts, counts, changes]
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
         for table, store in zip(self.tables, self.stores, strict=True):
             store.write(table.local)
             table.settle()

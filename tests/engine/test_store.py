@@ -104,6 +104,24 @@ def test_rows_survive_a_close(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_disk_that_is_opened_again_has_the_shared_cache_and_filters(tmp_path: Path) -> None:
+    first = RocksDisk(tmp_path / "table-0")
+    first.write({b"r%03d" % n: bytes([n % 256]) * 4_000 for n in range(200)}, 1, 0)
+    first._db.flush()
+    first.close()
+
+    memory = DiskMemory()
+    again = RocksDisk(tmp_path / "table-0", memory)
+    assert again.get(b"r000-") is None
+    filter_bytes = memory.cache.get_usage()
+    # What a filter does not know is not looked for among the rows.
+    assert again.get_many([b"r%03d-" % n for n in range(199)]) == [None] * 199
+    assert memory.cache.get_usage() < filter_bytes + 100_000
+    assert None not in again.get_many([b"r%03d" % n for n in range(200)])
+    assert memory.cache.get_usage() > filter_bytes + 500_000
+    again.close()
+
+
 def test_rows_and_offset_are_of_one_transaction_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "table-0"
     for written in (3, 20, 60):

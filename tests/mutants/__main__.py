@@ -72,10 +72,10 @@ def _try_all(mutants: Sequence[Mutant], processes: int, screen: Console) -> Resu
         for number in range(processes):
             copies.put(Copy(Path(directory, str(number))))
 
-        def check(tests: tuple[str, ...]) -> None:
+        def check(test: str, is_compiled: bool) -> None:
             copy = copies.get()
             try:
-                copy.check(tests)
+                copy.check((test,), is_compiled)
             finally:
                 copies.put(copy)
 
@@ -91,12 +91,13 @@ def _try_all(mutants: Sequence[Mutant], processes: int, screen: Console) -> Resu
 
         with ThreadPoolExecutor(processes) as pool:
             # Tests that are red by themselves would kill anything.
-            list(pool.map(check, [(test,) for test in _tests_of(mutants)]))
+            list(pool.map(check, *zip(*_tests_of(mutants), strict=True)))
             return list(zip(mutants, pool.map(try_out, mutants), strict=True))
 
 
-def _tests_of(mutants: Iterable[Mutant]) -> list[str]:
-    return list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+def _tests_of(mutants: Iterable[Mutant]) -> list[tuple[str, bool]]:
+    """Tests, and whether they look at the compiled half."""
+    return list(dict.fromkeys((test, one.is_compiled) for one in mutants for test in one.tests))
 
 
 def _table(results: Results) -> Table:

@@ -36,6 +36,7 @@ _SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
+_ORDER: Final = "tests/core/test_native_order.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _CORRELATION: Final = "edo_stream/core/correlation"
@@ -356,6 +357,65 @@ MUTANTS: Final = (
         (_SEQUENCE, _GAP_TIMERS),
     ),
     Mutant(
+        4,
+        "in C, what waits goes on in the order in which it came",
+        f"{_CORE}/_native_order.pxi",
+        (("        return ready\n", "        return sorted(ready, key=lambda one: one[2])\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        4,
+        "in C, an event goes on behind one that has not come",
+        f"{_CORE}/_native_order.pxi",
+        (
+            (
+                "        cdef int64_t number = self._number + 1\n",
+                "        cdef int64_t number = self._number + 2\n",
+            ),
+        ),
+        (_ORDER,),
+    ),
+    Mutant(
+        5,
+        "in C, the timer of a gap that was closed stays",
+        f"{_CORE}/_native_order.pxi",
+        (("            if before_ms is not None:\n", "            if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        5,
+        "in C, nobody waits for a gap to time out",
+        f"{_CORE}/_native_order.pxi",
+        (("            if due_ms is not None:\n", "            if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        9,
+        "in C, what has gone on is counted among what waits",
+        f"{_CORE}/_native_order.pxi",
+        (("        self._count(source, -len(ready))\n", ""),),
+        (_ORDER,),
+    ),
+    Mutant(
+        9,
+        "in C, a key holds as much as comes",
+        f"{_CORE}/_native_order.pxi",
+        (("        if held >= self._per_key_max:\n", "        if False:\n"),),
+        (_ORDER,),
+    ),
+    Mutant(
+        6,
+        "in C, an event that is held takes the place of one with its number",
+        f"{_CORE}/_native_order.pxi",
+        (
+            (
+                "        if self._waiting is not None and self._number in self._waiting:\n",
+                "        if False:\n",
+            ),
+        ),
+        (_ORDER,),
+    ),
+    Mutant(
         5,
         "a task takes the end of the log for reached",
         f"{_ENGINE}/task.py",
@@ -613,6 +673,13 @@ MUTANTS: Final = (
         f"{_CORE}/state.py",
         (("if len(self._rows) > self._rows_max:", "if len(self._rows) < 0:"),),
         ("tests/core/test_state.py",),
+    ),
+    Mutant(
+        9,
+        "a disk that is opened again has a cache of its own, and no filters",
+        f"{_ENGINE}/store.py",
+        ((", column_families=columns)", ")"),),
+        ("tests/engine/test_store.py",),
     ),
     Mutant(
         9,

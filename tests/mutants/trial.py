@@ -3,6 +3,9 @@
 The copy is a directory of its own, and the tests run there as they stand: what they import is the
 broken code, never the original. A red run counts as a kill only when a test has failed; a run
 that could not collect its tests, found none or took too long is an error, since it says nothing.
+
+The tests run on Python alone, so that it is found out by itself. A mutant of the compiled half is
+compiled first, as an installation does it, and only for its own tests.
 """
 
 import ast
@@ -11,14 +14,21 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 
 ROOT = Path(__file__).parents[2]
 #: What the tests need besides themselves.
 _COPIED = ("edo_stream", "load", "tests", "topics", "docs", "pyproject.toml", "README.md")
 _TRIAL_S = 150.0
+#: Where the compiled half lies, and how it is compiled: only to be seen through, so in a hurry.
+_HALF = Path("edo_stream/core")
+_HASTE = {"CFLAGS": "-O0"}
 _FAILED = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
 _CONTRACT = re.compile(r"^(.+) BROKEN$", re.MULTILINE)
 
@@ -46,6 +56,11 @@ class Mutant:
     tests: tuple[str, ...]
     """Files or ids of tests, the likeliest to fail first."""
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it is one of the compiled half."""
+        return not self.path.endswith(".py")
+
     def applied_to(self, text: str) -> str:
         """The file's text, broken.
 
@@ -59,7 +74,8 @@ class Mutant:
                     f"{count} times: {old!r}"
                 )
             text = text.replace(old, new)
-        ast.parse(text, self.path)
+        if not self.is_compiled:
+            ast.parse(text, self.path)
         return text
 
 
@@ -79,13 +95,13 @@ class Copy:
         for name in _COPIED:
             source = ROOT / name
             if source.is_dir():
-                # The mutants are of what is written in Python: it alone is to be found out.
-                ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
+                # Most mutants are of what is written in Python: it alone is to be found out.
+                ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "_native.c")
                 shutil.copytree(source, root / name, ignore=ignored)
             elif source.exists():
                 shutil.copy2(source, root / name)
 
-    def check(self, tests: tuple[str, ...]) -> None:
+    def check(self, tests: tuple[str, ...], is_compiled: bool = False) -> None:
         """Run tests on the code as it is: they must be green, and see the copy.
 
         Raises:
@@ -94,8 +110,9 @@ class Copy:
         seen = self._run(sys.executable, "-c", "import edo_stream; print(edo_stream.__file__)")
         if not Path(seen.stdout.strip()).is_relative_to(self._root):
             raise TrialError(f"the tests would see {seen.stdout.strip()}, not the copy")
-        if (failed := self._first_failure(tests)) is not None:
-            raise TrialError(f"fails without any mutant: {failed}")
+        with self._half(is_compiled):
+            if (failed := self._first_failure(tests)) is not None:
+                raise TrialError(f"fails without any mutant: {failed}")
 
     def try_out(self, mutant: Mutant) -> Verdict:
         """Break the copy, run the mutant's tests, and mend it.
@@ -109,12 +126,33 @@ class Copy:
         began = perf_counter()
         try:
             _write(path, mutant.applied_to(original))
-            failed = self._first_failure(mutant.tests)
+            with self._half(mutant.is_compiled):
+                failed = self._first_failure(mutant.tests)
         except TrialError as error:
             raise TrialError(f"mutant {mutant.name!r}: {error}") from error
         finally:
             _write(path, original)
         return Verdict(failed, perf_counter() - began)
+
+    @contextmanager
+    def _half(self, is_compiled: bool) -> Iterator[None]:
+        """With the compiled half of the code as it is now, or without it."""
+        if not is_compiled:
+            yield
+            return
+        with tempfile.TemporaryDirectory(prefix="compiled-") as target:
+            options = ["-q", "--disable-pip-version-check", "--no-deps", "--target", target]
+            done = self._run(sys.executable, "-m", "pip", "install", *options, ".", more=_HASTE)
+            found = (Path(target) / _HALF).glob("_native*")
+            built = [one for one in found if one.suffix in (".so", ".pyd")]
+            if done.returncode != 0 or not built:
+                raise TrialError(f"the compiled half was not compiled:\n{done.stdout[-2_000:]}")
+            halves = [Path(shutil.copy2(one, self._root / _HALF)) for one in built]
+        try:
+            yield
+        finally:
+            for one in halves:
+                one.unlink()
 
     def _first_failure(self, tests: tuple[str, ...]) -> str | None:
         failed = None
@@ -141,12 +179,14 @@ class Copy:
             raise TrialError(f"{IMPORTS} ended with {done.returncode}:\n{done.stdout[-2_000:]}")
         return f"{IMPORTS}: {found.group(1)}"
 
-    def _run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+    def _run(
+        self, *command: str, more: Mapping[str, str] = MappingProxyType({})
+    ) -> "subprocess.CompletedProcess[str]":
         try:
             return subprocess.run(
                 command,
                 cwd=self._root,
-                env={**os.environ, "PYTHONPATH": str(self._root)},
+                env={**os.environ, "PYTHONPATH": str(self._root), **more},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
