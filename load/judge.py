@@ -13,8 +13,11 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
+from edo_stream.core.dedupe import expand_ids, spread
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
+from edo_stream.core.state import FORMAT
+from edo_stream.engine.assignment import GroupTable
 from edo_stream.engine.plans import group_tables
 from edo_stream.engine.store import RocksDisk
 from edo_stream.observe.audit.reader import AuditSpec, audit_topics
@@ -153,7 +156,7 @@ async def recount_disks(
                 on_disk
                 for directory in roots
                 for path in directory.glob(f"**/{table.name}-{number}")
-                if (on_disk := _rows_on(path, last[number])) is not None
+                if (on_disk := _rows_on(path, table, last[number])) is not None
             ]
             if not found:
                 differences.append(f"{changelog}: no disk stands at its end, {last[number]}")
@@ -165,13 +168,14 @@ async def recount_disks(
     return differences
 
 
-def _rows_on(path: Path, offset: int) -> dict[bytes, bytes] | None:
-    disk = RocksDisk(path)
+def _rows_on(path: Path, table: GroupTable, offset: int) -> dict[bytes, bytes] | None:
+    disk = RocksDisk(path, format_=table.disk_format, oldest=FORMAT)
     try:
         stands_at = disk.offset()
         if stands_at is None or stands_at < offset:
             return None
-        return dict(disk.scan(b"\x01", b"\xff"))
+        rows = dict(disk.scan(b"\x01", b"\xff"))
+        return spread(rows) if table.expand is expand_ids else rows
     finally:
         disk.close()
 

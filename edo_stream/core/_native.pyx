@@ -18,12 +18,13 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from edo_stream.core.correlation.rows import Head, WaitRow
@@ -59,7 +60,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 11
+BUILD = 13
 
 ctypedef const uint8_t *Bytes
 
@@ -3619,3 +3620,190 @@ cdef bytes _wire_of(headers):
         return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
     finally:
         free(buffer)
+
+
+cdef class Frame:
+    """Bytes of a known number that come piece by piece: written where they stay.
+
+    Written to as a buffer; whoever takes them has let go of all views of it.
+    """
+
+    cdef bytes _content
+    cdef Py_ssize_t _views
+
+    def __cinit__(self, Py_ssize_t size):
+        self._content = PyBytes_FromStringAndSize(NULL, size)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self._content is None:
+            raise BufferError("taken")
+        PyBuffer_FillInfo(
+            view, self, PyBytes_AS_STRING(self._content), PyBytes_GET_SIZE(self._content), False,
+            flags,
+        )
+        self._views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self._views -= 1
+
+    def take(self):
+        """The bytes, which nobody can write to any more."""
+        if self._views or self._content is None:
+            raise BufferError("written to still, or taken")
+        content, self._content = self._content, None
+        return content
+
+
+# -- ids in memory
+
+cdef extern from *:
+    """
+    /* Not to be foreseen from outside: ids that all meet in one place would cost more and more. */
+    static uint64_t edo_seed(void *at) {
+        uint64_t seed = (uint64_t)(uintptr_t)at ^ ((uint64_t)(uintptr_t)PyErr_NoMemory << 17);
+        seed = (seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9ULL;
+        seed = (seed ^ (seed >> 27)) * 0x94D049BB133111EBULL;
+        return (seed ^ (seed >> 31)) | 1;
+    }
+    """
+    uint64_t edo_seed(void *at)
+
+cdef size_t _SLOTS_MIN = 1024
+
+
+@cython.final
+cdef class IdSet:
+    """Ids and when they expire; see :class:`edo_stream.core.known_ids.IdsInPython`.
+
+    A hash table with open addressing. A place whose expiry is 0 is free.
+    """
+
+    cdef uint8_t *_digests
+    cdef uint32_t *_expiries
+    cdef size_t _slots, _count
+    cdef uint64_t _seed
+
+    def __cinit__(self):
+        self._seed = edo_seed(<void *>self)
+        self._resize(_SLOTS_MIN)
+
+    def __dealloc__(self):
+        free(self._digests)
+        free(self._expiries)
+
+    def __len__(self):
+        return self._count
+
+    cdef inline size_t _home(self, const uint8_t *digest) noexcept:
+        cdef uint64_t one, two
+        memcpy(&one, digest, 8)
+        memcpy(&two, digest + 8, 8)
+        one = (one ^ (two * 0x9E3779B97F4A7C15ULL)) * self._seed
+        return <size_t>(one ^ (one >> 32)) & (self._slots - 1)
+
+    cdef inline size_t _find(self, const uint8_t *digest) noexcept:
+        """Where it is, or else the free place for it."""
+        cdef size_t at = self._home(digest)
+        while self._expiries[at] and memcmp(self._digests + at * 16, digest, 16):
+            at = (at + 1) & (self._slots - 1)
+        return at
+
+    cdef int _resize(self, size_t slots) except -1:
+        cdef uint8_t *digests = self._digests
+        cdef uint32_t *expiries = self._expiries
+        cdef size_t at, to, before = self._slots
+        cdef uint8_t *new_digests = <uint8_t *>malloc(slots * 16)
+        cdef uint32_t *new_expiries = <uint32_t *>calloc(slots, 4)
+        if new_digests is NULL or new_expiries is NULL:
+            free(new_digests)
+            free(new_expiries)
+            raise MemoryError
+        self._digests, self._expiries, self._slots = new_digests, new_expiries, slots
+        for at in range(before):
+            if expiries[at]:
+                to = self._find(digests + at * 16)
+                memcpy(new_digests + to * 16, digests + at * 16, 16)
+                new_expiries[to] = expiries[at]
+        free(digests)
+        free(expiries)
+        return 0
+
+    def add(self, bytes record not None):
+        """Remember the ids of a record."""
+        cdef const uint8_t *digest = <const uint8_t *>PyBytes_AS_STRING(record)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(record)
+        cdef size_t more, slots = self._slots, to
+        cdef uint32_t expiry
+        if size < 4 or (size - 4) % 16:
+            raise ValueError("expected an expiry and digests of 16 bytes")
+        expiry = max(<uint32_t>_big(<Bytes>PyBytes_AS_STRING(record), 4), <uint32_t>1)
+        more = <size_t>((size - 4) // 16)
+        while (self._count + more) * 4 > slots * 3:
+            slots *= 2
+        if slots != self._slots:
+            self._resize(slots)
+        digest += 4
+        for _ in range(more):
+            to = self._find(digest)
+            if not self._expiries[to]:
+                memcpy(self._digests + to * 16, digest, 16)
+                self._count += 1
+            self._expiries[to] = expiry
+            digest += 16
+
+    def remove(self, bytes record not None):
+        """Forget the ids of a record, but for those that a later one has remembered again."""
+        cdef const uint8_t *digest = <const uint8_t *>PyBytes_AS_STRING(record)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(record)
+        cdef size_t at, slots
+        cdef uint32_t expiry
+        if size < 4 or (size - 4) % 16:
+            raise ValueError("expected an expiry and digests of 16 bytes")
+        expiry = max(<uint32_t>_big(<Bytes>PyBytes_AS_STRING(record), 4), <uint32_t>1)
+        digest += 4
+        for _ in range((size - 4) // 16):
+            at = self._find(digest)
+            if self._expiries[at] == expiry:
+                self._free(at)
+            digest += 16
+        slots = self._slots
+        while slots > _SLOTS_MIN and self._count * 8 < slots:
+            slots //= 2
+        if slots != self._slots:
+            self._resize(slots)
+
+    cdef void _free(self, size_t at) noexcept:
+        """Empty a place, and move up what would not be found behind it any more."""
+        cdef size_t last = self._slots - 1, to = at, home
+        while True:
+            to = (to + 1) & last
+            if not self._expiries[to]:
+                break
+            home = self._home(self._digests + to * 16)
+            # Whether its home lies behind the free place, up to where it is: then it stays.
+            if ((to - home) & last) < ((to - at) & last):
+                continue
+            memcpy(self._digests + at * 16, self._digests + to * 16, 16)
+            self._expiries[at] = self._expiries[to]
+            at = to
+        self._expiries[at] = 0
+        self._count -= 1
+
+    def recall(self, list digests not None):
+        """Expiries of digests; ``None`` for what is not known."""
+        cdef list found = []
+        cdef bytes digest
+        cdef uint8_t expiry[4]
+        cdef uint32_t known
+        for item in digests:
+            digest = item
+            known = 0
+            if PyBytes_GET_SIZE(digest) == 16:
+                known = self._expiries[self._find(<const uint8_t *>PyBytes_AS_STRING(digest))]
+            if not known:
+                found.append(None)
+                continue
+            expiry[0], expiry[1] = <uint8_t>(known >> 24), <uint8_t>(known >> 16)
+            expiry[2], expiry[3] = <uint8_t>(known >> 8), <uint8_t>known
+            found.append(PyBytes_FromStringAndSize(<const char *>expiry, 4))
+        return found

@@ -2,35 +2,51 @@
 
 Theory of operation. A digest of the key values is remembered with its expiry in stream time. The
 changelog gets one record for all that a batch has seen for the first time (per expiry), not one
-per event; :func:`expand_ids` turns it into the rows on disk, one per digest and one that lists
-them for the expiry. The changelog's retention deletes the records themselves, so expiry is local:
-no tombstones. A restore may bring expired rows back; they are expired all the same.
+per event. The task that has written it keeps the ids in memory, and the record as one row of its
+disk, from which it reads them again. A restore, which knows no bound of what it may find, makes
+rows of them by :func:`expand_ids`: one per digest, and one that lists them for the expiry; so
+does the task with the oldest, when there are too many in memory. The changelog's retention deletes
+the records themselves, so expiry is local: no tombstones. A restore may bring expired rows back;
+they are expired all the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from struct import Struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edo_stream.core.contract import DedupePolicy
 from edo_stream.core.event import Decoded, Event, Violation
+from edo_stream.core.known_ids import (
+    DIGEST_BYTES,
+    EXPIRY_BYTES,
+    IdsBudget,
+    IdsInPython,
+    digests_in,
+    new_ids,
+)
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.redrive import redrive_of
 from edo_stream.core.state import Rows, Table
 
+if TYPE_CHECKING:
+    from edo_stream.core._native import IdSet
 if IS_COMPILED:
     from edo_stream.core._native import SourceIdDigest, ids_names, ids_rows
 
 NO_DIGEST: Final = b""
 """Of what is no event."""
-_DIGEST_BYTES: Final = 16
-_DIGEST_ROW: Final = b"d"
+DISK_FORMAT: Final = 2
+"""Of the disks of ids: from 2 on they have records whose ids have no rows."""
+_MEMORY_ROW: Final = b"a"
+"""Of a record whose ids its task has in memory."""
 _INDEX_ROW: Final = b"b"
-_INDEX_END: Final = b"c"
+"""Of a record whose ids are rows."""
+_DIGEST_ROW: Final = b"d"
 _EXPIRY: Final = Struct(">I")
 _KEY: Final = Struct(">IQ")
 _EXPIRY_MAX_S: Final = 0xFFFFFFFF
@@ -44,22 +60,33 @@ Digests = Callable[[list[Decoded]], list[bytes]]
 
 
 def expand_ids(key: bytes, value: bytes | None) -> Rows:
-    """Local rows of one changelog record of the ids table, at the commit and at a restore."""
+    """Local rows that a restore makes of one changelog record of the ids table."""
     return ids_rows(key, value) if IS_COMPILED else _rows_in_python(key, value)
 
 
 def _rows_in_python(key: bytes, value: bytes | None) -> Rows:
     yield _INDEX_ROW + key, value
     if value is not None:
-        expiry = value[:4]
-        for at in range(4, len(value), _DIGEST_BYTES):
-            yield _DIGEST_ROW + value[at : at + _DIGEST_BYTES], expiry
+        expiry = value[:EXPIRY_BYTES]
+        for digest in digests_in(value):
+            yield _DIGEST_ROW + digest, expiry
+
+
+def spread(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Rows of a disk of ids as if a restore had made all of them."""
+    found = {key: value for key, value in rows.items() if key[:1] != _MEMORY_ROW}
+    for key, record in rows.items():
+        if key[:1] == _MEMORY_ROW:
+            for name, value in expand_ids(key[1:], record):
+                assert value is not None
+                found[name] = max(found.get(name, value), value)
+    return found
 
 
 def digest_of(topic: str, fields: tuple[str, ...]) -> Digest:
     """Compile the function that digests an event's key values, each with its length."""
     name = topic.encode()
-    start = blake2b(b"%d:%b" % (len(name), name), digest_size=_DIGEST_BYTES)
+    start = blake2b(b"%d:%b" % (len(name), name), digest_size=DIGEST_BYTES)
     if fields == ("source", "id"):
         return _digest_of_source_and_id(start)
     readers = [(field, _reader(field)) for field in fields]
@@ -142,25 +169,103 @@ def _text(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-class Ids:
-    """First sightings of all topics of a task, over the table of ids."""
+class _Index:
+    """Records of ids on the disk, in the order in which they expire: rows of one kind."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, start: bytes) -> None:
         self._table = table
-        self._fresh: dict[bytes, int] = {}
-        self._fresh_by_expiry: dict[int, tuple[int, list[bytes]]] = {}
-        self._swept_s = 0
+        self._start = start
+        self._end = bytes([start[0] + 1])
+        self._from_s = 0
+        """Nothing expires earlier; so a scan never crosses what was deleted."""
 
     def restore(self) -> None:
-        """Forget what is uncommitted."""
+        """Look from the start again."""
+        self._from_s = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none, as far as a look at what has expired has shown."""
+        return self._from_s == _NEVER_S
+
+    def saw(self, expiry_s: int) -> None:
+        """Take note of a record that was added."""
+        self._from_s = min(self._from_s, expiry_s)
+
+    def records(self, most: int) -> list[tuple[bytes, bytes]]:
+        """The records that expire first, at most so many."""
+        if self.is_empty:
+            return []
+        return list(
+            islice(self._table.scan(self._start + _EXPIRY.pack(self._from_s), self._end), most)
+        )
+
+    def expired(self, stream_ms: int, most: int) -> list[tuple[bytes, bytes]]:
+        """The records that have expired, at most so many; costs nothing if none has."""
+        if self._from_s * 1000 > stream_ms:
+            return []
+        rows = self.records(most + 1)
+        for at, (_, value) in enumerate(rows[:most]):
+            self._from_s = int.from_bytes(value[:4], "big")
+            if self._from_s * 1000 > stream_ms:
+                return rows[:at]
+        self._from_s = int.from_bytes(rows[-1][1][:4], "big") if len(rows) > most else _NEVER_S
+        return rows[:most]
+
+
+class Ids:
+    """First sightings of all topics of a task, over the table of ids.
+
+    Ids that this process has seen are in memory, as long as the worker's budget allows, and on the
+    disk as records alone. Ids that a restore has brought, and the oldest when the budget is spent,
+    are rows of the disk, one each. Of an id that is both the later expiry counts.
+    """
+
+    def __init__(self, table: Table, budget: IdsBudget | None = None) -> None:
+        self._table = table
+        self._budget = budget or IdsBudget()
+        self._memory: IdSet | IdsInPython | None = None
+        self._in_memory = _Index(table, _MEMORY_ROW)
+        self._in_rows = _Index(table, _INDEX_ROW)
+        self._fresh: dict[bytes, int] = {}
+        self._fresh_by_expiry: dict[int, tuple[int, list[bytes]]] = {}
+
+    def restore(self) -> None:
+        """Forget what is uncommitted, and what is in memory until it is asked for."""
         self._fresh = {}
         self._fresh_by_expiry = {}
-        self._swept_s = 0
+        self._in_memory.restore()
+        self._in_rows.restore()
+        if self._memory is not None:
+            self._budget.ids -= len(self._memory)
+            self._memory = None
+
+    def _read(self) -> "IdSet | IdsInPython":
+        """The ids in memory, read from the disk at the first use."""
+        if self._memory is None:
+            self._memory = new_ids()
+            for _, record in self._table.scan(_MEMORY_ROW, _INDEX_ROW):
+                self._add(self._memory, record)
+        return self._memory
+
+    def _add(self, memory: "IdSet | IdsInPython", record: bytes) -> None:
+        before = len(memory)
+        memory.add(record)
+        self._budget.ids += len(memory) - before
+
+    def _remove(self, record: bytes) -> None:
+        if self._memory is not None:
+            before = len(self._memory)
+            self._memory.remove(record)
+            self._budget.ids += len(self._memory) - before
 
     def recall(self, digests: list[bytes]) -> list[bytes | None]:
-        """Rows of a batch's digests, read at once; :meth:`admit` takes them one by one."""
-        names = ids_names(digests) if IS_COMPILED else [_DIGEST_ROW + one for one in digests]
-        return self._table.get_many(names)
+        """Expiries of a batch's digests, asked for at once; :meth:`admit` takes them one by one."""
+        found = self._read().recall(digests)
+        if self._in_rows.is_empty:
+            return found
+        rows = self._table.get_many(_names_of(digests))
+        return [_later(one, row) for one, row in zip(found, rows, strict=True)]
 
     def admit(
         self, digest: bytes, row: bytes | None, offset: int, stream_ms: int, expiry_s: int
@@ -185,7 +290,7 @@ class Ids:
         redrive = redrive_of(record)
         if redrive is None:
             return False
-        again = blake2b(digest + redrive, digest_size=_DIGEST_BYTES).digest()
+        again = blake2b(digest + redrive, digest_size=DIGEST_BYTES).digest()
         return self.admit(again, self.recall([again])[0], record.offset, stream_ms, expiry_s)
 
     def pages(self, expiry_s: int) -> tuple[dict[bytes, int], list[bytes] | None]:
@@ -196,40 +301,65 @@ class Ids:
     def write(self, topic: str) -> None:
         """Write the first sightings of a batch of one topic to the table."""
         name = topic.encode()
+        memory = self._read()
         for expiry_s, (offset, digests) in self._fresh_by_expiry.items():
-            self._swept_s = min(self._swept_s, expiry_s)
+            self._in_memory.saw(expiry_s)
             expiry = _EXPIRY.pack(expiry_s)
             for at in range(0, len(digests), _DIGESTS_MAX):
                 # Offsets of a batch are distinct, and it has at least as many as digests.
                 key = _KEY.pack(expiry_s, offset + at) + name
-                self._table.write(key, expiry + b"".join(digests[at : at + _DIGESTS_MAX]))
+                record = expiry + b"".join(digests[at : at + _DIGESTS_MAX])
+                self._table.write_as(key, record, _MEMORY_ROW + key)
+                self._add(memory, record)
         self._fresh = {}
         self._fresh_by_expiry = {}
 
-    def sweep(self, stream_ms: int, rows_max: int) -> None:
-        """Delete what has expired, at most ``rows_max`` records' worth; costs nothing if none has.
+    def sweep(self, stream_ms: int, records_max: int) -> None:
+        """Delete what has expired, and move the oldest to rows if there is too much in memory.
 
-        ``_swept_s`` is a lower bound of all expiries, so that a scan never crosses the deleted.
+        At most so many records' worth of each; costs nothing if there is nothing to do.
         """
-        if self._swept_s * 1000 > stream_ms:
-            return
-        start = _INDEX_ROW + _EXPIRY.pack(self._swept_s)
-        rows = list(islice(self._table.scan(start, _INDEX_END), rows_max + 1))
-        for key, value in rows[:rows_max]:
-            self._swept_s = int.from_bytes(value[:4], "big")
-            if self._swept_s * 1000 > stream_ms:
-                return
-            self._forget(key, value)
-        self._swept_s = int.from_bytes(rows[-1][1][:4], "big") if len(rows) > rows_max else _NEVER_S
+        for key, record in self._in_memory.expired(stream_ms, records_max):
+            self._remove(record)
+            self._table.forget(key)
+        for key, record in self._in_rows.expired(stream_ms, records_max):
+            self._forget(key, record)
+        if self._budget.is_spent and self._memory is not None:
+            for key, record in self._in_memory.records(records_max):
+                self._move(key, record)
 
-    def _forget(self, key: bytes, value: bytes) -> None:
-        expiry = value[:4]
-        names = [name for name, _ in expand_ids(key, value)][1:]
+    def _forget(self, key: bytes, record: bytes) -> None:
+        expiry = record[:EXPIRY_BYTES]
+        names = [name for name, _ in expand_ids(key, record)][1:]
         for name, known in zip(names, self._table.get_many(names), strict=True):
             # Seen again after its expiry: the row belongs to a later record.
             if known == expiry:
                 self._table.forget(name)
         self._table.forget(key)
+
+    def _move(self, key: bytes, record: bytes) -> None:
+        """Make rows of what was in memory."""
+        table, expiry = self._table, record[:EXPIRY_BYTES]
+        digests = list(digests_in(record))
+        names, known = _names_of(digests), self._read().recall(digests)
+        for name, one, row in zip(names, known, table.get_many(names), strict=True):
+            # Seen again after its expiry: the later record has its row, or will.
+            if one == expiry and (row is None or row < expiry):
+                table.keep(name, expiry)
+        table.keep(_INDEX_ROW + key[1:], record)
+        table.forget(key)
+        self._in_rows.saw(int.from_bytes(expiry, "big"))
+        self._remove(record)
+
+
+def _names_of(digests: list[bytes]) -> list[bytes]:
+    return ids_names(digests) if IS_COMPILED else [_DIGEST_ROW + one for one in digests]
+
+
+def _later(one: bytes | None, other: bytes | None) -> bytes | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
 
 
 class Expiry:

@@ -18,6 +18,7 @@ from edo_stream.core.effects import Effects
 from edo_stream.core.event import Decoded, Event, Violation
 from edo_stream.core.held import Held
 from edo_stream.core.idle import REACHED, SEQUENCE, IdleSweep
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Lane, Source
 from edo_stream.core.ledger import Ledger
 from edo_stream.core.monotonic import decode_reached, encode_reached
@@ -43,17 +44,18 @@ _PART_RECORDS: Final = 500
 class Pipeline(TaskPipeline):
     """Decides for one task of the decide plane."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, put together in one place
         self,
         identity: TaskIdentity,
         sources: Mapping[str, Source],
         state: Table,
         ids: Table,
         internal: InternalTopics,
+        ids_budget: IdsBudget | None = None,
     ) -> None:
         super().__init__(identity, state, internal)
         self._ids_table = ids
-        self._ids = Ids(ids)
+        self._ids = Ids(ids, ids_budget)
         self._timers = Timers(state)
         self._held = Held(state)
         self._sequences = RowCache(state, SEQUENCE, encode_sequence, decode_sequence)
@@ -139,8 +141,8 @@ class Pipeline(TaskPipeline):
         self._begin(now_ms)
         if batches:
             self._idle.run()
-            rows_max = _SWEPT_MIN + 2 * len(batches)
-            self._ids.sweep(self._step.row.stream_ms, rows_max)
+            records_max = _SWEPT_MIN + 2 * len(batches)
+            self._ids.sweep(self._step.row.stream_ms, records_max)
         for batch in batches:
             if self._step.is_full:
                 break

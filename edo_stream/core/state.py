@@ -7,7 +7,8 @@ then :meth:`Table.settle` forgets them, because the store below has them. After 
 
 What a row looks like on the changelog and on disk may differ: ``expand`` turns one changelog
 record into local rows. It is a pure function, used at the commit and at a restore alike, so that
-both reach the same disk.
+both reach the same disk. A table whose owner keeps in memory what a restore would make rows of
+writes by :meth:`Table.write_as`, and tells the two kinds of rows apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,6 +91,15 @@ class Table:
         else:
             for key, value in rows.items():
                 self.write(key, value)
+
+    def write_as(self, key: bytes, value: bytes, row: bytes) -> None:
+        """Record a change whose local row is another one than those that it expands to."""
+        self.changelog[key] = value
+        self.local[row] = value
+
+    def keep(self, key: bytes, value: bytes) -> None:
+        """Write a local row without a changelog record (which says so in other words)."""
+        self.local[key] = value
 
     def forget(self, key: bytes) -> None:
         """Delete a local row without a changelog record (expiry that a restore repeats)."""

@@ -13,7 +13,7 @@ from functools import partial
 
 from aiokafka import TopicPartition
 
-from edo_stream.core.state import Expand, Table
+from edo_stream.core.state import FORMAT, Expand, Table
 from edo_stream.engine.gathering import all_ended
 from edo_stream.engine.global_tables import Held
 from edo_stream.engine.ports import ChangelogRecord, Disk, Follower, Handed
@@ -38,6 +38,8 @@ class GroupTable:
     """Topic with as many partitions as the group."""
     expand: Expand
     refusal: Refusal = nothing_refused
+    disk_format: int = FORMAT
+    """Of the rows on its disks; those of the formats before are read as they are."""
 
 
 def _nothing_expires(tables: Sequence[Table]) -> Iterable[None]:
@@ -58,8 +60,8 @@ class GroupPlan:
     """Takes the tables of a standby: see :class:`edo_stream.engine.standby.StandbyPlan`."""
 
 
-OpenDisk = Callable[[str, int], Disk]
-"""Opens the disk of a table's partition."""
+OpenDisk = Callable[[str, int, int], Disk]
+"""Opens the disk of a table's partition, of a format."""
 
 
 class Assignment:
@@ -205,17 +207,18 @@ class Assignment:
         return [
             TaskTable(
                 TopicPartition(table.changelog, partition),
-                self._disk(table.name, partition),
+                self._disk(table, partition),
                 table.expand,
                 table.refusal,
             )
             for table in self._plans[group].tables
         ]
 
-    def _disk(self, table: str, partition: int) -> Disk:
-        disk = self._disks.get((table, partition))
+    def _disk(self, table: GroupTable, partition: int) -> Disk:
+        place = table.name, partition
+        disk = self._disks.get(place)
         if disk is None:
-            disk = self._disks[table, partition] = self._open_disk(table, partition)
+            disk = self._disks[place] = self._open_disk(*place, table.disk_format)
         return disk
 
     def _close_disks(self, keep: set[tuple[str, int]]) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from edo_stream.core.contract import DAY_MS, Contract
-from edo_stream.core.dedupe import Ids, expand_ids
+from edo_stream.core.dedupe import DISK_FORMAT, Ids, expand_ids
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.published import Origin
@@ -38,17 +39,19 @@ _HELD_HEADROOM_BYTES = 64 * 1024
 _SWEPT_RECORDS = 16
 
 
-def group_plans(
+def group_plans(  # noqa: PLR0913 - what all groups share, from one place
     registry: Registry,
     spec: TaskSpec,
     tally: Tally | None = None,
     flows: Flows = NO_FLOWS,
     schema_ids: Mapping[str, Mapping[int, int]] | None = None,
+    ids_budget: IdsBudget | None = None,
 ) -> dict[str, GroupPlan]:
     """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored.
 
     ``tally`` counts what breaks its contract; ``flows`` are triggered by their topics' events;
-    ``schema_ids`` are a schema registry's, by topic and version, for data in its wire format.
+    ``schema_ids`` are a schema registry's, by topic and version, for data in its wire format;
+    ``ids_budget`` says how many remembered ids all tasks together keep in memory.
 
     Raises:
         RegistryError: a schema cannot be used.
@@ -63,7 +66,11 @@ def group_plans(
         )
         for name, topic in registry.topics.items()
     }
-    return {name: _plan(registry, group, spec, sources) for name, group in registry.groups.items()}
+    budget = ids_budget or IdsBudget()
+    return {
+        name: _plan(registry, group, spec, sources, budget)
+        for name, group in registry.groups.items()
+    }
 
 
 def _contract(registry: Registry, topic: Topic) -> Contract:
@@ -75,7 +82,11 @@ def _contract(registry: Registry, topic: Topic) -> Contract:
 
 
 def _plan(
-    registry: Registry, group: Group, shared: TaskSpec, known: Mapping[str, Source]
+    registry: Registry,
+    group: Group,
+    shared: TaskSpec,
+    known: Mapping[str, Source],
+    budget: IdsBudget,
 ) -> GroupPlan:
     contracts = {topic: registry.contracts[topic] for topic in group.topics}
     sources = {topic: known[topic] for topic in group.topics}
@@ -84,7 +95,7 @@ def _plan(
     def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
         state, ids = tables
         identity = TaskIdentity(shared.app, group.name, partition)
-        return Pipeline(identity, sources, state, ids, internal)
+        return Pipeline(identity, sources, state, ids, internal, budget)
 
     starts = {topic: contract.start for topic, contract in contracts.items()}
     spec = shared.of_group(group.name, {**starts, internal.control: EARLIEST})
@@ -140,7 +151,12 @@ def group_tables(app: str, group: str) -> tuple[GroupTable, GroupTable]:
     """The two tables of a group: its state, and the ids that it remembers."""
     return (
         state_table(app, group, refusal),
-        GroupTable(f"{group}-ids", f"{app}-{group}-ids-changelog", expand_ids),
+        GroupTable(
+            f"{group}-ids",
+            f"{app}-{group}-ids-changelog",
+            expand_ids,
+            disk_format=DISK_FORMAT,
+        ),
     )
 
 

@@ -88,16 +88,21 @@ def _options(memory: DiskMemory) -> Any:
 
 
 class RocksDisk:
-    """One RocksDB; see :class:`edo_stream.engine.ports.Disk`."""
+    """One RocksDB; see :class:`edo_stream.engine.ports.Disk`.
+
+    Rows of formats from ``oldest`` on are built upon as they are; ``None``: of ``format_`` only.
+    """
 
     def __init__(
         self,
         path: Path,
         memory: DiskMemory | None = None,
         format_: int = FORMAT,
+        oldest: int | None = None,
     ) -> None:
         self._path = path
         self._format = format_
+        self._oldest = format_ if oldest is None else oldest
         self._memory = memory or DiskMemory()
         self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
         try:
@@ -124,7 +129,7 @@ class RocksDisk:
         return db
 
     def _check_format(self) -> None:
-        """Build upon rows of this format only: of an earlier one, the changelog has them all."""
+        """Build upon rows that are known only: of what was before, the changelog has them all."""
         # Before there were format rows there was one format.
         found = int(self._db.get(_FORMAT) or 1)
         if found > self._format:
@@ -134,9 +139,12 @@ class RocksDisk:
                 f"to {self._format}: a later version has written it. Start that one again; or, if "
                 "the state is older, remove the directory to have it restored"
             )
-        if found < self._format:
+        if found < self._oldest:
             log.warning("disk of format %d, restoring in full: %s", found, self._path)
             self.wipe()
+        elif found < self._format:
+            # From here on it has rows that an earlier version does not know.
+            self._db.put(_FORMAT, b"%d" % self._format)
 
     def get(self, key: bytes) -> bytes | None:
         return self._db.get(key)  # type: ignore[no-any-return]

@@ -19,12 +19,14 @@ from mode import Service
 
 from edo_stream.core.lookup.spec import Decode
 from edo_stream.core.native import WHY_PYTHON
+from edo_stream.core.state import FORMAT
 from edo_stream.engine import clock
 from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.assignor import TaskAssignor
 from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower, BrokerTableFollower
 from edo_stream.engine.disks import remove_abandoned
+from edo_stream.engine.frames import receive_in_place
 from edo_stream.engine.global_tables import GlobalTables
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.leftovers import leftovers
@@ -95,6 +97,7 @@ class Preparation(Service):
     async def on_start(self) -> None:
         app, settings = self._app, self._app.worker_settings
         prepare_process(tasks_max=sum(plan.partitions for plan in app.plans.values()))
+        receive_in_place()
         try:
             self._lock = await claim_directory_of_a_leaver(Path(app.conf.datadir), _LEAVER_S)
             if app.conf.web_enabled:
@@ -303,10 +306,10 @@ def _plug_in(
 def _open_disk(app: EdoApp) -> Any:
     memory = DiskMemory()
 
-    def open_disk(table: str, partition: int) -> Disk:
+    def open_disk(table: str, partition: int, format_: int = FORMAT) -> Disk:
         path = Path(app.conf.tabledir) / f"{table}-{partition}"
         try:
-            return RocksDisk(path, memory)
+            return RocksDisk(path, memory, format_, oldest=FORMAT)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except Exception as error:

@@ -12,7 +12,8 @@ import msgspec
 import psutil
 
 from edo_stream.core.accounts import Account, Fate
-from edo_stream.core.state import Table
+from edo_stream.core.dedupe import DISK_FORMAT
+from edo_stream.core.state import FORMAT, Table
 from edo_stream.core.task import load_task
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.store import RocksDisk
@@ -208,7 +209,8 @@ def _live_bytes(directory: Path) -> int:
         stream_s = load_task(Table(disk)).stream_ms // 1_000
         size += sum(len(key) + len(value) for key, value in disk.scan(b"\x01", b"\xff"))
         disk.close()
-        ids = RocksDisk(state.with_name(state.name.replace("-state-", "-ids-")))
+        of_ids = state.with_name(state.name.replace("-state-", "-ids-"))
+        ids = RocksDisk(of_ids, format_=DISK_FORMAT, oldest=FORMAT)
         size += sum(
             len(key) + len(value)
             for key, value in ids.scan(b"\x01", b"\xff")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edo_stream.core.contract import DedupePolicy, MonotonicOrder, OnTimeout, SequenceOrder
+from edo_stream.core.dedupe import spread
 from edo_stream.core.effects import Publish
 from edo_stream.core.state import FORMAT
 from tests.core.bench import INTERNAL, NOW_MS, TOPIC, Bench, contract, numbered, operation, record
@@ -73,7 +74,7 @@ def written() -> dict[str, Any]:
         "state": _hexed(task.state_log.records),
         "ids": _hexed(task.ids_log.records),
         "state rows": _hexed(sorted(task.state_rows.rows.items())),
-        "ids rows": _hexed(sorted(task.ids_rows.rows.items())),
+        "ids rows": _hexed(sorted(spread(task.ids_rows.rows).items())),
         "accounts": [
             _text(publish) for publish in task.published if publish.topic == INTERNAL.accounts
         ],

@@ -184,6 +184,19 @@ def test_a_disk_of_an_earlier_format_is_emptied_for_a_restore(tmp_path: Path) ->
     again.close()
 
 
+def test_a_disk_of_an_earlier_format_that_is_known_is_kept_and_marked(tmp_path: Path) -> None:
+    first = RocksDisk(tmp_path / "table-0")
+    first.write({b"a": b"1"}, 5, 1_000)
+    first.close()
+
+    upgraded = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1, oldest=FORMAT)
+    assert (upgraded.get(b"a"), upgraded.offset()) == (b"1", 5)
+    upgraded.close()
+
+    with pytest.raises(UnusableError, match=rf"format {FORMAT + 1}.*up to {FORMAT}"):
+        RocksDisk(tmp_path / "table-0")
+
+
 def test_a_disk_of_a_later_format_is_refused_and_kept(tmp_path: Path) -> None:
     later = RocksDisk(tmp_path / "table-0", format_=FORMAT + 1)
     later.write({b"a": b"1"}, 5, 1_000)

@@ -36,6 +36,7 @@ _SCRIPTED: Final = "tests/engine/test_transaction_v2.py"
 _PIPELINE: Final = "tests/core/test_pipeline.py"
 _FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
+_KNOWN_IDS: Final = "tests/core/test_known_ids.py"
 _ORDER: Final = "tests/core/test_native_order.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
@@ -685,8 +686,55 @@ MUTANTS: Final = (
         9,
         "ids are kept beyond their time to live",
         f"{_CORE}/dedupe.py",
-        (("            self._forget(key, value)\n", "            pass\n"),),
-        ("tests/core/test_dedupe.py",),
+        (("            self._forget(key, record)\n", "            pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        1,
+        "ids of a step that was aborted stay in memory",
+        f"{_CORE}/dedupe.py",
+        (("            self._memory = None\n", "            pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        6,
+        "an id that has become a row is forgotten",
+        f"{_CORE}/dedupe.py",
+        (("                table.keep(name, expiry)\n", "                pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        6,
+        "an id that is in memory and a row counts by its earlier expiry",
+        f"{_CORE}/dedupe.py",
+        (("return max(one, other)", "return min(one, other)"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        6,
+        "ids on the disk are not read again when their task starts",
+        f"{_CORE}/dedupe.py",
+        (("                self._add(self._memory, record)\n", "                pass\n"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        9,
+        "ids in memory are as many as come",
+        f"{_CORE}/dedupe.py",
+        (("if self._budget.is_spent and", "if False and"),),
+        (_KNOWN_IDS,),
+    ),
+    Mutant(
+        9,
+        "ids that have expired stay in memory",
+        f"{_CORE}/dedupe.py",
+        (
+            (
+                "            self._remove(record)\n            self._table.forget(key)\n",
+                "            self._table.forget(key)\n",
+            ),
+        ),
+        (_KNOWN_IDS,),
     ),
     Mutant(
         9,

@@ -21,6 +21,7 @@ from edo_stream.core.contract import (
     OnTimeout,
     SequenceOrder,
 )
+from edo_stream.core.dedupe import expand_ids, spread
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
@@ -58,7 +59,9 @@ class Watch:
         self.writes += 1
         topic, expand = self._tables[platter.table]
         log = self._broker.logs[TopicPartition(topic, platter.partition)]
-        changed = dict.fromkeys(rows)
+        changed = dict.fromkeys(
+            _as_restored(expand, {key: value or b"" for key, value in rows.items()})
+        )
         changed.update(platter.behind)
         for entry in _between(log, platter):
             if entry.is_marker or (entry.txn is not None and entry.txn.outcome is False):
@@ -74,8 +77,9 @@ class Watch:
                 changed[row] = None
                 _put(platter.expected, row, value)
         platter.behind = {}
+        rows = _as_restored(expand, platter.rows)
         for row in changed:
-            found, expected = platter.rows.get(row), platter.expected.get(row)
+            found, expected = rows.get(row), platter.expected.get(row)
             if found == expected:
                 continue
             if _is_rewritten(log, expand, row, -1 if platter.offset is None else platter.offset):
@@ -86,6 +90,11 @@ class Watch:
                 f"{platter.name}: row {row!r} is {found!r}, but the changelog up to "
                 f"{platter.offset} says {expected!r}"
             )
+
+
+def _as_restored(expand: Expand, rows: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """A disk's rows as a restore makes them, whichever of its ids its task has in memory."""
+    return spread(rows) if expand is expand_ids else rows
 
 
 def _between(log: Log, platter: Platter) -> list[Entry]:
@@ -163,10 +172,9 @@ def _judge_disks(
         last = entries[-1].offset if entries else None
         if platter.offset != last:
             fail(f"{platter.name}: stands at {platter.offset}, the changelog at {last}")
-        if platter.rows != rows:
-            keys = sorted(
-                key for key in {*rows, *platter.rows} if rows.get(key) != platter.rows.get(key)
-            )
+        found = _as_restored(expand, platter.rows)
+        if found != rows:
+            keys = sorted(key for key in {*rows, *found} if rows.get(key) != found.get(key))
             fail(f"{platter.name}: disk and changelog differ in {keys}")
         left: dict[bytes, bytes] = {}
         for entry in log.read(0, 1 << 30)[0]:

@@ -16,6 +16,7 @@ from aiokafka import TopicPartition
 
 from edo_stream.core.contract import Start
 from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.known_ids import IN_MEMORY_MAX, IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.state import Expand, as_is
@@ -216,9 +217,12 @@ class World:
         internal = self._internal(group)
         sources = {contract.topic: Source(contract, decode) for contract in group.contracts}
 
+        # Of every other history nearly all ids are rows.
+        budget = IdsBudget(8 if self.scenario.seed % 2 else IN_MEMORY_MAX)
+
         def make_pipeline(partition: int, rows: Any) -> Pipeline:
             identity = TaskIdentity(APP, group.name, partition)
-            return Pipeline(identity, sources, rows[0], rows[1], internal)
+            return Pipeline(identity, sources, rows[0], rows[1], internal, budget)
 
         spec = self._task_spec(group)
         return GroupPlan(spec, group.partitions, tables, make_pipeline, make_task=self.make_task)
@@ -536,7 +540,7 @@ class Worker:
         tasks = {id(task): task for task in [*self._made, *self.assignment.tasks.values()]}
         return sum(getattr(task.stats, name) for task in tasks.values())
 
-    def _open_disk(self, table: str, partition: int) -> Disk:
+    def _open_disk(self, table: str, partition: int, _format: int) -> Disk:
         world = self._world
         platter = world.platter(self.machine, table, partition)
         return SimulatedDisk(platter, self.process, world.faults, world.watch.on_write)
