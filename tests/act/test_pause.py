@@ -96,10 +96,11 @@ def all_is_told(world: World) -> bool:
     return told and [row for row in world.memory.rows if row != b"o"] == []
 
 
+@pytest.mark.parametrize("stop", [("flow.pause", "flow.resume"), ("breaker.open", "breaker.close")])
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("is_one_key", [False, True])
 def test_more_retries_than_a_window_holds_do_not_hold_up_another_flow(
-    order: Order, is_one_key: bool
+    stop: tuple[str, str], order: Order, is_one_key: bool
 ) -> None:
     world = world_of(order=order)
     numbers = range(3 * WINDOW)
@@ -111,12 +112,15 @@ def test_more_retries_than_a_window_holds_do_not_hold_up_another_flow(
         ),
     )
     failing(world, "z1", flow="bill")
-    paused(world)
+    world.ask(stop[0], "")
     later(world)
+    world.begin()
+    world.settle()
     assert ["bill"] == may_begin(world), "its retry is read behind those that are aside"
     assert "z1" == world.run(DONE, "bill")
     assert world.logs[TIER][-1].offset < world.pipeline.positions()[TIER]
-    resumed(world)
+    world.ask(stop[1], "")
+    world.settle()
     assert 3 * WINDOW == len(ran(world))
     assert all_is_told(world)
 
@@ -158,6 +162,18 @@ def test_what_a_run_that_goes_on_holds_back_is_put_aside_when_it_ends() -> None:
     world.pipeline.finish(running, DONE)
     world.settle()
     assert ["bill"] == may_begin(world)
+
+
+def test_a_flow_that_is_paused_and_whose_breaker_is_open_goes_on_without_both() -> None:
+    world = aside("a1", "b1")
+    world.ask("breaker.open", "")
+    world.settle()
+    resumed(world)
+    assert [] == world.pipeline.ready_flows()
+    world.ask("breaker.close", "")
+    world.settle()
+    assert ["a1", "b1"] == ran(world)
+    assert all_is_told(world)
 
 
 def test_a_key_goes_on_in_order_behind_the_retry_that_was_aside() -> None:

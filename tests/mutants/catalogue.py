@@ -1328,14 +1328,14 @@ MUTANTS: Final = (
         5,
         "retries of a paused flow stay in the window of their tier, before those of other flows",
         f"{_ACT}/in_hand.py",
-        (("elif is_paused and self._parking.may_be_aside(work):", "elif False:"),),
+        (("elif is_stopped and self._parking.may_be_aside(work):", "elif False:"),),
         (_PAUSE,),
     ),
     Mutant(
         5,
         "what a pause finds ready stays in the window of its tier",
         f"{_ACT}/requests.py",
-        (("                self._hand.pause(flow)\n", ""),),
+        (("            self._hand.stop_flow(flow)\n", "            pass\n"),),
         (_PAUSE,),
     ),
     Mutant(
@@ -1382,8 +1382,8 @@ MUTANTS: Final = (
         f"{_ACT}/parking.py",
         (
             (
-                "not is_paused and self._ready.count(flow) < self._spec.window_max",
-                "not is_paused",
+                "not is_stopped and self._ready.count(flow) < self._spec.window_max",
+                "not is_stopped",
             ),
         ),
         (_PAUSE,),

@@ -2,7 +2,7 @@
 
 Theory of operation. A command that was read is *placed*: it becomes ready, waits in memory for its
 turn, or is parked behind a blocked head of its key. What comes off a tier before its time *waits*
-for it. A command whose key's throttle is too early *rests*, parked; a retry whose flow is paused is
+for it. A command whose key's throttle is too early *rests*, parked; a retry of a stopped flow is
 put *aside*, parked as well (:mod:`.parking`). When one has its fate, its key *goes on*: the next
 one becomes ready, if nothing says that it must not run.
 """
@@ -126,14 +126,14 @@ class InHand:
                 break
             self.resume(name)
 
-    def pause(self, flow: str) -> None:
-        """Put aside what is ready of a flow that is paused from now on, but for its own topic's."""
+    def stop_flow(self, flow: str) -> None:
+        """Put aside what is ready of a flow that is stopped now, but for its own topic's."""
         for name, queue in list(self._queues.items()):
             if _flow_of(name) == flow:
                 self._put_aside(queue)
 
     def go_on_flow(self, flow: str) -> None:
-        """Park what has waited on the topic of a flow that was paused, behind blocked keys."""
+        """Park what has waited on the topic of a flow that was stopped, behind blocked keys."""
         for name, queue in list(self._queues.items()):
             if _flow_of(name) == flow:
                 self._parking.park_waiting(name, queue)
@@ -221,7 +221,7 @@ class InHand:
                 self._make_ready(work, queue)
             else:
                 queue.wait(work)
-                if self._parking.is_paused(work):
+                if self._parking.is_stopped(work):
                     self._put_aside(queue)
         elif command.blocks:
             if row.blocked is Blocked.WAITING and row.head == command.id:
@@ -242,8 +242,8 @@ class InHand:
         cancelled = self.cancels.why(command)
         is_begun = self.starts.is_noted(command)
         has_turns = policy.rate_limit is not None or policy.throttle is not None
-        is_paused = self._parking.is_paused(work)
-        is_bound = cancelled is not None or is_begun or has_turns or is_paused
+        is_stopped = self._parking.is_stopped(work)
+        is_bound = cancelled is not None or is_begun or has_turns or is_stopped
         if is_bound and self._is_known(command):
             # First, as it runs in any case: also where nothing of its flow may begin.
             self.ready.add(work, first=True)
@@ -256,7 +256,7 @@ class InHand:
             why = Failed(FailureClass.POISON, "unknown-outcome", "the worker ended while it ran")
             self._outlet.outcome(command, policy, UNKNOWN, why)
             self.next(work, Fate.UNKNOWN)
-        elif is_paused and self._parking.may_be_aside(work):
+        elif is_stopped and self._parking.may_be_aside(work):
             self._parking.put_aside(work, queue)
             self._tidy(command.queue)
         elif has_turns:
@@ -265,7 +265,7 @@ class InHand:
             self.ready.add(work)
 
     def _put_aside(self, queue: KeyQueue) -> None:
-        """Put a key of a paused flow aside that has something ready, if rows can keep it."""
+        """Put a key of a stopped flow aside that has something ready, if rows can keep it."""
         if queue.running is not None and not self._is_known(queue.running.command):
             work = self._parking.take_back(queue)
             if work is not None:

@@ -5,7 +5,7 @@ Theory of operation. A row ``k`` + queue exists as long as a key is blocked, and
 - *waiting*: its head failed and lies on a tier; the tier's record will run it.
 - *draining*: its head is the first of the parked commands, and runs or is about to; while
   ``due_ms`` is set it *rests*: its throttle lets it begin only then. While it is *aside*, its flow
-  is paused, or was a moment ago (:mod:`.parking`).
+  is stopped, or was a moment ago (:mod:`.parking`).
 - *stopped*: its head became a dead letter, and the flow wants an operator to look first.
 
 Commands that come meanwhile are parked: one row ``p`` each, numbered within the queue. Before the
@@ -60,7 +60,7 @@ class KeyRow(msgspec.Struct, array_like=True):
     tags: tuple[bytes, ...] = ()
     """Of the head that waits for its retry: events may cancel it by them."""
     is_aside: bool = False
-    """Its head, the first parked command, is not to run while the flow is paused."""
+    """Its head, the first parked command, is not to run while the flow is stopped."""
     retries: int = 0
     """How many of the parked commands have come off tiers."""
 

@@ -1,18 +1,18 @@
-"""What rows keep of commands in hand: what waits behind a head, and heads of paused flows.
+"""What rows keep of commands in hand: what waits behind a head, and heads of stopped flows.
 
-Theory of operation. The topics of a group's tiers are shared by all of its flows. While a flow is
-paused its retries come due, and may not run; those that stayed in the window of their tier would
-fill it, and hold up the retries of other flows behind them. So each is parked in its key's row,
-before the commands that wait behind it, and the row says that it is *aside*. A flow's own commands
-hold up no other flow: while it is paused they stay on their topic, and none of them is parked, so
-that they take no room from those of other flows.
+Theory of operation. The topics of a group's tiers are shared by all of its flows. While an
+operator has a flow *stopped*, by a pause or by its breaker, its retries come due, and may not run;
+those that stayed in the window of their tier would fill it, and hold up the retries of other flows
+behind them. So each is parked in its key's row, before the commands that wait behind it, and the
+row says that it is *aside*. A flow's own commands hold up no other flow: while it is stopped they
+stay on their topic, and none of them is parked, so that they take no room from those of others.
 
 When the flow goes on its keys come back, a window of them at a time: a step takes as many as are
 missing of those that are ready, so neither a step nor memory holds all of them.
 
 Parked retries have a bound of their own (``parked_max``), as many as other commands. What is due
 beyond it stays in the window of its tier, and when that is full other flows' retries wait until the
-flow is resumed, or an operator has dropped some: that comes on the control topic.
+flow goes on, or an operator has dropped some: that comes on the control topic.
 """
 
 from collections import deque
@@ -58,7 +58,7 @@ class Parking:
 
     def may_park(self, row: KeyRow, work: Work, queue: KeyQueue) -> bool:
         """Whether a row may keep a command that comes now, behind all others of its key."""
-        if self.is_paused(work):
+        if self.is_stopped(work):
             return self._has_room(row, work)
         return not queue.waiting and self._has_room(row, work)
 
@@ -80,15 +80,15 @@ class Parking:
         self._windows[work.record.topic].end(work.record.offset, Fate.HELD)
 
     def _has_room(self, row: KeyRow, work: Work) -> bool:
-        if self.is_paused(work):
+        if self.is_stopped(work):
             return self._is_retry(work) and self._keys.retries < self._spec.parked_max
         return row.parked < self._spec.flows[work.command.flow].parked_per_key_max
 
-    # Heads of paused flows.
+    # Heads of flows that are stopped.
 
-    def is_paused(self, work: Work) -> bool:
-        """Whether its flow is."""
-        return work.command.flow in self._switches.paused
+    def is_stopped(self, work: Work) -> bool:
+        """Whether nothing of its flow may begin, as an operator says."""
+        return self._switches.is_stopped(work.command.flow)
 
     def may_be_aside(self, work: Work) -> bool:
         """Whether a row keeps it, or can: what is on its flow's own topic is in nobody's way."""
@@ -148,8 +148,8 @@ class Parking:
         self._aside.setdefault(flow, {})[name] = None
 
     def _may_come_back(self, flow: str) -> bool:
-        is_paused = flow in self._switches.paused
-        return not is_paused and self._ready.count(flow) < self._spec.window_max
+        is_stopped = self._switches.is_stopped(flow)
+        return not is_stopped and self._ready.count(flow) < self._spec.window_max
 
     def _is_retry(self, work: Work) -> bool:
         return work.record.topic in self._tiers

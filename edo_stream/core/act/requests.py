@@ -80,14 +80,19 @@ class Requests:
             case Verb.PAUSE:
                 paused = Paused(self._step.now_ms, operation.by, operation.reason)
                 self._hand.switches.pause(flow, paused)
-                self._hand.pause(flow)
             case Verb.RESUME:
                 self._hand.switches.resume(flow)
-                self._hand.go_on_flow(flow)
             case _:
-                pass
+                self._note_replay(operation)
+                return
+        if self._hand.switches.is_stopped(flow):
+            self._hand.stop_flow(flow)
+        else:
+            self._hand.go_on_flow(flow)
+
+    def _note_replay(self, operation: ActOperation) -> None:
         for reason, count in operation.counts.items():
-            event = (flow, reason)
+            event = (operation.flow, reason)
             self._replayed[event] = self._replayed.get(event, 0) + count
 
     def _drop_waiting(self, name: bytes, policy: FlowPolicy, verb: Verb) -> str | None:

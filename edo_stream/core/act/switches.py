@@ -34,12 +34,13 @@ class Switches:
     def __init__(self, state: Table) -> None:
         self._state = state
         self._switched: dict[str, bool] = {}
+        self._opened: set[str] = set()
         self._paused: dict[str, Paused] = {}
 
     def restore(self) -> None:
         """Read all rows; the engine is told of breakers anew."""
-        opened = self._state.scan(OPEN, _OPEN_END)
-        self._switched = {row[1:].decode(): True for row, _ in opened}
+        self._opened = {row[1:].decode() for row, _ in self._state.scan(OPEN, _OPEN_END)}
+        self._switched = dict.fromkeys(self._opened, True)
         paused = self._state.scan(PAUSED, _PAUSED_END)
         self._paused = {row[1:].decode(): decode_paused(value) for row, value in paused}
 
@@ -47,6 +48,10 @@ class Switches:
     def paused(self) -> Mapping[str, Paused]:
         """Flows of which nothing may begin."""
         return self._paused
+
+    def is_stopped(self, flow: str) -> bool:
+        """Whether nothing of a flow may begin: it is paused, or its breaker is to be open."""
+        return flow in self._paused or flow in self._opened
 
     def switched(self) -> dict[str, bool]:
         """Flows whose breaker an operator wants open, or closed; each change once."""
@@ -57,6 +62,8 @@ class Switches:
         """Keep an operator's word about a flow's breaker."""
         self._state.write(OPEN + flow.encode(), b"" if is_open else None)
         self._switched[flow] = is_open
+        change = self._opened.add if is_open else self._opened.discard
+        change(flow)
 
     def pause(self, flow: str, paused: Paused) -> None:
         """Let nothing of a flow begin; one that is paused stays so since it was."""
