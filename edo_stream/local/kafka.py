@@ -153,10 +153,10 @@ _ONE_NODE = {
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "8",
     "offsets.retention.minutes": str(10 * 365 * 24 * 60),
-    # Small ones are compacted soon, so that little is to be loaded when the only broker comes back.
+    # As small as may be: compacted soon, they are soon loaded when the only broker comes back.
     # It is elected twice then, and Kafka 4.1 mixes up two loads of which the first takes longer
     # than a second (docs/faults.md).
-    "offsets.topic.segment.bytes": str(256 * 1024),
+    "offsets.topic.segment.bytes": str(1024 * 1024),
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "8",
