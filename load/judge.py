@@ -16,7 +16,6 @@ from aiokafka import TopicPartition
 from edo_stream.core.dedupe import expand_ids, spread
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
-from edo_stream.core.state import FORMAT
 from edo_stream.engine.assignment import GroupTable
 from edo_stream.engine.plans import group_tables
 from edo_stream.engine.store import RocksDisk
@@ -169,7 +168,7 @@ async def recount_disks(
 
 
 def _rows_on(path: Path, table: GroupTable, offset: int) -> dict[bytes, bytes] | None:
-    disk = RocksDisk(path, format_=table.disk_format, oldest=FORMAT)
+    disk = RocksDisk(path, format_=table.disk_format, oldest=table.oldest_disk_format)
     try:
         stands_at = disk.offset()
         if stands_at is None or stands_at < offset:

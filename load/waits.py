@@ -24,6 +24,7 @@ from edo_stream.core.correlation.joined import Joined, encode_joined
 from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.correlation.spec import Correlation, JoinSpec, Named, Target
 from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.patterns import parse_pattern
 from edo_stream.core.pipeline import Pipeline
@@ -139,7 +140,7 @@ def _decided(events: int, routes: Routes) -> tuple[float, list[PlainRecord]]:
         disks = [RocksDisk(Path(folder) / name) for name in ("state", "ids")]
         state, ids = tables = (Table(disks[0]), Table(disks[1], expand_ids))
         identity = TaskIdentity("load", "in", 0)
-        pipeline = Pipeline(identity, {"load.placed": source}, state, ids, internal)
+        pipeline = Pipeline(identity, {"load.placed": source}, state, ids, internal, IdsBudget())
         joined: list[PlainRecord] = []
         spent_s = 0.0
         for first in range(0, events, _BATCH):

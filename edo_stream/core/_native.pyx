@@ -18,7 +18,6 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -208,7 +207,7 @@ cdef inline bint _is_ascii(Bytes at, Py_ssize_t size) noexcept nogil:
 
 cdef extern from *:
     """
-    /* The first byte that is no printable ASCII, or that JSON escapes between quotes. */
+    /* Whether JSON has the byte as it is: printable ASCII, no quote, no backslash. */
     static inline int edo_is_as_is(uint8_t byte) {
         return byte >= 0x20 && byte < 0x7F && byte != 0x22 && byte != 0x5C;
     }
@@ -235,6 +234,7 @@ cdef extern from *:
         memcpy(&text, at, size);
         return text;
     }
+    /* The first byte that is no printable ASCII, or that JSON escapes between quotes. */
     static const uint8_t *edo_as_is_end(const uint8_t *at, const uint8_t *end) {
         const Py_ssize_t size = end - at;
         uint64_t found;
@@ -3629,6 +3629,7 @@ cdef bytes _wire_of(headers):
         free(buffer)
 
 
+@cython.final
 cdef class Frame:
     """Bytes of a known number that come piece by piece: written where they stay.
 

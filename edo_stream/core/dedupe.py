@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from edo_stream.core.contract import DedupePolicy
 from edo_stream.core.event import Decoded, Event, Violation
@@ -23,7 +23,7 @@ from edo_stream.core.known_ids import (
     DIGEST_BYTES,
     EXPIRY_BYTES,
     IdsBudget,
-    IdsInPython,
+    KnownIds,
     digests_in,
     new_ids,
 )
@@ -33,8 +33,6 @@ from edo_stream.core.record import Record
 from edo_stream.core.redrive import redrive_of
 from edo_stream.core.state import Rows, Table
 
-if TYPE_CHECKING:
-    from edo_stream.core._native import IdSet
 if IS_COMPILED:
     from edo_stream.core._native import SourceIdDigest, ids_names, ids_rows
 
@@ -42,6 +40,8 @@ NO_DIGEST: Final = b""
 """Of what is no event."""
 DISK_FORMAT: Final = 2
 """Of the disks of ids: from 2 on they have records whose ids have no rows."""
+OLDEST_DISK_FORMAT: Final = 1
+"""Whose disks are used as they are: one has rows only."""
 _MEMORY_ROW: Final = b"a"
 """Of a record whose ids its task has in memory."""
 _INDEX_ROW: Final = b"b"
@@ -73,7 +73,7 @@ def _rows_in_python(key: bytes, value: bytes | None) -> Rows:
 
 
 def spread(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Rows of a disk of ids as if a restore had made all of them."""
+    """Rows of a disk of ids as if a restore had made all of them; for those who judge disks."""
     found = {key: value for key, value in rows.items() if key[:1] != _MEMORY_ROW}
     for key, record in rows.items():
         if key[:1] == _MEMORY_ROW:
@@ -206,10 +206,13 @@ class _Index:
             return []
         rows = self.records(most + 1)
         for at, (_, value) in enumerate(rows[:most]):
-            self._from_s = int.from_bytes(value[:4], "big")
+            self._from_s = int.from_bytes(value[:EXPIRY_BYTES], "big")
             if self._from_s * 1000 > stream_ms:
                 return rows[:at]
-        self._from_s = int.from_bytes(rows[-1][1][:4], "big") if len(rows) > most else _NEVER_S
+        if len(rows) > most:
+            self._from_s = int.from_bytes(rows[-1][1][:EXPIRY_BYTES], "big")
+        else:
+            self._from_s = _NEVER_S
         return rows[:most]
 
 
@@ -221,10 +224,10 @@ class Ids:
     are rows of the disk, one each. Of an id that is both the later expiry counts.
     """
 
-    def __init__(self, table: Table, budget: IdsBudget | None = None) -> None:
+    def __init__(self, table: Table, budget: IdsBudget) -> None:
         self._table = table
-        self._budget = budget or IdsBudget()
-        self._memory: IdSet | IdsInPython | None = None
+        self._budget = budget
+        self._memory: KnownIds | None = None
         self._in_memory = _Index(table, _MEMORY_ROW)
         self._in_rows = _Index(table, _INDEX_ROW)
         self._fresh: dict[bytes, int] = {}
@@ -240,7 +243,7 @@ class Ids:
             self._budget.ids -= len(self._memory)
             self._memory = None
 
-    def _read(self) -> "IdSet | IdsInPython":
+    def _known(self) -> KnownIds:
         """The ids in memory, read from the disk at the first use."""
         if self._memory is None:
             self._memory = new_ids()
@@ -248,7 +251,7 @@ class Ids:
                 self._add(self._memory, record)
         return self._memory
 
-    def _add(self, memory: "IdSet | IdsInPython", record: bytes) -> None:
+    def _add(self, memory: KnownIds, record: bytes) -> None:
         before = len(memory)
         memory.add(record)
         self._budget.ids += len(memory) - before
@@ -261,7 +264,7 @@ class Ids:
 
     def recall(self, digests: list[bytes]) -> list[bytes | None]:
         """Expiries of a batch's digests, asked for at once; :meth:`admit` takes them one by one."""
-        found = self._read().recall(digests)
+        found = self._known().recall(digests)
         if self._in_rows.is_empty:
             return found
         rows = self._table.get_many(_names_of(digests))
@@ -301,7 +304,7 @@ class Ids:
     def write(self, topic: str) -> None:
         """Write the first sightings of a batch of one topic to the table."""
         name = topic.encode()
-        memory = self._read()
+        memory = self._known()
         for expiry_s, (offset, digests) in self._fresh_by_expiry.items():
             self._in_memory.saw(expiry_s)
             expiry = _EXPIRY.pack(expiry_s)
@@ -330,7 +333,7 @@ class Ids:
 
     def _forget(self, key: bytes, record: bytes) -> None:
         expiry = record[:EXPIRY_BYTES]
-        names = [name for name, _ in expand_ids(key, record)][1:]
+        names = _names_of(list(digests_in(record)))
         for name, known in zip(names, self._table.get_many(names), strict=True):
             # Seen again after its expiry: the row belongs to a later record.
             if known == expiry:
@@ -341,7 +344,7 @@ class Ids:
         """Make rows of what was in memory."""
         table, expiry = self._table, record[:EXPIRY_BYTES]
         digests = list(digests_in(record))
-        names, known = _names_of(digests), self._read().recall(digests)
+        names, known = _names_of(digests), self._known().recall(digests)
         for name, one, row in zip(names, known, table.get_many(names), strict=True):
             # Seen again after its expiry: the later record has its row, or will.
             if one == expiry and (row is None or row < expiry):

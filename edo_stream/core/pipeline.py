@@ -51,7 +51,7 @@ class Pipeline(TaskPipeline):
         state: Table,
         ids: Table,
         internal: InternalTopics,
-        ids_budget: IdsBudget | None = None,
+        ids_budget: IdsBudget,
     ) -> None:
         super().__init__(identity, state, internal)
         self._ids_table = ids

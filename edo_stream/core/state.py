@@ -6,9 +6,8 @@ then :meth:`Table.settle` forgets them, because the store below has them. After 
 :meth:`Table.discard` forgets them as well, and with them everything that the step did.
 
 What a row looks like on the changelog and on disk may differ: ``expand`` turns one changelog
-record into local rows. It is a pure function, used at the commit and at a restore alike, so that
-both reach the same disk. A table whose owner keeps in memory what a restore would make rows of
-writes by :meth:`Table.write_as`, and tells the two kinds of rows apart.
+record into local rows. It is a pure function. Commit and restore reach the same disk by it, but
+for rows of :meth:`Table.write_as`, whose owner reads both kinds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -98,11 +97,11 @@ class Table:
         self.local[row] = value
 
     def keep(self, key: bytes, value: bytes) -> None:
-        """Write a local row without a changelog record (which says so in other words)."""
+        """Write a local row of what is on the changelog already."""
         self.local[key] = value
 
     def forget(self, key: bytes) -> None:
-        """Delete a local row without a changelog record (expiry that a restore repeats)."""
+        """Delete a local row without a changelog record (expired, or kept in another row)."""
         self.local[key] = None
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -39,7 +39,9 @@ class GroupTable:
     expand: Expand
     refusal: Refusal = nothing_refused
     disk_format: int = FORMAT
-    """Of the rows on its disks; those of the formats before are read as they are."""
+    """Of the rows on its disks."""
+    oldest_disk_format: int = FORMAT
+    """From which on rows are read as they are; of an earlier one a disk is restored in full."""
 
 
 def _nothing_expires(tables: Sequence[Table]) -> Iterable[None]:
@@ -60,8 +62,8 @@ class GroupPlan:
     """Takes the tables of a standby: see :class:`edo_stream.engine.standby.StandbyPlan`."""
 
 
-OpenDisk = Callable[[str, int, int], Disk]
-"""Opens the disk of a table's partition, of a format."""
+OpenDisk = Callable[[str, int, int, int], Disk]
+"""Opens the disk of a table's partition: of a format, the oldest that is read as it is."""
 
 
 class Assignment:
@@ -218,7 +220,9 @@ class Assignment:
         place = table.name, partition
         disk = self._disks.get(place)
         if disk is None:
-            disk = self._disks[place] = self._open_disk(*place, table.disk_format)
+            disk = self._disks[place] = self._open_disk(
+                *place, table.disk_format, table.oldest_disk_format
+            )
         return disk
 
     def _close_disks(self, keep: set[tuple[str, int]]) -> None:

@@ -54,6 +54,7 @@ class FrameReader(asyncio.StreamReader):
             cast(Any, self)._wakeup_waiter()
 
     def _missing(self) -> memoryview | None:
+        # Asked for anew each time: whoever writes to it changes it.
         return self.rest
 
     async def readexactly(self, n: int) -> bytes:

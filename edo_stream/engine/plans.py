@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from edo_stream.core.contract import DAY_MS, Contract
-from edo_stream.core.dedupe import DISK_FORMAT, Ids, expand_ids
+from edo_stream.core.dedupe import DISK_FORMAT, OLDEST_DISK_FORMAT, Ids, expand_ids
 from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
@@ -39,19 +39,17 @@ _HELD_HEADROOM_BYTES = 64 * 1024
 _SWEPT_RECORDS = 16
 
 
-def group_plans(  # noqa: PLR0913 - what all groups share, from one place
+def group_plans(
     registry: Registry,
     spec: TaskSpec,
     tally: Tally | None = None,
     flows: Flows = NO_FLOWS,
     schema_ids: Mapping[str, Mapping[int, int]] | None = None,
-    ids_budget: IdsBudget | None = None,
 ) -> dict[str, GroupPlan]:
     """Plans by group; ``spec`` gives what all groups share, its group and sources are ignored.
 
     ``tally`` counts what breaks its contract; ``flows`` are triggered by their topics' events;
-    ``schema_ids`` are a schema registry's, by topic and version, for data in its wire format;
-    ``ids_budget`` says how many remembered ids all tasks together keep in memory.
+    ``schema_ids`` are a schema registry's, by topic and version, for data in its wire format.
 
     Raises:
         RegistryError: a schema cannot be used.
@@ -66,7 +64,7 @@ def group_plans(  # noqa: PLR0913 - what all groups share, from one place
         )
         for name, topic in registry.topics.items()
     }
-    budget = ids_budget or IdsBudget()
+    budget = IdsBudget()
     return {
         name: _plan(registry, group, spec, sources, budget)
         for name, group in registry.groups.items()
@@ -139,7 +137,7 @@ def expire_ids(tables: Sequence[Table]) -> Iterator[None]:
     """
     state, ids = tables
     stream_ms = load_task(state).stream_ms
-    sweep = Ids(ids)
+    sweep = Ids(ids, IdsBudget())
     while True:
         sweep.sweep(stream_ms, _SWEPT_RECORDS)
         if not ids.local:
@@ -156,6 +154,7 @@ def group_tables(app: str, group: str) -> tuple[GroupTable, GroupTable]:
             f"{app}-{group}-ids-changelog",
             expand_ids,
             disk_format=DISK_FORMAT,
+            oldest_disk_format=OLDEST_DISK_FORMAT,
         ),
     )
 

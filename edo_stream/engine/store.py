@@ -103,6 +103,7 @@ class RocksDisk:
         self._path = path
         self._format = format_
         self._oldest = format_ if oldest is None else oldest
+        assert self._oldest <= format_, f"{path}: format {format_}, the oldest {oldest}"
         self._memory = memory or DiskMemory()
         self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
         try:

@@ -306,10 +306,10 @@ def _plug_in(
 def _open_disk(app: EdoApp) -> Any:
     memory = DiskMemory()
 
-    def open_disk(table: str, partition: int, format_: int = FORMAT) -> Disk:
+    def open_disk(table: str, partition: int, format_: int = FORMAT, oldest: int = FORMAT) -> Disk:
         path = Path(app.conf.tabledir) / f"{table}-{partition}"
         try:
-            return RocksDisk(path, memory, format_, oldest=FORMAT)
+            return RocksDisk(path, memory, format_, oldest)
         except UnusableError as error:
             _leave(_EX_CONFIG, str(error))
         except Exception as error:

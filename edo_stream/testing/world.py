@@ -27,7 +27,6 @@ from edo_stream.actions.handler import import_from
 from edo_stream.actions.outside import Outside
 from edo_stream.core.event import derive_id
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.state import FORMAT
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.fleet import Fleet
@@ -363,7 +362,7 @@ class FlowWorld:
                 for entry in found:
                     self._fleet.hear(entry.value)
 
-    def _disk(self, table: str, partition: int, _format: int = FORMAT) -> Disk:
+    def _disk(self, table: str, partition: int, *_formats: int) -> Disk:
         platter = self._platters.setdefault(
             (table, partition), Platter("machine", table, partition)
         )

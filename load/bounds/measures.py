@@ -12,8 +12,8 @@ import msgspec
 import psutil
 
 from edo_stream.core.accounts import Account, Fate
-from edo_stream.core.dedupe import DISK_FORMAT
-from edo_stream.core.state import FORMAT, Table
+from edo_stream.core.dedupe import DISK_FORMAT, OLDEST_DISK_FORMAT
+from edo_stream.core.state import Table
 from edo_stream.core.task import load_task
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.store import RocksDisk
@@ -210,7 +210,7 @@ def _live_bytes(directory: Path) -> int:
         size += sum(len(key) + len(value) for key, value in disk.scan(b"\x01", b"\xff"))
         disk.close()
         of_ids = state.with_name(state.name.replace("-state-", "-ids-"))
-        ids = RocksDisk(of_ids, format_=DISK_FORMAT, oldest=FORMAT)
+        ids = RocksDisk(of_ids, format_=DISK_FORMAT, oldest=OLDEST_DISK_FORMAT)
         size += sum(
             len(key) + len(value)
             for key, value in ids.scan(b"\x01", b"\xff")

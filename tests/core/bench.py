@@ -17,6 +17,7 @@ from edo_stream.core.contract import (
 from edo_stream.core.dedupe import expand_ids
 from edo_stream.core.effects import Effects, Publish
 from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.record import Batch, Record, StoredRecord
@@ -110,6 +111,7 @@ class Bench:
 
     contracts: Sequence[Contract]
     decode: Callable[[Record], Event | Violation | Ignored] = decode
+    budget: IdsBudget = field(default_factory=IdsBudget)
     state_log: Changelog = field(default_factory=lambda: Changelog(as_is))
     ids_log: Changelog = field(default_factory=lambda: Changelog(expand_ids))
     published: list[Publish] = field(default_factory=list)
@@ -128,7 +130,7 @@ class Bench:
         sources: Mapping[str, Source] = {
             each.topic: Source(each, self.decode) for each in self.contracts
         }
-        self.pipeline = Pipeline(IDENTITY, sources, self.state, self.ids, INTERNAL)
+        self.pipeline = Pipeline(IDENTITY, sources, self.state, self.ids, INTERNAL, self.budget)
 
     def step(
         self, *records: Record, now_ms: int = NOW_MS, caught_up_ms: int | None = None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edo_stream.core.correlation.spec import Counted
 from edo_stream.core.effects import Effects, Publish
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pieces import Split
 from edo_stream.core.pipeline import Pipeline
@@ -51,7 +52,9 @@ class Splitting(plain.Bench):
             ]
         )
         sources = {one.topic: Source(one, decode, routes)}
-        self.pipeline = Pipeline(plain.IDENTITY, sources, self.state, self.ids, plain.INTERNAL)
+        self.pipeline = Pipeline(
+            plain.IDENTITY, sources, self.state, self.ids, plain.INTERNAL, IdsBudget()
+        )
 
     def run(self, records: Sequence[Record], crashes: Sequence[int] = ()) -> list[int]:
         """Feed a batch; how much each step has written."""

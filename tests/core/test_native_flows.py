@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edo_stream.core.correlation.feed import JoinTrigger, ValueOf
 from edo_stream.core.dedupe import expand_ids
 from edo_stream.core.event import Event
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.patterns import parse_pattern
 from edo_stream.core.pieces import Split
@@ -260,7 +261,7 @@ def test_the_plain_way_writes_an_event_and_what_it_triggers_together() -> None:
     rules = contract()
     source = Source(rules, decoder(rules), flows)
     tables = Table(Memory()), Table(Memory(), expand_ids)
-    pipeline = Pipeline(IDENTITY, {TOPIC: source}, *tables, INTERNAL)
+    pipeline = Pipeline(IDENTITY, {TOPIC: source}, *tables, INTERNAL, IdsBudget())
     records = [
         StoredRecord(TOPIC, 5, n, NOW_MS, b"key", b"{}", (
             ("ce_specversion", b"1.0"), ("ce_id", b"%d" % n), ("ce_source", b"/s"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edo_stream.core.contract import DedupePolicy, KeyOrder, SequenceOrder
 from edo_stream.core.dedupe import expand_ids
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.record import Batch, StoredRecord
@@ -43,7 +44,7 @@ class Half:
         self.stores = (Memory(), Memory())
         self.tables = (Table(self.stores[0]), Table(self.stores[1], expand_ids))
         source = Source(rules, decoder(rules), routes)
-        self.pipeline = Pipeline(IDENTITY, {TOPIC: source}, *self.tables, INTERNAL)
+        self.pipeline = Pipeline(IDENTITY, {TOPIC: source}, *self.tables, INTERNAL, IdsBudget())
         self.is_compiled = is_compiled
         if not is_compiled:
             for lane in self.pipeline._lanes.values():

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from edo_stream.core.event import Event, Ignored, Violation
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.published import Origin
@@ -48,7 +49,7 @@ class Followed(Bench):
         super().open()
         origin = Origin("files", self.version, recompile)
         sources = {each.topic: Source(each, decode, None, origin) for each in self.contracts}
-        self.pipeline = Pipeline(IDENTITY, sources, self.state, self.ids, INTERNAL)
+        self.pipeline = Pipeline(IDENTITY, sources, self.state, self.ids, INTERNAL, IdsBudget())
 
 
 def apply(offset: int, bundle: str, revision: str = "r1", version: int = 2) -> Any:

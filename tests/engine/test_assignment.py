@@ -58,7 +58,7 @@ class Bench:
         }
         self.assignment = Assignment(plans, ports, self.follower, self.open_disk, lambda why: None)
 
-    def open_disk(self, table: str, partition: int, _format: int) -> MemoryDisk:
+    def open_disk(self, table: str, partition: int, *_formats: int) -> MemoryDisk:
         self.opened.append((table, partition))
         disk = self.disks[table, partition] = MemoryDisk()
         return disk

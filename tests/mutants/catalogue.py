@@ -684,7 +684,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         9,
-        "ids are kept beyond their time to live",
+        "ids that are rows are kept beyond their time to live",
         f"{_CORE}/dedupe.py",
         (("            self._forget(key, record)\n", "            pass\n"),),
         (_KNOWN_IDS,),

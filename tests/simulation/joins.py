@@ -28,6 +28,7 @@ from edo_stream.core.correlation.spec import (
     OnTimeout,
     Target,
 )
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.pipeline import Pipeline
 from edo_stream.core.routing import Route, Routes
@@ -164,7 +165,7 @@ class JoinWorld(World):
 
         def make_pipeline(partition: int, rows: Any) -> Pipeline:
             identity = TaskIdentity(APP, group.name, partition)
-            return Pipeline(identity, sources, rows[0], rows[1], internal)
+            return Pipeline(identity, sources, rows[0], rows[1], internal, IdsBudget())
 
         return GroupPlan(spec, group.partitions, group_tables(APP, group.name), make_pipeline)
 

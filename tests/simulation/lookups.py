@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 from edo_stream.core.contract import DedupePolicy, NoOrder
 from edo_stream.core.correlation.feed import ValueOf
 from edo_stream.core.facts import Facts
+from edo_stream.core.known_ids import IdsBudget
 from edo_stream.core.lane import Source
 from edo_stream.core.lookup.pipeline import LookupPipeline
 from edo_stream.core.lookup.rows import rows_of
@@ -173,7 +174,7 @@ class LookupWorld(World):
 
         def make_pipeline(partition: int, rows: Any) -> Pipeline:
             identity = TaskIdentity(APP, group.name, partition)
-            return Pipeline(identity, sources, rows[0], rows[1], internal)
+            return Pipeline(identity, sources, rows[0], rows[1], internal, IdsBudget())
 
         return GroupPlan(spec, group.partitions, group_tables(APP, group.name), make_pipeline)
 

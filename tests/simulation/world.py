@@ -540,7 +540,7 @@ class Worker:
         tasks = {id(task): task for task in [*self._made, *self.assignment.tasks.values()]}
         return sum(getattr(task.stats, name) for task in tasks.values())
 
-    def _open_disk(self, table: str, partition: int, _format: int) -> Disk:
+    def _open_disk(self, table: str, partition: int, *_formats: int) -> Disk:
         world = self._world
         platter = world.platter(self.machine, table, partition)
         return SimulatedDisk(platter, self.process, world.faults, world.watch.on_write)
