@@ -5,7 +5,7 @@ changelog gets one record for all that a batch has seen for the first time (per 
 per event. The task that has written it keeps the ids in memory, and the record as one row of its
 disk, from which it reads them again. A restore, which knows no bound of what it may find, makes
 rows of them by :func:`expand_ids`: one per digest, and one that lists them for the expiry; so
-does the task with the oldest, when there are too many in memory. The changelog's retention deletes
+does the task when there are too many in memory already. The changelog's retention deletes
 the records themselves, so expiry is local: no tombstones. A restore may bring expired rows back;
 they are expired all the same.
 """
@@ -52,7 +52,6 @@ _KEY: Final = Struct(">IQ")
 _EXPIRY_MAX_S: Final = 0xFFFFFFFF
 _DIGESTS_MAX: Final = 16_384
 """Of one changelog record: 256 KiB."""
-_NEVER_S: Final = _EXPIRY_MAX_S + 1
 
 Digest = Callable[[Event], bytes | Violation]
 Digests = Callable[[list[Decoded]], list[bytes]]
@@ -176,52 +175,54 @@ class _Index:
         self._table = table
         self._start = start
         self._end = bytes([start[0] + 1])
-        self._from_s = 0
-        """Nothing expires earlier; so a scan never crosses what was deleted."""
+        self._first: bytes | None = start
+        """None is before it, so that no scan crosses what was deleted; ``None``: none at all."""
+        self._first_ms = 0
+        """None expires before."""
 
     def restore(self) -> None:
         """Look from the start again."""
-        self._from_s = 0
+        self._first, self._first_ms = self._start, 0
 
     @property
     def is_empty(self) -> bool:
         """Whether there are none, as far as a look at what has expired has shown."""
-        return self._from_s == _NEVER_S
+        return self._first is None
 
-    def saw(self, expiry_s: int) -> None:
+    def saw(self, row: bytes, record: bytes) -> None:
         """Take note of a record that was added."""
-        self._from_s = min(self._from_s, expiry_s)
+        if self._first is None or row < self._first:
+            self._first, self._first_ms = row, _expiry_ms(record)
 
     def records(self, most: int) -> list[tuple[bytes, bytes]]:
         """The records that expire first, at most so many."""
-        if self.is_empty:
+        if self._first is None:
             return []
-        return list(
-            islice(self._table.scan(self._start + _EXPIRY.pack(self._from_s), self._end), most)
-        )
+        return list(islice(self._table.scan(self._first, self._end), most))
+
+    def gone(self, row: bytes) -> None:
+        """Take note that the first record has gone."""
+        self._first = row + b"\0"
 
     def expired(self, stream_ms: int, most: int) -> list[tuple[bytes, bytes]]:
         """The records that have expired, at most so many; costs nothing if none has."""
-        if self._from_s * 1000 > stream_ms:
+        if self._first_ms > stream_ms:
             return []
         rows = self.records(most + 1)
-        for at, (_, value) in enumerate(rows[:most]):
-            self._from_s = int.from_bytes(value[:EXPIRY_BYTES], "big")
-            if self._from_s * 1000 > stream_ms:
+        for at, (row, record) in enumerate(rows):
+            self._first, self._first_ms = row, _expiry_ms(record)
+            if at == most or self._first_ms > stream_ms:
                 return rows[:at]
-        if len(rows) > most:
-            self._from_s = int.from_bytes(rows[-1][1][:EXPIRY_BYTES], "big")
-        else:
-            self._from_s = _NEVER_S
-        return rows[:most]
+        self._first = None
+        return rows
 
 
 class Ids:
     """First sightings of all topics of a task, over the table of ids.
 
     Ids that this process has seen are in memory, as long as the worker's budget allows, and on the
-    disk as records alone. Ids that a restore has brought, and the oldest when the budget is spent,
-    are rows of the disk, one each. Of an id that is both the later expiry counts.
+    disk as records alone. Those that it sees when the budget is spent, and those that a restore has
+    brought, are rows of the disk, one each. Of an id that is both the later expiry counts.
     """
 
     def __init__(self, table: Table, budget: IdsBudget) -> None:
@@ -306,53 +307,65 @@ class Ids:
         name = topic.encode()
         memory = self._known()
         for expiry_s, (offset, digests) in self._fresh_by_expiry.items():
-            self._in_memory.saw(expiry_s)
             expiry = _EXPIRY.pack(expiry_s)
             for at in range(0, len(digests), _DIGESTS_MAX):
                 # Offsets of a batch are distinct, and it has at least as many as digests.
                 key = _KEY.pack(expiry_s, offset + at) + name
                 record = expiry + b"".join(digests[at : at + _DIGESTS_MAX])
+                if self._budget.is_spent:
+                    self._table.write(key, record)
+                    self._in_rows.saw(_INDEX_ROW + key, record)
+                    continue
                 self._table.write_as(key, record, _MEMORY_ROW + key)
+                self._in_memory.saw(_MEMORY_ROW + key, record)
                 self._add(memory, record)
         self._fresh = {}
         self._fresh_by_expiry = {}
 
     def sweep(self, stream_ms: int, records_max: int) -> None:
-        """Delete what has expired, and move the oldest to rows if there is too much in memory.
+        """Delete what has expired, at most so many records' worth; costs nothing if none has.
 
-        At most so many records' worth of each; costs nothing if there is nothing to do.
+        Tasks that come back to their disks may read more than the budget has left: those of their
+        ids that expire first become rows.
         """
-        for key, record in self._in_memory.expired(stream_ms, records_max):
+        for row, record in self._in_memory.expired(stream_ms, records_max):
             self._remove(record)
-            self._table.forget(key)
-        for key, record in self._in_rows.expired(stream_ms, records_max):
-            self._forget(key, record)
-        if self._budget.is_spent and self._memory is not None:
-            for key, record in self._in_memory.records(records_max):
-                self._move(key, record)
+            self._table.forget(row)
+        for row, record in self._in_rows.expired(stream_ms, records_max):
+            self._forget(row, record)
+        if self._memory is not None and self._budget.ids > self._budget.ids_max:
+            for row, record in self._in_memory.records(records_max):
+                if self._budget.ids > self._budget.ids_max:
+                    self._move(row, record)
 
-    def _forget(self, key: bytes, record: bytes) -> None:
+    def _forget(self, row: bytes, record: bytes) -> None:
         expiry = record[:EXPIRY_BYTES]
         names = _names_of(list(digests_in(record)))
         for name, known in zip(names, self._table.get_many(names), strict=True):
             # Seen again after its expiry: the row belongs to a later record.
             if known == expiry:
                 self._table.forget(name)
-        self._table.forget(key)
+        self._table.forget(row)
 
-    def _move(self, key: bytes, record: bytes) -> None:
+    def _move(self, row: bytes, record: bytes) -> None:
         """Make rows of what was in memory."""
         table, expiry = self._table, record[:EXPIRY_BYTES]
         digests = list(digests_in(record))
         names, known = _names_of(digests), self._known().recall(digests)
-        for name, one, row in zip(names, known, table.get_many(names), strict=True):
+        for name, one, kept in zip(names, known, table.get_many(names), strict=True):
             # Seen again after its expiry: the later record has its row, or will.
-            if one == expiry and (row is None or row < expiry):
+            if one == expiry and (kept is None or kept < expiry):
                 table.keep(name, expiry)
-        table.keep(_INDEX_ROW + key[1:], record)
-        table.forget(key)
-        self._in_rows.saw(int.from_bytes(expiry, "big"))
+        table.keep(_INDEX_ROW + row[1:], record)
+        table.forget(row)
+        self._in_rows.saw(_INDEX_ROW + row[1:], record)
+        self._in_memory.gone(row)
         self._remove(record)
+
+
+def _expiry_ms(record: bytes) -> int:
+    """When the ids of a record expire, in epoch ms."""
+    return int.from_bytes(record[:EXPIRY_BYTES], "big") * 1000
 
 
 def _names_of(digests: list[bytes]) -> list[bytes]:

@@ -27,8 +27,8 @@ class IdsBudget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether a task that has some is to give them away."""
-        return self.ids > self.ids_max
+        """Whether there is room for no more."""
+        return self.ids >= self.ids_max
 
 
 def digests_in(record: bytes) -> Iterator[bytes]:

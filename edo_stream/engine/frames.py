@@ -5,6 +5,9 @@ way, and the connection paused and resumed between any two pieces, as its limit 
 to fetches have some megabytes, and with each of these steps the consumer's thread lets go of the
 interpreter, and waits until it has its turn again. Here the rest of a large answer is received
 into a buffer of its own, and nobody is woken before all of it is there.
+
+For connections without TLS: asyncio's gives a protocol of this kind one buffer's worth at most of
+what had come when the peer closes, so that answers which are there already would be lost.
 """
 
 import asyncio
@@ -109,5 +112,5 @@ class Frames(connections.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: i
 
 
 def receive_in_place() -> None:
-    """Have all of this process' connections to brokers be of this kind."""
+    """Have all of this process' connections to brokers be of this kind; not for TLS."""
     setattr(connections, "AIOKafkaProtocol", Frames)  # noqa: B010 - the client's own name

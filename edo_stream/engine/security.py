@@ -17,6 +17,11 @@ class BrokerAccess(msgspec.Struct, frozen=True):
     security: Mapping[str, Any] = {}
     """``security_protocol``, ``sasl_mechanism``, ``sasl_plain_username`` …, ``ssl_context``."""
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether connections go through TLS."""
+        return "ssl_context" in self.security
+
     def client(self, **more: Any) -> dict[str, Any]:
         """Arguments for any client, with the security settings."""
         return {"bootstrap_servers": self.bootstrap, **self.security, **more}

@@ -97,7 +97,8 @@ class Preparation(Service):
     async def on_start(self) -> None:
         app, settings = self._app, self._app.worker_settings
         prepare_process(tasks_max=sum(plan.partitions for plan in app.plans.values()))
-        receive_in_place()
+        if not settings.access.is_encrypted:
+            receive_in_place()
         try:
             self._lock = await claim_directory_of_a_leaver(Path(app.conf.datadir), _LEAVER_S)
             if app.conf.web_enabled:

@@ -107,16 +107,45 @@ def test_a_task_reads_the_ids_of_its_disk_when_it_starts_again() -> None:
     assert task.budget.ids == 3
 
 
-def test_beyond_the_budget_the_oldest_become_rows() -> None:
+def test_ids_that_come_when_the_budget_is_spent_are_rows() -> None:
     task = Task(5)
     for offset in range(20):
         at_ms = NOW_MS + 100 * offset
         task.feed(record(offset, timestamp=at_ms), now_ms=at_ms)
-        assert task.budget.ids <= 5 + 1
-    assert task.kinds()[b"d"] >= 14
+    assert task.budget.ids == 5
+    assert task.kinds() == {b"a": 5, b"b": 15, b"d": 15}
     doubles = [record(20 + at, id=f"id-{at}", timestamp=NOW_MS + 2_000) for at in range(20)]
     task.feed(*doubles, now_ms=NOW_MS + 2_000)
     assert {task.fates()[20 + at] for at in range(20)} == {"d"}
+
+
+def test_memory_is_bounded_while_a_task_catches_up_on_records_far_apart() -> None:
+    """Each has an expiry, and so a record of ids, of its own: more than a step sweeps."""
+    task = Task(100)
+    for step in range(10):
+        at_ms = [NOW_MS + 5_000 * (50 * step + each) for each in range(50)]
+        records = [record(50 * step + at, timestamp=ms) for at, ms in enumerate(at_ms)]
+        task.feed(*records, now_ms=at_ms[-1])
+        assert task.budget.ids <= 100
+
+
+def test_a_task_that_reads_more_than_the_budget_has_left_moves_the_oldest_to_rows() -> None:
+    task = Task(1_000)
+    for offset in range(20):
+        at_ms = NOW_MS + 100 * offset
+        task.feed(record(offset, timestamp=at_ms), now_ms=at_ms)
+    task.budget.ids_max = 5
+    task.open(keeps_disk=True)
+    later_ms = NOW_MS + 2_000
+    left = []
+    for offset in range(20, 27):
+        task.feed(record(offset, id="id-0", timestamp=later_ms), now_ms=later_ms)
+        left.append(task.budget.ids)
+    # Four records a step, and not one too many.
+    assert left == [20, 16, 12, 8, 5, 5, 5]
+    doubles = [record(30 + at, id=f"id-{at}", timestamp=later_ms) for at in range(20)]
+    task.feed(*doubles, now_ms=later_ms)
+    assert {task.fates()[30 + at] for at in range(20)} == {"d"}
 
 
 def test_an_abort_takes_back_what_was_in_memory() -> None:

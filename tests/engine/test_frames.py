@@ -1,11 +1,8 @@
 """Answers received in place, beside the streams that the client uses otherwise."""
 
 import asyncio
-import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -184,10 +181,8 @@ def test_bytes_that_were_taken_are_written_to_no_more() -> None:
 
 
 @asynccontextmanager
-async def served(
-    answers: Iterable[bytes], certificate: tuple[Path, Path] | None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.Transport]]:
-    """A connection of ours to a server that sends answers."""
+async def served(answers: Iterable[bytes]) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection of ours to a server that sends answers, and closes."""
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
@@ -195,45 +190,26 @@ async def served(
             await writer.drain()
         writer.close()
 
-    ours = theirs = None
-    if certificate is not None:
-        theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        theirs.load_cert_chain(*certificate)
-        ours = ssl.create_default_context(cafile=certificate[0])
-        ours.check_hostname = False
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=theirs)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     reader = asyncio.StreamReader(limit=64 << 10, loop=loop)
     frames = Frames(loop.create_future(), reader, loop=loop)
     address = server.sockets[0].getsockname()
-    transport, _ = await loop.create_connection(lambda: frames, *address, ssl=ours)
+    transport, _ = await loop.create_connection(lambda: frames, *address)
     try:
-        yield reader, transport
+        yield reader
     finally:
         transport.close()
         server.close()
         await server.wait_closed()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    directory = tmp_path_factory.mktemp("certificate")
-    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", "2"]
-    files = ["-keyout", "test.key", "-out", "test.pem"]
-    subprocess.run(["openssl", *made, *files], cwd=directory, check=True, capture_output=True)
-    return directory / "test.pem", directory / "test.key"
-
-
-@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "tls"])
-def test_answers_of_all_sizes_come_over_a_real_connection(
-    is_encrypted: bool, request: pytest.FixtureRequest
-) -> None:
-    certificate = request.getfixturevalue("certificate") if is_encrypted else None
+def test_answers_of_all_sizes_come_over_a_real_connection() -> None:
     wanted = [content(size, seed) for seed, size in enumerate(SIZES * 2)]
     framed = [len(one).to_bytes(4) + one for one in wanted]
 
     async def main() -> None:
-        async with served(framed, certificate) as (reader, _):
+        async with served(framed) as reader:
             for one in wanted:
                 size = int.from_bytes(await reader.readexactly(4))
                 assert await reader.readexactly(size) == one

@@ -36,6 +36,13 @@ def test_clients_get_address_and_credentials() -> None:
     }
 
 
+def test_what_goes_through_tls_is_known_as_such() -> None:
+    assert not broker_access(SECURED).is_encrypted
+    for protocol, is_encrypted in (("SSL", True), ("PLAINTEXT", False)):
+        settings = Settings.model_validate({"broker": "k:1", "security_protocol": protocol})
+        assert broker_access(settings).is_encrypted is is_encrypted
+
+
 def test_the_access_shows_no_password() -> None:
     assert repr(broker_access(SECURED)) == "BrokerAccess('kafka:9092')"
 

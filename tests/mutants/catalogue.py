@@ -686,7 +686,7 @@ MUTANTS: Final = (
         9,
         "ids that are rows are kept beyond their time to live",
         f"{_CORE}/dedupe.py",
-        (("            self._forget(key, record)\n", "            pass\n"),),
+        (("            self._forget(row, record)\n", "            pass\n"),),
         (_KNOWN_IDS,),
     ),
     Mutant(
@@ -721,7 +721,7 @@ MUTANTS: Final = (
         9,
         "ids in memory are as many as come",
         f"{_CORE}/dedupe.py",
-        (("if self._budget.is_spent and", "if False and"),),
+        (("if self._budget.is_spent:", "if False:"),),
         (_KNOWN_IDS,),
     ),
     Mutant(
@@ -730,8 +730,8 @@ MUTANTS: Final = (
         f"{_CORE}/dedupe.py",
         (
             (
-                "            self._remove(record)\n            self._table.forget(key)\n",
-                "            self._table.forget(key)\n",
+                "            self._remove(record)\n            self._table.forget(row)\n",
+                "            self._table.forget(row)\n",
             ),
         ),
         (_KNOWN_IDS,),
