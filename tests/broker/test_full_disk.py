@@ -9,7 +9,8 @@ import pytest
 from edo_stream.engine import process
 from tests.broker.bench import Bench, event, log_of, wait_for, wait_until_logged
 
-_FILE_BYTES_MAX = 512 << 10
+_FILE_BYTES_MAX = 128 << 10
+"""Less than half of what the ids of the events take."""
 
 
 def test_a_worker_whose_disk_is_full_leaves_its_partitions_to_another(bench: Bench) -> None:
