@@ -10,7 +10,9 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
+    NotEnoughReplicasError,
     ProducerFenced,
+    RequestTimedOutError,
 )
 
 from edo_stream.core.effects import Publish
@@ -63,7 +65,7 @@ class ScriptedProducer:
     ) -> None:
         self.calls: list[str] = []
         self.sent: list[tuple[TopicPartition, list[tuple[bytes | None, bytes | None]]]] = []
-        self.undelivered: set[TopicPartition] = set()
+        self.undelivered: dict[TopicPartition, KafkaError] = {}
         self.delivered = asyncio.Event()
         self.delivered.set()
         self._records_max = records_max
@@ -97,7 +99,7 @@ class ScriptedProducer:
     async def _deliver(self, place: TopicPartition, first: int) -> Landed:
         await self.delivered.wait()
         if place in self.undelivered:
-            raise MessageSizeTooLargeError(place.topic)
+            raise self.undelivered[place]
         self.calls.append("delivered")
         return Landed(first if self._offset is None else self._offset)
 
@@ -161,11 +163,21 @@ def test_offsets_are_sent_after_every_delivery_and_the_commit_is_last() -> None:
 
 
 @pytest.mark.parametrize("place", [OUT, LOG])
-def test_a_failed_delivery_aborts_and_commits_nothing(place: TopicPartition) -> None:
+@pytest.mark.parametrize(
+    ("failure", "raised", "told"),
+    [
+        (MessageSizeTooLargeError(), TooLargeError, "{}-.* takes no batch of .* records"),
+        (NotEnoughReplicasError(), TransactionAbortedError, "NotEnoughReplicas"),
+        (RequestTimedOutError(), TransactionAbortedError, "RequestTimedOut"),
+    ],
+)
+def test_a_failed_delivery_aborts_and_commits_nothing(
+    place: TopicPartition, failure: KafkaError, raised: type[TransactionAbortedError], told: str
+) -> None:
     async def test() -> None:
         producer = ScriptedProducer()
-        producer.undelivered.add(place)
-        with pytest.raises(TooLargeError, match=rf"{place.topic}-.* takes no batch of .* records"):
+        producer.undelivered[place] = failure
+        with pytest.raises(raised, match=told.format(place.topic)):
             await run(producer)
         assert producer.calls[-1] == "abort"
         assert not {"offsets", "commit"} & set(producer.calls)
