@@ -7,7 +7,7 @@ import pytest
 
 from edo_stream.core.act.breaker import BreakerState
 from edo_stream.core.act.grants import START_WITHIN_MS, Answer, Request
-from edo_stream.core.act.limits import RateLimit
+from edo_stream.core.act.limits import LEASE_MS, Leases, RateLimit
 from edo_stream.core.act.share import ALONE_MS, NEVER, Share, Ticket
 from tests.act.fleet import Owner, owner_of, share_of, talk
 
@@ -303,3 +303,12 @@ def test_the_histories_are_about_something() -> None:
 def test_workers_together_get_the_whole_rate_over_a_way_that_takes_time(workers: int) -> None:
     history = History(1, RateLimit(50), workers, is_calm=True).play(20_000)
     assert 0.95 * 50 * 20 <= len(history.calls) <= 50 * 20 + 1
+
+
+def test_tokens_that_were_not_used_in_time_are_lost() -> None:
+    tokens = Leases(interval_ms=10)
+    tokens.add(3, first_ms=1_000)
+    last_ms = 1_020
+    assert tokens.held(last_ms + LEASE_MS) == 3
+    assert tokens.held(last_ms + LEASE_MS + 1) == 0
+    assert tokens.wait_ms(last_ms + LEASE_MS + 1) is None
