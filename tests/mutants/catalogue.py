@@ -1474,7 +1474,7 @@ MUTANTS: Final = (
                 ),
             ),
         ),
-        (_LOOKUPS,),
+        ("tests/lookup/test_lookup.py", _LOOKUPS),
     ),
     Mutant(
         5,
