@@ -13,7 +13,7 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from edo_stream.core.dedupe import expand_ids, spread
+from edo_stream.core.dedupe import as_restored
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
 from edo_stream.engine.assignment import GroupTable
@@ -174,7 +174,7 @@ def _rows_on(path: Path, table: GroupTable, offset: int) -> dict[bytes, bytes] |
         if stands_at is None or stands_at < offset:
             return None
         rows = dict(disk.scan(b"\x01", b"\xff"))
-        return spread(rows) if table.expand is expand_ids else rows
+        return dict(as_restored(table.expand, rows))
     finally:
         disk.close()
 

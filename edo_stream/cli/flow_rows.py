@@ -8,6 +8,7 @@ import msgspec
 
 from edo_stream.cli.environment import CommandError
 from edo_stream.cli.files import read_input
+from edo_stream.cli.operate import USAGE
 from edo_stream.core.event import Violation
 from edo_stream.flows import Flow
 from edo_stream.registry import Registry
@@ -32,17 +33,19 @@ def given_rows(
     for one in given:
         name, file = _parts(one, [*known])
         if name in rows:
-            raise CommandError(f"--row {one}: {name} is given twice; give each lookup one row", 2)
+            raise CommandError(
+                f"--row {one}: {name} is given twice; give each lookup one row", USAGE
+            )
         if file == _STANDARD_INPUT and file in read:
             reader = read[file]
             raise CommandError(
-                f"--row {one}: standard input is read by {reader}; write the row to a file", 2
+                f"--row {one}: standard input is read by {reader}; write the row to a file", USAGE
             )
         read[file] = f"--row {name}=-"
         try:
             rows[name] = read_input(file)
         except CommandError as error:
-            raise CommandError(f"--row {one}: {error}", 2) from error
+            raise CommandError(f"--row {one}: {error}", USAGE) from error
         _judge(one, registry.entries[known[name].topic], rows[name])
     return rows
 
@@ -50,17 +53,17 @@ def given_rows(
 def _parts(one: str, known: Sequence[str]) -> tuple[str, str]:
     """Name and file; of a flow with one lookup the name may be left out."""
     if not known:
-        raise CommandError(f"--row {one}: the flow looks no rows up; leave --row out", 2)
+        raise CommandError(f"--row {one}: the flow looks no rows up; leave --row out", USAGE)
     name, is_named, file = one.partition("=")
     if not is_named and len(known) == 1:
         name, file = known[0], one
     elif name not in known:
         raise CommandError(
             f"--row {one}: write NAME=FILE, NAME as in lookup of the flow; {nearest(name, known)}",
-            2,
+            USAGE,
         )
     if not file:
-        raise CommandError(f"--row {one}: names no file; write {name}=FILE, or {name}=-", 2)
+        raise CommandError(f"--row {one}: names no file; write {name}=FILE, or {name}=-", USAGE)
     return name, file
 
 
@@ -71,7 +74,7 @@ def _judge(one: str, entry: Entry, content: bytes) -> None:
     except (ValueError, RecursionError) as error:
         raise CommandError(
             f"--row {one}: not JSON: {error}; write the data of a row of {entry.name}",
-            2,
+            USAGE,
         ) from error
     outgoing = import_module("edo_stream.outgoing")
     try:
@@ -80,7 +83,7 @@ def _judge(one: str, entry: Entry, content: bytes) -> None:
         found: Violation = error.violation
         raise CommandError(
             f"--row {one}: no row of {entry.name} by its contract: {found.reason}: {found.detail}",
-            2,
+            USAGE,
         ) from error
     except outgoing.NotProducedError:
         # A connector writes them, in a form of its own: the data are taken as they are.

@@ -31,7 +31,7 @@ from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.pointer import MISSING, parse_json, parse_pointer, resolve
 from edo_stream.core.record import Record
 from edo_stream.core.redrive import redrive_of
-from edo_stream.core.state import Rows, Table
+from edo_stream.core.state import Expand, Rows, Table
 
 if IS_COMPILED:
     from edo_stream.core._native import SourceIdDigest, ids_names, ids_rows
@@ -71,8 +71,13 @@ def _rows_in_python(key: bytes, value: bytes | None) -> Rows:
             yield _DIGEST_ROW + digest, expiry
 
 
+def as_restored(expand: Expand, rows: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """Rows of a table's disk as a restore makes them; for those who judge disks."""
+    return spread(rows) if expand is expand_ids else rows
+
+
 def spread(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Rows of a disk of ids as if a restore had made all of them; for those who judge disks."""
+    """Rows of a disk of ids as if a restore had made all of them."""
     found = {key: value for key, value in rows.items() if key[:1] != _MEMORY_ROW}
     for key, record in rows.items():
         if key[:1] == _MEMORY_ROW:

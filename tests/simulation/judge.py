@@ -21,7 +21,7 @@ from edo_stream.core.contract import (
     OnTimeout,
     SequenceOrder,
 )
-from edo_stream.core.dedupe import expand_ids, spread
+from edo_stream.core.dedupe import as_restored
 from edo_stream.core.event import Event, Ignored, Violation
 from edo_stream.core.idle import SEQUENCE
 from edo_stream.core.sequence import decode_sequence
@@ -60,7 +60,7 @@ class Watch:
         topic, expand = self._tables[platter.table]
         log = self._broker.logs[TopicPartition(topic, platter.partition)]
         changed = dict.fromkeys(
-            _as_restored(expand, {key: value or b"" for key, value in rows.items()})
+            as_restored(expand, {key: value or b"" for key, value in rows.items()})
         )
         changed.update(platter.behind)
         for entry in _between(log, platter):
@@ -77,7 +77,7 @@ class Watch:
                 changed[row] = None
                 _put(platter.expected, row, value)
         platter.behind = {}
-        rows = _as_restored(expand, platter.rows)
+        rows = as_restored(expand, platter.rows)
         for row in changed:
             found, expected = rows.get(row), platter.expected.get(row)
             if found == expected:
@@ -90,11 +90,6 @@ class Watch:
                 f"{platter.name}: row {row!r} is {found!r}, but the changelog up to "
                 f"{platter.offset} says {expected!r}"
             )
-
-
-def _as_restored(expand: Expand, rows: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-    """A disk's rows as a restore makes them, whichever of its ids its task has in memory."""
-    return spread(rows) if expand is expand_ids else rows
 
 
 def _between(log: Log, platter: Platter) -> list[Entry]:
@@ -172,7 +167,7 @@ def _judge_disks(
         last = entries[-1].offset if entries else None
         if platter.offset != last:
             fail(f"{platter.name}: stands at {platter.offset}, the changelog at {last}")
-        found = _as_restored(expand, platter.rows)
+        found = as_restored(expand, platter.rows)
         if found != rows:
             keys = sorted(key for key in {*rows, *found} if rows.get(key) != found.get(key))
             fail(f"{platter.name}: disk and changelog differ in {keys}")

@@ -111,6 +111,11 @@ def queue_of(flow: str, key: bytes) -> bytes:
     return flow.encode() + b"\0" + key
 
 
+def flow_of(queue: bytes) -> str:
+    """Flow of a key's queue, by its name."""
+    return queue.partition(b"\0")[0].decode()
+
+
 def parse_command(record: Record, flow_of_topic: str | None) -> Command | Violation:
     """Read a command; a topic of commands has one flow, the records of a tier (``None``) say it."""
     values: dict[str, bytes] = {name: value or b"" for name, value in record.headers}

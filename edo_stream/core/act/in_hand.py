@@ -14,7 +14,7 @@ from typing import Final
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.act.cancels import Cancels
-from edo_stream.core.act.command import Command, parse_command
+from edo_stream.core.act.command import Command, flow_of, parse_command
 from edo_stream.core.act.keys import Blocked, KeyRow, Keys
 from edo_stream.core.act.outcome import Failed, FailureClass, Unrun
 from edo_stream.core.act.outlet import CANCELLED, LIMITED, SKIPPED, UNKNOWN, ActOutlet, NextRun
@@ -96,7 +96,7 @@ class InHand:
         """Find the tags of what is parked, and of heads on tiers; the rest is read anew."""
         self.tagged.clear()
         for name, row in self.keys.all().items():
-            policy = self._spec.flows.get(_flow_of(name))
+            policy = self._spec.flows.get(flow_of(name))
             if policy is not None and policy.has_tags:
                 for record in self.keys.found(name):
                     self.tagged.hold(_parked(name, record).command)
@@ -129,13 +129,13 @@ class InHand:
     def stop_flow(self, flow: str) -> None:
         """Put aside what is ready of a flow that is stopped now, but for its own topic's."""
         for name, queue in list(self._queues.items()):
-            if _flow_of(name) == flow:
+            if flow_of(name) == flow:
                 self._put_aside(queue)
 
     def go_on_flow(self, flow: str) -> None:
         """Park what has waited on the topic of a flow that was stopped, behind blocked keys."""
         for name, queue in list(self._queues.items()):
-            if _flow_of(name) == flow:
+            if flow_of(name) == flow:
                 self._parking.park_waiting(name, queue)
                 self._tidy(name)
 
@@ -495,16 +495,12 @@ def takes_turns(command: Command, policy: FlowPolicy) -> bool:
     return policy.throttle is not None and command.first_ms is None
 
 
-def _flow_of(name: bytes) -> str:
-    return name.partition(b"\0")[0].decode()
-
-
 def _is_meant(work: Work, tag: bytes | None) -> bool:
     """Whether what cancels by a tag, or a whole key, means a command."""
     return tag is None or tag in work.command.tags
 
 
 def _parked(name: bytes, record: StoredRecord) -> Work:
-    command = parse_command(record, _flow_of(name))
+    command = parse_command(record, flow_of(name))
     assert isinstance(command, Command), f"a parked command was read before: {command}"
     return Work(command, record, is_parked=True)

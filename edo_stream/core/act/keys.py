@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from edo_stream.core.act.command import flow_of
 from edo_stream.core.record import Record, StoredRecord, stored
 from edo_stream.core.state import Table
 
@@ -209,7 +210,7 @@ def stranded(state: Table, flows: Container[str]) -> dict[str, int]:
     """Commands that wait behind heads, or are heads, of keys of flows that are not these."""
     found: dict[str, int] = {}
     for row, value in state.scan(_KEY, _KEY_END):
-        flow = row[1:].partition(b"\0")[0].decode()
+        flow = flow_of(row[1:])
         if flow not in flows:
             key = decode_key_row(value)
             found[flow] = found.get(flow, 0) + key.parked + (key.blocked is Blocked.WAITING)

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from edo_stream.core.accounts import Fate
+from edo_stream.core.act.command import flow_of
 from edo_stream.core.act.keys import Blocked, KeyRow, Keys
 from edo_stream.core.act.policy import ActSpec
 from edo_stream.core.act.switches import Switches
@@ -144,8 +145,7 @@ class Parking:
         return None
 
     def _add(self, name: bytes) -> None:
-        flow = name.partition(b"\0")[0].decode()
-        self._aside.setdefault(flow, {})[name] = None
+        self._aside.setdefault(flow_of(name), {})[name] = None
 
     def _may_come_back(self, flow: str) -> bool:
         is_stopped = self._switches.is_stopped(flow)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.act.cancels import by_command, by_event
-from edo_stream.core.act.command import Command, parse_command
+from edo_stream.core.act.command import Command, flow_of, parse_command
 from edo_stream.core.act.in_hand import InHand, takes_turns
 from edo_stream.core.act.keys import Blocked
 from edo_stream.core.act.operations import parse_act_operation
@@ -112,7 +112,7 @@ class ActPipeline(TaskPipeline):
         """Commands parked by topic of commands, and since when the oldest key is blocked."""
         counts: dict[str, tuple[int, int | None]] = {}
         for queue, row in self._hand.keys.all().items():
-            policy = self._spec.flows.get(queue.partition(b"\0")[0].decode())
+            policy = self._spec.flows.get(flow_of(queue))
             if policy is None or not row.parked:
                 continue
             count, since_ms = counts.get(policy.commands, (0, row.since_ms))

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from edo_stream.core.act.command import Command
+from edo_stream.core.act.command import Command, flow_of
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.state import Table
 
@@ -180,7 +180,7 @@ class Limits:
                 heappush(ends, one)
 
     def _note_end(self, queue: bytes, at_ms: int) -> None:
-        flow = queue.partition(b"\0")[0].decode()
+        flow = flow_of(queue)
         heappush(self._ends.setdefault(flow, []), (self._end_ms(flow, at_ms), queue))
 
     def _end_ms(self, flow: str, at_ms: int) -> int:
