@@ -1432,6 +1432,7 @@ MUTANTS: Final = (
             ),
         ),
         ("tests/core/test_routing.py",),
+        is_of_half=True,
     ),
     Mutant(
         9,

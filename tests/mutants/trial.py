@@ -4,8 +4,8 @@ The copy is a directory of its own, and the tests run there as they stand: what 
 broken code, never the original. A red run counts as a kill only when a test has failed; a run
 that could not collect its tests, found none or took too long is an error, since it says nothing.
 
-The tests run on Python alone, so that it is found out by itself. A mutant of the compiled half is
-compiled first, as an installation does it, and only for its own tests.
+The tests run on Python alone, so that it is found out by itself. A mutant of the compiled half, or
+of what leads to it, is compiled first, as an installation does it, and only for its own tests.
 """
 
 import ast
@@ -55,11 +55,17 @@ class Mutant:
     edits: tuple[tuple[str, str], ...]
     tests: tuple[str, ...]
     """Files or ids of tests, the likeliest to fail first."""
+    is_of_half: bool = False
+    """Whether it shows only beside the compiled half, though it is written in Python."""
 
     @property
     def is_compiled(self) -> bool:
-        """Whether it is one of the compiled half."""
-        return not self.path.endswith(".py")
+        """Whether its tests need the compiled half."""
+        return self.is_of_half or not self._is_python
+
+    @property
+    def _is_python(self) -> bool:
+        return self.path.endswith(".py")
 
     def applied_to(self, text: str) -> str:
         """The file's text, broken.
@@ -74,7 +80,7 @@ class Mutant:
                     f"{count} times: {old!r}"
                 )
             text = text.replace(old, new)
-        if not self.is_compiled:
+        if self._is_python:
             ast.parse(text, self.path)
         return text
 
