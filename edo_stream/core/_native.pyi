@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, Final, overload
 
+from edo_stream.core import effects
 from edo_stream.core.accounts import Fate, Run
 from edo_stream.core.correlation.feed import Feed
 from edo_stream.core.correlation.rows import WaitRow
@@ -213,6 +214,7 @@ class PlainWay:
         times_ms: list[int],
         last_offset: int,
         publish: list[Publish],
+        output: WireOutput | None,
         written_max: int,
         written_bytes_max: int,
         source: SourceRow,
@@ -261,6 +263,7 @@ class PlainWaits:
         settled: list[tuple[int, Fate]],
         read_from: int,
         publish: list[Publish],
+        output: WireOutput | None,
         written_max: int,
         written_bytes_max: int,
     ) -> int: ...
@@ -280,7 +283,33 @@ class RecordsWriter:
     @property
     def size(self) -> int: ...
     def fill(self, items: Sequence[Publish], start: int, bytes_max: int) -> int: ...
+    def fill_rows(
+        self,
+        items: Sequence[tuple[bytes, bytes | None]],
+        start: int,
+        timestamp_ms: int,
+        bytes_max: int,
+    ) -> int: ...
+    def adopt(self, records: effects.WireRecords) -> None: ...
     def view(self) -> memoryview: ...
+
+class WireRecords:
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def records(self) -> list[Publish]: ...
+
+class WireOutput:
+    @property
+    def count(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    def begin(self) -> None: ...
+    def take(self) -> list[WireRecords]: ...
 
 class Frame:
     def __init__(self, size: int) -> None: ...

@@ -59,7 +59,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 13
+BUILD = 14
 
 ctypedef const uint8_t *Bytes
 
@@ -1590,16 +1590,17 @@ class _TooLong(Exception):
 
 
 ctypedef struct Pairs:
+    # Headers that are being written.
     uint8_t *at
-    uint8_t *end
-    Py_ssize_t size_bytes
+    Py_ssize_t size_bytes  # Names and values.
     int count
+    uint8_t wire[_WIRE_BYTES]
 
 
 cdef int _add_pair(
     Pairs *pairs, const char *name, Py_ssize_t name_size, const char *value, Py_ssize_t size
 ) except -1:
-    if name_size + size + 20 > pairs.end - pairs.at:
+    if name_size + size + 20 > _WIRE_BYTES - (pairs.at - pairs.wire):
         raise _TooLong
     pairs.at = _put_pair(pairs.at, name, name_size, value, size)
     pairs.size_bytes += name_size + size
@@ -1619,6 +1620,24 @@ cdef inline int _add_text(Pairs *pairs, const char *name, object text) except -1
     cdef Py_ssize_t size
     cdef const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size)
     return _add(pairs, name, utf8, size)
+
+
+cdef inline void _begin(Pairs *pairs) noexcept:
+    pairs.at = pairs.wire
+    pairs.size_bytes = pairs.count = 0
+
+
+cdef inline Py_ssize_t _counted(Pairs *pairs) noexcept:
+    """Names, values, and 8 for each, as :func:`edo_stream.core.headers.size_of` counts."""
+    return pairs.size_bytes + 8 * pairs.count
+
+
+cdef WireHeaders _ended(Pairs *pairs):
+    cdef WireHeaders headers = WireHeaders.__new__(WireHeaders)
+    headers.wire = PyBytes_FromStringAndSize(<const char *>pairs.wire, pairs.at - pairs.wire)
+    headers._count = pairs.count
+    headers.size_bytes = _counted(pairs)
+    return headers
 
 
 @cython.final
@@ -1664,70 +1683,93 @@ cdef class ResultHeaders:
         return self._of(offset, event, is_late) if type(event) is Event else None
 
     cdef WireHeaders _of(self, int64_t offset, event, bint is_late):
-        cdef uint8_t wire[_WIRE_BYTES]
-        cdef uint8_t text[_PLACE_BYTES + 20]
         cdef Pairs pairs
+        return _ended(&pairs) if self._put(&pairs, offset, event, is_late) else None
+
+    cdef bint _put(self, Pairs *pairs, int64_t offset, event, bint is_late) except -1:
+        """Write them; not for what is not plain."""
+        cdef uint8_t text[_PLACE_BYTES + 20]
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(self._place)
         cdef Py_ssize_t name_size
         cdef bytes value
-        _begin(&pairs, wire)
+        _begin(pairs)
         time_text = _field(event, _AT_TIME_TEXT, "time_text")
         if time_text is None and _field(event, _AT_TIME_MS, "time_ms") is not None:
-            return None
+            return False
         event_id = _field(event, _AT_ID, "id")
         correlation_id = _field(event, _AT_CORRELATION_ID, "correlation_id")
         subject = _field(event, _AT_SUBJECT, "subject")
         content_type = _field(event, _AT_CONTENT_TYPE, "content_type")
         try:
-            _add(&pairs, b"ce_specversion", b"1.0", 3)
+            _add(pairs, b"ce_specversion", b"1.0", 3)
             self._put_id(text, offset)
-            _add(&pairs, b"ce_id", <const char *>text, 36)
-            _add_bytes(&pairs, b"ce_source", self._source)
-            _add_text(&pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
+            _add(pairs, b"ce_id", <const char *>text, 36)
+            _add_bytes(pairs, b"ce_source", self._source)
+            _add_text(pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
             _add_text(
-                &pairs, b"ce_correlationid", event_id if correlation_id is None else correlation_id
+                pairs, b"ce_correlationid", event_id if correlation_id is None else correlation_id
             )
-            _add_text(&pairs, b"ce_causationid", event_id)
+            _add_text(pairs, b"ce_causationid", event_id)
             memcpy(text, PyBytes_AS_STRING(self._place), <size_t>place_size)
             _add(
-                &pairs,
+                pairs,
                 b"ce_edoposition",
                 <const char *>text,
                 _put_decimal(text + place_size, <uint64_t>offset) - text,
             )
             if subject is not None:
-                _add_text(&pairs, b"ce_subject", subject)
+                _add_text(pairs, b"ce_subject", subject)
             if time_text is not None:
-                _add_bytes(&pairs, b"ce_time", time_text)
+                _add_bytes(pairs, b"ce_time", time_text)
             if content_type is not None:
-                _add_text(&pairs, b"content-type", content_type)
+                _add_text(pairs, b"content-type", content_type)
             for name, content in _field(event, _AT_EXTENSIONS, "extensions"):
                 if name not in self._reserved:
                     # Python counts the characters of a name, and takes a null.
                     if content is None or not name.isascii():
-                        return None
+                        return False
                     value = content
                     _add_pair(
-                        &pairs,
+                        pairs,
                         PyUnicode_AsUTF8AndSize(name, &name_size),
                         len(name),
                         PyBytes_AS_STRING(value),
                         PyBytes_GET_SIZE(value),
                     )
             if is_late:
-                _add(&pairs, b"ce_edolate", b"true", 4)
+                _add(pairs, b"ce_edolate", b"true", 4)
         except (UnicodeEncodeError, _TooLong):
-            return None
-        return _ended(&pairs, wire)
+            return False
+        return True
 
 
-cdef inline bint _fits(event, WireHeaders headers, Py_ssize_t bytes_max) except -1:
+cdef inline bint _fits(event, Py_ssize_t headers_bytes, Py_ssize_t bytes_max) except -1:
     """Whether the result of an event is no larger than its topic takes."""
     data = _field(event, _AT_DATA, "data")
     cdef bytes key = _field(event, _AT_KEY, "key")
-    return (
-        PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes <= bytes_max
-    )
+    return PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers_bytes <= bytes_max
+
+
+include "_native_writing.pxi"
+
+
+cdef int _publish(
+    list publish, WireOutput output, str topic, int64_t partition, bytes key, data, Pairs *headers,
+    int64_t timestamp_ms,
+) except -1:  # fmt: skip
+    """Publish a record: to where it is sent from, if there is such a thing."""
+    cdef const char *at = NULL
+    cdef Py_ssize_t size = -1
+    if output is not None:
+        if data is not None:
+            at, size = PyBytes_AS_STRING(<bytes?>data), PyBytes_GET_SIZE(data)
+        if output._put(
+            publish, topic, partition, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), at, size,
+            <const char *>headers.wire, headers.at - headers.wire, headers.count, timestamp_ms,
+        ):
+            return 0
+    publish.append(Publish(topic, partition, key, data, _ended(headers), timestamp_ms))
+    return 0
 
 
 # -- what an event triggers
@@ -1856,9 +1898,10 @@ KEY_IS_EVENT, KEY_IS_POINTER = _KEY_EVENT, _KEY_POINTER
 
 ctypedef struct Look:
     int is_object  # Whether the event's data is a plain JSON object; -1: nobody has looked.
-    # Headers of a command of the event that others are like, but for id and flow; NULL: of none.
-    PyObject *like
-    Py_ssize_t id_at, flow_at, flow_end, flow_bytes  # Where in it they are, and the flow's bytes.
+    bint is_alike  # Whether commands of one event differ in their ids and flows only.
+    bint has_like  # Whether there are headers of one that others are like.
+    Pairs headers
+    Py_ssize_t id_at, flow_at, flow_end, flow_bytes  # Where in them they are; the flow's bytes.
 
 
 cdef bint _is_object(Look *look, object data) except -1:
@@ -1961,27 +2004,31 @@ cdef class PlainCommand:
         self._reserved = frozenset(reserved)
         self._time_text = time_text
 
-    cdef object make(self, record, event, int64_t offset, int64_t now_ms, Look *look):
-        """The command of an event, or ``None``."""
-        cdef WireHeaders headers
+    cdef bint add(
+        self, record, event, int64_t offset, int64_t now_ms, Look *look, list publish,
+        WireOutput output,
+    ) except -1:  # fmt: skip
+        """Publish the command of an event, if it is plain."""
+        cdef Pairs like
+        cdef Pairs *headers = &look.headers
         cdef bytes key = self._key.of(record, event, look)
         if key is None:
-            return None
-        headers = None
-        if look.like is not NULL:
-            headers = self._headers_like(<WireHeaders><object>look.like, offset, look)
-        if headers is None:
-            headers = self._headers(event, offset, look)
-        if headers is None:
-            return None
+            return False
+        if look.has_like and self._put_like(&like, offset, look):
+            headers = &like
+        elif not self._put(offset, event, look):
+            return False
         data = _field(event, _AT_DATA, "data")
         if (
-            PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + headers.size_bytes
+            PyBytes_GET_SIZE(key) + (0 if data is None else len(data)) + _counted(headers)
             > self._bytes_max
         ):
-            return None
-        partition = _partition_of(key, self._partitions)
-        return Publish(self._topic, partition, key, data, headers, now_ms)
+            return False
+        _publish(
+            publish, output, self._topic, _partition_of(key, self._partitions), key, data, headers,
+            now_ms,
+        )
+        return True
 
     cdef bint _is_like(self, PlainCommand other) noexcept:
         """Whether its headers of any event are the other's, but for id and flow."""
@@ -1990,32 +2037,28 @@ cdef class PlainCommand:
             and self._reserved == other._reserved and self._time_text is other._time_text
         )
 
-    cdef WireHeaders _headers_like(self, WireHeaders other, int64_t offset, Look *look):
-        """The headers by those of another command of the event; ``None`` if they get too long."""
+    cdef bint _put_like(self, Pairs *headers, int64_t offset, Look *look) noexcept:
+        """The headers by those of another command of the event; not if they get too long."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self._flow)
-        cdef Py_ssize_t more = _varint_size(size) + size - (look.flow_end - look.flow_at)
-        cdef Py_ssize_t rest = PyBytes_GET_SIZE(other.wire) - look.flow_end
-        cdef WireHeaders headers
-        cdef Bytes like = <Bytes>PyBytes_AS_STRING(other.wire)
-        cdef uint8_t *at
-        if PyBytes_GET_SIZE(other.wire) + more > _WIRE_BYTES - 20:
-            return None
-        headers = WireHeaders.__new__(WireHeaders)
-        headers.wire = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(other.wire) + more)
-        headers._count = other._count
-        headers.size_bytes = other.size_bytes + size - look.flow_bytes
-        at = <uint8_t *>PyBytes_AS_STRING(headers.wire)
-        memcpy(at, like, <size_t>look.flow_at)
-        self._ids._put_id(at + look.id_at, offset)
-        at = _put_varint(at + look.flow_at, size)
-        memcpy(at, PyBytes_AS_STRING(self._flow), <size_t>size)
-        memcpy(at + size, like + look.flow_end, <size_t>rest)
-        return headers
+        cdef Py_ssize_t rest = look.headers.at - look.headers.wire - look.flow_end
+        if look.flow_at + _varint_size(size) + size + rest > _WIRE_BYTES - 20:
+            return False
+        _begin(headers)
+        memcpy(headers.wire, look.headers.wire, <size_t>look.flow_at)
+        self._ids._put_id(headers.wire + look.id_at, offset)
+        headers.at = _put_varint(headers.wire + look.flow_at, size)
+        memcpy(headers.at, PyBytes_AS_STRING(self._flow), <size_t>size)
+        headers.at += size
+        memcpy(headers.at, look.headers.wire + look.flow_end, <size_t>rest)
+        headers.at += rest
+        headers.count = look.headers.count
+        headers.size_bytes = look.headers.size_bytes + size - look.flow_bytes
+        return True
 
-    cdef WireHeaders _headers(self, event, int64_t offset, Look *look):
-        cdef uint8_t wire[_WIRE_BYTES]
+    cdef bint _put(self, int64_t offset, event, Look *look) except -1:
+        """Write the headers of a command to where others of the event look; if it is plain."""
         cdef uint8_t text[_PLACE_BYTES + 20]
-        cdef Pairs pairs
+        cdef Pairs *pairs = &look.headers
         cdef Py_ssize_t id_end, flow_end
         cdef bytes place = self._ids._place
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(place)
@@ -2023,65 +2066,53 @@ cdef class PlainCommand:
         correlation_id = _field(event, _AT_CORRELATION_ID, "correlation_id")
         subject = _field(event, _AT_SUBJECT, "subject")
         content_type = _field(event, _AT_CONTENT_TYPE, "content_type")
-        _begin(&pairs, wire)
+        look.has_like = False
+        _begin(pairs)
         try:
             self._ids._put_id(text, offset)
-            _add(&pairs, b"ce_specversion", b"1.0", 3)
-            _add(&pairs, b"ce_id", <const char *>text, 36)
-            id_end = pairs.at - wire
-            _add_bytes(&pairs, b"ce_source", self._ids._source)
-            _add_text(&pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
-            _add_text(&pairs, b"ce_correlationid", correlation_id or event_id)
-            _add_text(&pairs, b"ce_causationid", event_id)
-            _add_bytes(&pairs, b"edo-flow", self._flow)
-            flow_end = pairs.at - wire
+            _add(pairs, b"ce_specversion", b"1.0", 3)
+            _add(pairs, b"ce_id", <const char *>text, 36)
+            id_end = pairs.at - pairs.wire
+            _add_bytes(pairs, b"ce_source", self._ids._source)
+            _add_text(pairs, b"ce_type", _field(event, _AT_TYPE, "type"))
+            _add_text(pairs, b"ce_correlationid", correlation_id or event_id)
+            _add_text(pairs, b"ce_causationid", event_id)
+            _add_bytes(pairs, b"edo-flow", self._flow)
+            flow_end = pairs.at - pairs.wire
             memcpy(text, PyBytes_AS_STRING(place), <size_t>place_size)
             _add(
-                &pairs,
+                pairs,
                 b"edo-position",
                 <const char *>text,
                 _put_decimal(text + place_size, <uint64_t>offset) - text,
             )
             if subject is not None:
-                _add_text(&pairs, b"ce_subject", subject)
+                _add_text(pairs, b"ce_subject", subject)
             if _field(event, _AT_TIME_MS, "time_ms") is not None:
                 time = _time_of(event, self._time_text)
                 if time is not None:
-                    _add_bytes(&pairs, b"ce_time", time)
+                    _add_bytes(pairs, b"ce_time", time)
             if content_type is not None:
-                _add_text(&pairs, b"content-type", content_type)
+                _add_text(pairs, b"content-type", content_type)
             for name, content in _field(event, _AT_EXTENSIONS, "extensions"):
                 if name not in self._reserved and not name.startswith("edo-"):
                     if content is None or not name.isascii():
-                        return None
+                        return False
                     _add_pair(
-                        &pairs,
+                        pairs,
                         PyUnicode_AsUTF8AndSize(name, &place_size),
                         len(name),
                         PyBytes_AS_STRING(<bytes?>content),
                         PyBytes_GET_SIZE(content),
                     )
         except (UnicodeEncodeError, _TooLong):
-            return None
+            return False
         look.id_at = id_end - _ID_BYTES
         look.flow_bytes = PyBytes_GET_SIZE(self._flow)
         look.flow_at = flow_end - look.flow_bytes - _varint_size(look.flow_bytes)
         look.flow_end = flow_end
-        return _ended(&pairs, wire)
-
-
-cdef inline void _begin(Pairs *pairs, uint8_t *wire) noexcept:
-    pairs.at = wire
-    pairs.end = wire + _WIRE_BYTES
-    pairs.size_bytes = pairs.count = 0
-
-
-cdef WireHeaders _ended(Pairs *pairs, uint8_t *wire):
-    cdef WireHeaders headers = WireHeaders.__new__(WireHeaders)
-    headers.wire = PyBytes_FromStringAndSize(<const char *>wire, pairs.at - wire)
-    headers._count = pairs.count
-    headers.size_bytes = pairs.size_bytes + 8 * pairs.count
-    return headers
+        look.has_like = look.is_alike
+        return True
 
 
 cdef object _time_of(event, time_text):
@@ -2233,25 +2264,37 @@ cdef class PlainFeed:
         self._start = start
         self._end = end
 
-    cdef object make(self, record, event, int64_t offset, int64_t now_ms, Look *look):
-        """The record for an event, or ``None``."""
+    cdef bint add(
+        self, record, event, int64_t offset, int64_t now_ms, Look *look, list publish,
+        WireOutput output,
+    ) except -1:  # fmt: skip
+        """Publish the record for an event, if it is plain."""
         cdef bytes key = self._key.of(record, event, look)
-        cdef int64_t timestamp_ms
+        cdef int64_t timestamp_ms, partition
+        cdef uint8_t *value
+        cdef Py_ssize_t size = 0
         if type(record) is FetchedRecord:
             timestamp_ms = (<FetchedRecord>record).timestamp
         else:
             timestamp_ms = record.timestamp
         if key is None or PyBytes_GET_SIZE(key) > _JOINED_KEY_BYTES:
-            return None
-        value = self._value(event, offset, look)
-        if value is None or PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(value) > self._bytes_max:
-            return None
+            return False
         if timestamp_ms < 0 or timestamp_ms > now_ms:
-            return None
+            return False
+        value = self._value(event, offset, look, &size)
+        if value is NULL or PyBytes_GET_SIZE(key) + size > self._bytes_max:
+            return False
         partition = _partition_of(key, self._partitions)
-        return Publish(self._topic, partition, key, value, (), timestamp_ms)
+        if output is None or not output._put(
+            publish, self._topic, partition, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
+            <const char *>value, size, NULL, 0, 0, timestamp_ms,
+        ):
+            whole = PyBytes_FromStringAndSize(<const char *>value, size)
+            publish.append(Publish(self._topic, partition, key, whole, (), timestamp_ms))
+        return True
 
-    cdef bytes _value(self, event, int64_t offset, Look *look):
+    cdef uint8_t *_value(self, event, int64_t offset, Look *look, Py_ssize_t *size) except? NULL:
+        """The value, until another is made; ``NULL`` for what is not plain."""
         cdef Text texts[_JOINED_TEXTS]
         cdef uint8_t place[_PLACE_BYTES + 20]
         cdef Py_ssize_t place_size = PyBytes_GET_SIZE(self._place)
@@ -2262,12 +2305,12 @@ cdef class PlainFeed:
         cdef int i
         data = _field(event, _AT_DATA, "data")
         if data is not None and not _is_object(look, data):
-            return None
+            return NULL
         time = _field(event, _AT_TIME_MS, "time_ms")
         if time is not None:
             time_ms = time
             if time_ms < 0:
-                return None
+                return NULL
         try:
             _read_text(_field(event, _AT_ID, "id"), &texts[0])
             _read_text(_field(event, _AT_SOURCE, "source"), &texts[1])
@@ -2276,7 +2319,7 @@ cdef class PlainFeed:
             _read_text(_field(event, _AT_CORRELATION_ID, "correlation_id"), &texts[4])
             _read_text(_field(event, _AT_CONTENT_TYPE, "content_type"), &texts[5])
         except UnicodeEncodeError:
-            return None
+            return NULL
         for i in range(6):
             room += 5 + max(texts[i].size, 0)
         memcpy(place, PyBytes_AS_STRING(self._place), <size_t>place_size)
@@ -2305,7 +2348,8 @@ cdef class PlainFeed:
             at = _put_text(at, texts[i])
         memcpy(at, PyBytes_AS_STRING(self._end), <size_t>end_size)
         at += end_size
-        return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+        size[0] = at - buffer
+        return buffer
 
 
 @cython.final
@@ -2344,7 +2388,7 @@ cdef class PlainRouter:
     def commands(self, record, event, int64_t now_ms):
         """The records that an event leads to."""
         cdef list found = []
-        self.add(record, event, record.offset, now_ms, found)
+        self.add(record, event, record.offset, now_ms, found, None)
         return found
 
     cdef tuple _chosen(self, event):
@@ -2363,12 +2407,15 @@ cdef class PlainRouter:
         self._by_type[kind] = chosen
         return chosen
 
-    cdef int add(self, record, event, int64_t offset, int64_t now_ms, list publish) except -1:
-        """Append them."""
+    cdef int add(
+        self, record, event, int64_t offset, int64_t now_ms, list publish, WireOutput output
+    ) except -1:  # fmt: skip
+        """Publish them."""
         cdef Look look
-        cdef bint is_plain = type(event) is Event
+        cdef bint is_plain = type(event) is Event, is_made
         look.is_object = -1
-        look.like = NULL
+        look.is_alike = self._is_alike
+        look.has_like = False
         if is_plain and type(record) is FetchedRecord and (<FetchedRecord>record)._is_object:
             # As it was decoded, unless it has been cast since.
             if _field(event, _AT_DATA, "data") is (<FetchedRecord>record).value:
@@ -2376,19 +2423,18 @@ cdef class PlainRouter:
         facts = None
         for number in self._chosen(event):
             writer = self._writers[<Py_ssize_t>number]
-            made = None
+            is_made = False
             if not is_plain:
                 pass
             elif type(writer) is PlainCommand:
-                made = (<PlainCommand>writer).make(record, event, offset, now_ms, &look)
+                is_made = (<PlainCommand>writer).add(
+                    record, event, offset, now_ms, &look, publish, output
+                )
             elif type(writer) is PlainFeed:
-                made = (<PlainFeed>writer).make(record, event, offset, now_ms, &look)
-            if made is not None:
-                publish.append(made)
-                if self._is_alike and look.like is NULL and type(writer) is PlainCommand:
-                    # What is published keeps it alive.
-                    headers = _field(made, _ITEM_HEADERS, "headers")
-                    look.like = <PyObject *>headers
+                is_made = (<PlainFeed>writer).add(
+                    record, event, offset, now_ms, &look, publish, output
+                )
+            if is_made:
                 continue
             if facts is None:
                 facts = self._facts_of(event)
@@ -2436,7 +2482,8 @@ cdef class PlainWay:
 
     cdef ResultHeaders _headers
     cdef str _topic
-    cdef object _partition, _emitted, _held, _duplicate
+    cdef int64_t _partition
+    cdef object _emitted, _held, _duplicate
     cdef Py_ssize_t _bytes_max
     cdef bytes _redrive
     cdef PlainOrder _order
@@ -2489,6 +2536,7 @@ cdef class PlainWay:
         list times_ms not None,
         int64_t last_offset,
         list publish not None,
+        WireOutput output,
         Py_ssize_t written_max,
         int64_t written_bytes_max,
         source,
@@ -2497,17 +2545,20 @@ cdef class PlainWay:
 
         Stream time as it is then is in ``stream_ms``. ``fresh`` is ``None`` without dedupe;
         ``last_offset`` is below the first offset that may be marked. With as much as
-        ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends;
-        what was written here is in ``written_bytes``. ``source`` counts what is held.
+        ``written_max`` records in ``publish`` and ``output``, or ``written_bytes_max`` written
+        here, it ends; what was written here is in ``written_bytes``. ``source`` counts what is
+        held.
         """
         cdef Py_ssize_t index, end = len(judged)
         cdef int64_t timestamp, offset, known_s
         cdef int turn = _NEXT
-        cdef WireHeaders headers = None
+        cdef Pairs headers
         cdef PyObject *found
         cdef bytes key, seen
         self.stream_ms = stream_ms
         self.written_bytes = 0
+        if output is not None:
+            output._look(publish)
         for index in range(start, end):
             event = judged[index]
             record = records[index]
@@ -2556,8 +2607,9 @@ cdef class PlainWay:
                 if not self._order.can_hold(record, source):
                     return index
             else:
-                headers = self._headers._of(offset, event, False)
-                if headers is None or not _fits(event, headers, self._bytes_max):
+                if not self._headers._put(&headers, offset, event, False):
+                    return index
+                if not _fits(event, _counted(&headers), self._bytes_max):
                     return index
                 if turn == _AWAITED and not self._order.can_release(
                     self._headers, self._bytes_max, offsets, now_ms
@@ -2574,25 +2626,32 @@ cdef class PlainWay:
                 self._order.hold(record, event, source, now_ms, self.stream_ms)
                 continue
             fates.append(self._emitted)
-            self._emit(record, event, headers, timestamp, offset, now_ms, publish, times_ms)
+            self._emit(
+                record, event, &headers, timestamp, offset, now_ms, publish, output, times_ms
+            )
             if turn == _AWAITED:
-                self._release(source, now_ms, fates, publish, times_ms)
+                self._release(source, now_ms, fates, publish, output, times_ms)
             elif self._order is not None:
                 self._order.pass_by(self.stream_ms)
-            if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
+            if self.written_bytes >= written_bytes_max:
+                return index + 1
+            if len(publish) + (0 if output is None else output.count) >= written_max:
                 return index + 1
         return end
 
     cdef int _release(
-        self, source, int64_t now_ms, list fates, list publish, list times_ms
+        self, source, int64_t now_ms, list fates, list publish, WireOutput output, list times_ms
     ) except -1:
         """Let go on what has its turn behind an event."""
         cdef FetchedRecord record
+        cdef Pairs headers
         cdef Py_ssize_t place
         cdef list ready = self._order.ready()
-        for _, _, place, record, event, headers in ready:
+        for _, _, place, record, event in ready:
+            self._headers._put(&headers, record.offset, event, False)
             self._emit(
-                record, event, headers, record.timestamp, record.offset, now_ms, publish, times_ms
+                record, event, &headers, record.timestamp, record.offset, now_ms, publish, output,
+                times_ms,
             )
             fates[place] = self._emitted
         self._order.advance(ready, source, self.stream_ms)
@@ -2602,27 +2661,31 @@ cdef class PlainWay:
         self,
         record,
         event,
-        WireHeaders headers,
+        Pairs *headers,
         int64_t timestamp,
         int64_t offset,
         int64_t now_ms,
         list publish,
+        WireOutput output,
         list times_ms,
     ) except -1:
         """Publish an event's result, and what it triggers."""
-        cdef Py_ssize_t before
-        cdef bytes key = _field(event, _AT_KEY, "key")
-        data = _field(event, _AT_DATA, "data")
+        cdef Py_ssize_t before = len(publish)
+        cdef int64_t size = 0 if output is None else output.size_bytes
         time_ms = _field(event, _AT_TIME_MS, "time_ms")
-        publish.append(Publish(self._topic, self._partition, key, data, headers, timestamp))
-        self.written_bytes += PyBytes_GET_SIZE(key) + (0 if data is None else len(data))
+        _publish(
+            publish, output, self._topic, self._partition, _field(event, _AT_KEY, "key"),
+            _field(event, _AT_DATA, "data"), headers, timestamp,
+        )
         if self._router is not None:
-            before = len(publish)
             if type(self._router) is PlainRouter:
-                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish)
+                (<PlainRouter>self._router).add(record, event, offset, now_ms, publish, output)
             else:
                 publish.extend(self._router.commands(record, event, now_ms))
+        if len(publish) > before:
             self.written_bytes += _bytes_since(publish, before)
+        if output is not None:
+            self.written_bytes += output.size_bytes - size
         times_ms.append(timestamp if time_ms is None else time_ms)
         return 0
 
@@ -2963,22 +3026,28 @@ cdef class PlainWait:
         edo_sha1_rest(state, 0, message, <size_t>(at - message), hashed)
         _put_uuid(out, hashed)
 
-    cdef object _result(
+    cdef Py_ssize_t _publish(
         self, bytes key, row, int64_t run, int64_t now_ms, int by, JoinedSpans *cause,
         JoinedSpans *events, int *inputs, int64_t *offsets, int count, Py_ssize_t room,
-    ):  # fmt: skip
-        """What a wait that is complete leads to; the events are in the order of the inputs."""
-        cdef WireHeaders headers = self._headers(
-            key, _field(row, _WAIT_BORN, "born"), run, now_ms, cause, &events[0], offsets, count
-        )
-        cdef bytes value, name
+        list publish, WireOutput output,
+    ) except -2:  # fmt: skip
+        """Publish what a wait that is complete leads to; the events are in the order of the inputs.
+
+        Its size, in bytes; -1 if something of it is not plain.
+        """
+        cdef Pairs headers
+        cdef int64_t partition = _partition_of(key, self._partitions)
+        cdef int64_t born = _field(row, _WAIT_BORN, "born")
+        cdef bytes name
         cdef uint8_t *buffer
         cdef uint8_t *at
         cdef Py_ssize_t i
         cdef int j
         cdef bint is_missing, has_any = False
-        if headers is None:
-            return None
+        if not self._put_headers(
+            &headers, key, born, run, now_ms, cause, &events[0], offsets, count
+        ):
+            return -1
         # Its payload has the id of the event that completes it once; it is written twice.
         room += 600 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(self._name) + cause.id.size
         for name in self._names:
@@ -3011,41 +3080,44 @@ cdef class PlainWait:
             at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
             at = _put_shown(_put_raw(at, b'":'), &events[j])
         at = _put_raw(at, b"}}")
-        value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-        partition = _partition_of(key, self._partitions)
-        return Publish(self._topic, partition, key, value, headers, now_ms)
+        if output is None or not output._put(
+            publish, self._topic, partition, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
+            <const char *>buffer, at - buffer, <const char *>headers.wire,
+            headers.at - headers.wire, headers.count, now_ms,
+        ):
+            value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
+            publish.append(Publish(self._topic, partition, key, value, _ended(&headers), now_ms))
+        return at - buffer
 
-    cdef WireHeaders _headers(
-        self, bytes key, int64_t born, int64_t run, int64_t now_ms, JoinedSpans *cause,
-        JoinedSpans *first, int64_t *offsets, int count,
-    ):  # fmt: skip
-        cdef uint8_t wire[_WIRE_BYTES]
+    cdef bint _put_headers(
+        self, Pairs *pairs, bytes key, int64_t born, int64_t run, int64_t now_ms,
+        JoinedSpans *cause, JoinedSpans *first, int64_t *offsets, int count,
+    ) except -1:  # fmt: skip
         cdef uint8_t text[_PLACE_BYTES + _HEADS_MAX * 2 * 21]
-        cdef Pairs pairs
         cdef Span correlation = first.correlation if first.correlation.size else first.id
-        _begin(&pairs, wire)
+        _begin(pairs)
         try:
-            _add(&pairs, b"ce_specversion", b"1.0", 3)
+            _add(pairs, b"ce_specversion", b"1.0", 3)
             self._put_id(text, key, run, born)
-            _add(&pairs, b"ce_id", <const char *>text, 36)
-            _add_bytes(&pairs, b"ce_source", self._source)
-            _add_bytes(&pairs, b"ce_type", self._type)
+            _add(pairs, b"ce_id", <const char *>text, 36)
+            _add_bytes(pairs, b"ce_source", self._source)
+            _add_bytes(pairs, b"ce_type", self._type)
             _put_time(text, now_ms)
-            _add(&pairs, b"ce_time", <const char *>text, _TIME_BYTES)
-            _add_bytes(&pairs, b"ce_subject", key)
-            _add_bytes(&pairs, b"edo-flow", self._name)
+            _add(pairs, b"ce_time", <const char *>text, _TIME_BYTES)
+            _add_bytes(pairs, b"ce_subject", key)
+            _add_bytes(pairs, b"edo-flow", self._name)
             _add(
-                &pairs,
+                pairs,
                 b"edo-of",
                 <const char *>text,
                 _put_ranges(_put_of(text, self._place), offsets, count) - text,
             )
-            _add(&pairs, b"content-type", b"application/json", 16)
-            _add(&pairs, b"ce_correlationid", <const char *>correlation.at, correlation.size)
-            _add(&pairs, b"ce_causationid", <const char *>cause.id.at, cause.id.size)
+            _add(pairs, b"content-type", b"application/json", 16)
+            _add(pairs, b"ce_correlationid", <const char *>correlation.at, correlation.size)
+            _add(pairs, b"ce_causationid", <const char *>cause.id.at, cause.id.size)
         except _TooLong:
-            return None
-        return _ended(&pairs, wire)
+            return False
+        return True
 
 
 cdef uint8_t *_put_ranges(uint8_t *at, int64_t *offsets, int count) noexcept nogil:
@@ -3128,6 +3200,7 @@ cdef class PlainWaits:
         list settled not None,
         int64_t read_from,
         list publish not None,
+        WireOutput output,
         Py_ssize_t written_max,
         int64_t written_bytes_max,
     ):
@@ -3135,22 +3208,27 @@ cdef class PlainWaits:
 
         Stream time as it is then is in ``stream_ms``, and how much was written in
         ``written_bytes``. What was held below ``read_from`` is noted in ``settled``. With as much
-        as ``written_max`` records in ``publish``, or ``written_bytes_max`` written here, it ends.
+        as ``written_max`` records in ``publish`` and ``output``, or ``written_bytes_max`` written
+        here, it ends.
         """
         cdef Py_ssize_t index = start, end = len(records)
         self.stream_ms = stream_ms
         self.written_bytes = 0
+        if output is not None:
+            output._look(publish)
         for wait in self._flows.values():
             (<PlainWait?>wait)._is_loaded = False
         while index < end:
             if not self._take(
                 records[index], now_ms, ahead_ms, offsets, fates, last_offset, settled, read_from,
-                publish,
+                publish, output,
             ):
                 break
             last_offset = <int64_t>offsets[len(offsets) - 1]
             index += 1
-            if self.written_bytes >= written_bytes_max or len(publish) >= written_max:
+            if self.written_bytes >= written_bytes_max:
+                break
+            if len(publish) + (0 if output is None else output.count) >= written_max:
                 break
         for wait in self._flows.values():
             if (<PlainWait>wait)._is_loaded:
@@ -3174,7 +3252,7 @@ cdef class PlainWaits:
 
     cdef bint _take(
         self, record, int64_t now_ms, int64_t ahead_ms, list offsets, list fates,
-        int64_t last_offset, list settled, int64_t read_from, list publish,
+        int64_t last_offset, list settled, int64_t read_from, list publish, WireOutput output,
     ) except -1:  # fmt: skip
         cdef JoinedSpans joined
         cdef PlainWait wait
@@ -3254,7 +3332,7 @@ cdef class PlainWaits:
                 return False
             if there + 1 >= wait._needed:
                 if not self._complete(
-                    wait, row, key, &joined, number, value, now_ms, publish, offset, taken
+                    wait, row, key, &joined, number, value, now_ms, publish, output, offset, taken
                 ):
                     return False
                 self._end(wait, row, key, number, now_ms)
@@ -3289,7 +3367,7 @@ cdef class PlainWaits:
 
     cdef bint _complete(
         self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, bytes value,
-        int64_t now_ms, list publish, int64_t offset, int64_t *taken,
+        int64_t now_ms, list publish, WireOutput output, int64_t offset, int64_t *taken,
     ) except -1:  # fmt: skip
         """Publish the result, unless something of it is not plain; ``taken`` are its heads'."""
         cdef JoinedSpans events[_HEADS_MAX]
@@ -3332,14 +3410,12 @@ cdef class PlainWaits:
                 inputs[i - 1] = j
                 i -= 1
         run = <int64_t>_field(row, _WAIT_RUN, "run") + 1
-        result = wait._result(
-            key, row, run, now_ms, number, cause, events, inputs, offsets, count, room
+        room = wait._publish(
+            key, row, run, now_ms, number, cause, events, inputs, offsets, count, room, publish,
+            output,
         )
-        if result is None:
-            return False
-        publish.append(result)
-        self.written_bytes += PyBytes_GET_SIZE(<bytes>_field(result, _ITEM_VALUE, "value"))
-        return True
+        self.written_bytes += max(room, 0)
+        return room >= 0
 
     cdef int _end(self, PlainWait wait, row, bytes key, int number, int64_t now_ms) except -1:
         """Note that a wait has fired: nothing of it waits any more."""
@@ -3427,206 +3503,7 @@ def runs_of(list offsets not None, list fates not None, make):
     return tuple(runs)
 
 
-# -- writing
-
-
-cdef enum:
-    _PLACES_MAX = 32
-    _SPARES_MAX = 8
-    _SPARE_BYTES = 1024 * 1024
-
-cdef uint8_t *_spares[_SPARES_MAX]
-"""Buffers of writers that are done with, each of ``_SPARE_BYTES``: new ones take them over."""
-cdef int _spares_count = 0
-
-
-def by_place(publish not None):
-    """Records by the topic and partition that they are for; the first of each in their order."""
-    cdef dict found = {}
-    cdef list items = None
-    cdef PyObject *topics[_PLACES_MAX]  # Of the first places, each kept alive by ``found``.
-    cdef PyObject *partitions[_PLACES_MAX]
-    cdef PyObject *lists[_PLACES_MAX]
-    cdef int count = 0, i
-    for item in publish:
-        if type(item) is not Publish:
-            raise TypeError("no record to publish")
-        topic = _field(item, _ITEM_TOPIC, "topic")
-        partition = _field(item, _ITEM_PARTITION, "partition")
-        for i in range(count):
-            if partitions[i] == <PyObject *>partition and topics[i] == <PyObject *>topic:
-                items = <list>lists[i]
-                break
-        else:
-            place = (topic, partition)
-            items = found.setdefault(place, [])
-            if count < _PLACES_MAX and not items:
-                topics[count] = <PyObject *>topic
-                partitions[count] = <PyObject *>partition
-                lists[count] = <PyObject *>items
-                count += 1
-        items.append(item)
-    return found
-
-
-@cython.final
-cdef class RecordsWriter:
-    """Records of one batch, as the format has them behind its header, before compression."""
-
-    cdef uint8_t *_buffer
-    cdef Py_ssize_t _size, _room
-    cdef int _views
-    cdef readonly int count
-    cdef readonly int64_t first_ms, max_ms
-
-    def __cinit__(self):
-        global _spares_count
-        if _spares_count:
-            _spares_count -= 1
-            self._buffer = _spares[_spares_count]
-            self._room = _SPARE_BYTES
-        else:
-            self._room = 64 * 1024
-            self._buffer = <uint8_t *>malloc(<size_t>self._room)
-            if self._buffer is NULL:
-                raise MemoryError
-        self.first_ms = self.max_ms = -1
-
-    def __dealloc__(self):
-        global _spares_count
-        if self._room == _SPARE_BYTES and _spares_count < _SPARES_MAX:
-            _spares[_spares_count] = self._buffer
-            _spares_count += 1
-        else:
-            free(self._buffer)
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        if PyBuffer_FillInfo(view, self, self._buffer, self._size, 1, flags) == 0:
-            self._views += 1
-
-    def __releasebuffer__(self, Py_buffer *view):
-        self._views -= 1
-
-    @property
-    def size(self):
-        """Bytes so far."""
-        return self._size
-
-    cdef int _reserve(self, Py_ssize_t more) except -1:
-        cdef uint8_t *grown
-        cdef Py_ssize_t room = self._room
-        # Somebody looks at what was written, and at where it is.
-        _require(self._views == 0, "a batch that is being read takes no more")
-        if self._size + more <= room:
-            return 0
-        while room < self._size + more:
-            room *= 2
-        grown = <uint8_t *>realloc(self._buffer, <size_t>room)
-        if grown is NULL:
-            raise MemoryError
-        self._buffer = grown
-        self._room = room
-        return 0
-
-    cdef bint _add(self, key, value, headers, int64_t timestamp_ms, Py_ssize_t bytes_max) except -1:
-        """Append a record, unless that would be too much; the first always fits."""
-        cdef bytes wire
-        cdef Py_ssize_t key_size = -1, value_size = -1, wire_size, body
-        cdef int64_t headers_count
-        cdef int64_t delta_ms
-        cdef uint8_t *at
-        if type(headers) is WireHeaders:
-            wire = (<WireHeaders>headers).wire
-            headers_count = (<WireHeaders>headers)._count
-        elif headers:
-            wire = _wire_of(headers)
-            headers_count = len(headers)
-        else:
-            wire = b""
-            headers_count = 0
-        wire_size = PyBytes_GET_SIZE(wire)
-        if key is not None:
-            key_size = PyBytes_GET_SIZE(<bytes?>key)
-        if value is not None:
-            value_size = PyBytes_GET_SIZE(<bytes?>value)
-        delta_ms = timestamp_ms - self.first_ms if self.count else 0
-        body = (
-            1 + _varint_size(delta_ms) + _varint_size(self.count) + _varint_size(key_size)
-            + max(key_size, 0) + _varint_size(value_size) + max(value_size, 0)
-            + _varint_size(headers_count) + wire_size
-        )
-        if self.count and self._size + body + 5 > bytes_max:
-            return False
-        self._reserve(body + 10)
-        at = _put_varint(self._buffer + self._size, body)
-        at[0] = 0
-        at = _put_varint(at + 1, delta_ms)
-        at = _put_varint(at, self.count)
-        at = _put_varint(at, key_size)
-        if key_size > 0:
-            memcpy(at, PyBytes_AS_STRING(<bytes>key), <size_t>key_size)
-            at += key_size
-        at = _put_varint(at, value_size)
-        if value_size > 0:
-            memcpy(at, PyBytes_AS_STRING(<bytes>value), <size_t>value_size)
-            at += value_size
-        at = _put_varint(at, headers_count)
-        memcpy(at, PyBytes_AS_STRING(wire), <size_t>wire_size)
-        at += wire_size
-        self._size = at - self._buffer
-        if self.count == 0:
-            self.first_ms = self.max_ms = timestamp_ms
-        elif timestamp_ms > self.max_ms:
-            self.max_ms = timestamp_ms
-        self.count += 1
-        return True
-
-    def fill(self, items, Py_ssize_t start, Py_ssize_t bytes_max):
-        """Take records from ``start`` on while they fit; the index of the first that did not."""
-        cdef Py_ssize_t index, end = len(items)
-        for index in range(start, end):
-            item = items[index]
-            if type(item) is not Publish:
-                raise TypeError("no record to publish")
-            if not self._add(
-                _field(item, _ITEM_KEY, "key"),
-                _field(item, _ITEM_VALUE, "value"),
-                _field(item, _ITEM_HEADERS, "headers"),
-                _field(item, _ITEM_TIMESTAMP_MS, "timestamp_ms"),
-                bytes_max,
-            ):
-                return index
-        return end
-
-    def view(self):
-        """What was written, where it is; nothing more is taken while there is a view of it."""
-        return memoryview(self)
-
-
-cdef bytes _wire_of(headers):
-    cdef Py_ssize_t size = 0
-    cdef Py_ssize_t name_size
-    cdef const char *text
-    cdef uint8_t *buffer
-    cdef uint8_t *at
-    for name, value in headers:
-        size += 4 * len(name) + (0 if value is None else len(value)) + 20
-    buffer = <uint8_t *>malloc(<size_t>(size + 1))
-    if buffer is NULL:
-        raise MemoryError
-    try:
-        at = buffer
-        for name, value in headers:
-            text = PyUnicode_AsUTF8AndSize(name, &name_size)
-            if value is None:
-                at = _put_varint(at, name_size)
-                memcpy(at, text, <size_t>name_size)
-                at = _put_varint(at + name_size, -1)
-            else:
-                at = _put_pair(at, text, name_size, PyBytes_AS_STRING(<bytes?>value), PyBytes_GET_SIZE(value))
-        return PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-    finally:
-        free(buffer)
+# -- frames
 
 
 @cython.final

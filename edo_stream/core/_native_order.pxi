@@ -122,7 +122,7 @@ cdef class PlainOrder:
         """Whether all that has its turn behind the event can go on as well."""
         cdef PyObject *found
         cdef FetchedRecord record
-        cdef WireHeaders wire
+        cdef Pairs wire
         cdef Py_ssize_t place
         cdef int64_t number = self._number + 1
         cdef bytes row
@@ -141,15 +141,16 @@ cdef class PlainOrder:
             place = _place_of(offsets, record.offset)
             if place < 0:
                 return False
-            wire = headers._of(record.offset, event, False)
-            if wire is None or not _fits(event, wire, bytes_max):
+            if not headers._put(&wire, record.offset, event, False):
                 return False
-            self._ready.append((row, number, place, record, event, wire))
+            if not _fits(event, _counted(&wire), bytes_max):
+                return False
+            self._ready.append((row, number, place, record, event))
             number += 1
         return True
 
     cdef list ready(self):
-        """What can go on: row, number, place among the offsets, record, event and headers."""
+        """What can go on: row, number, place among the offsets, record and event."""
         cdef list ready = self._ready
         self._ready = None
         return ready
@@ -158,7 +159,7 @@ cdef class PlainOrder:
         """Go on behind the event, and behind what went on with it."""
         cdef bytes row
         _put_field(self._row, _ROW_NEXT, "next", self._number + 1 + len(ready))
-        for row, number, _, _, _, _ in ready:
+        for row, number, _, _, _ in ready:
             del self._fresh[row]
             del self._waiting[number]
         if not self._waiting:

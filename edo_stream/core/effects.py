@@ -1,8 +1,8 @@
 """What a step wants done: values that the engine carries out in one transaction."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -25,9 +25,33 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int
 
 
+class WireRecords(Protocol):
+    """Records for one partition, written to where they are sent from by the compiled half."""
+
+    @property
+    def topic(self) -> str:
+        """Where they go."""
+
+    @property
+    def partition(self) -> int:
+        """Of the topic."""
+
+    @property
+    def size_bytes(self) -> int:
+        """As they are in a batch, before compression."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+
+    def records(self) -> list[Publish]:
+        """What they are, one by one."""
+
+
 @dataclass(slots=True)
 class Effects:
     """Outcome of one step; the state's changes are in its tables.
+
+    Of a partition, ``wire`` is produced before ``publish``.
 
     The rest is for metrics. ``counts`` are the fates of the records read, by topic and fate code;
     ``settled`` those of records that an earlier step held. ``times_ms`` are, by topic, the times
@@ -42,6 +66,7 @@ class Effects:
     times_ms: dict[str, list[int]] = field(default_factory=dict)
     replayed: dict[tuple[str, str], int] = field(default_factory=dict)
     changes: dict[tuple[str, str], int] = field(default_factory=dict)
+    wire: Sequence[WireRecords] = ()
 
 
 def account_records(

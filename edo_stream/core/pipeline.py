@@ -185,7 +185,8 @@ class Pipeline(TaskPipeline):
                     at = lane.plain.take(
                         records, judged, digests, known, at, self._step.now_ms, row.stream_ms,
                         ahead_ms, until_ms, expiry_s, fresh, of_expiry, *lane.ledger.pages(),
-                        step.publish, WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes, source,
+                        step.publish, step.output, WRITTEN_MAX,
+                        WRITTEN_BYTES_MAX - step.written_bytes, source,
                     )  # fmt: skip
                     row.stream_ms = lane.plain.stream_ms
                     step.note(lane.plain.written_bytes)

@@ -1,12 +1,15 @@
 """A task: one partition number of one co-partition group, and what it remembers of itself."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from edo_stream.core.effects import Publish
 from edo_stream.core.state import FORMAT, Table
+
+if TYPE_CHECKING:
+    from edo_stream.core._native import WireOutput
 
 TASK_KEY = b"o"
 WRITTEN_MAX: Final = 10_000
@@ -103,6 +106,8 @@ class Step:
     row: TaskRow
     now_ms: int = 0
     publish: list[Publish] = field(default_factory=list)
+    output: "WireOutput | None" = None
+    """Where the compiled half writes what it publishes, if that is sent as it is."""
     taken: int = 0
     """Events that were taken out of the state to go on."""
     written_bytes: int = 0
@@ -112,8 +117,14 @@ class Step:
     def begin(self, now_ms: int) -> None:
         """Begin anew: nothing is published."""
         self.now_ms = now_ms
-        self.publish = []
+        self.clear()
         self.taken = self.written_bytes = self._counted = 0
+
+    def clear(self) -> None:
+        """Publish nothing of what was to be published."""
+        self.publish = []
+        if self.output is not None:
+            self.output.begin()
 
     def count(self) -> None:
         """Count the bytes of what was published since the last time."""
@@ -135,7 +146,8 @@ class Step:
         A transaction has a time limit, and all of it is in memory at once. Ask between two records
         of the input: what comes of one record is written in one step.
         """
-        if len(self.publish) >= WRITTEN_MAX or self.taken >= WRITTEN_MAX:
+        written = len(self.publish) + (0 if self.output is None else self.output.count)
+        if written >= WRITTEN_MAX or self.taken >= WRITTEN_MAX:
             return True
         self.count()
         return self.written_bytes >= WRITTEN_BYTES_MAX

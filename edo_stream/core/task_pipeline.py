@@ -7,6 +7,7 @@ from typing import Any
 from edo_stream.core.accounts import Account
 from edo_stream.core.effects import Effects, account_records, counted
 from edo_stream.core.ledger import Ledger, account_of_start
+from edo_stream.core.native import IS_COMPILED
 from edo_stream.core.notices import Notices
 from edo_stream.core.record import Batch, Record
 from edo_stream.core.state import Table
@@ -19,6 +20,9 @@ from edo_stream.core.task import (
     load_task,
     save_task,
 )
+
+if IS_COMPILED:
+    from edo_stream.core._native import WireOutput
 
 
 class TaskPipeline(ABC):
@@ -39,7 +43,12 @@ class TaskPipeline(ABC):
     def restore(self) -> None:
         """Read anew what is kept in memory; after the tables were restored or discarded."""
         self._step.row = load_task(self._state)
-        self._step.publish = []
+        self._step.clear()
+
+    def write_as_sent(self) -> None:
+        """Let the compiled half write plain records as they are sent: ``wire`` of the effects."""
+        if IS_COMPILED:
+            self._step.output = WireOutput()
 
     def discard(self) -> None:
         """Forget all that is uncommitted: the transaction was aborted."""
@@ -141,4 +150,7 @@ class TaskPipeline(ABC):
         publish += account_records(
             accounts, internal.accounts, internal.accounts_partitions, now_ms
         )
-        return counted(publish, accounts)
+        effects = counted(publish, accounts)
+        if self._step.output is not None:
+            effects.wire = self._step.output.take()
+        return effects

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from edo_stream.core.effects import Publish
+from edo_stream.core.effects import Publish, WireRecords
 from edo_stream.core.native import IS_COMPILED
+from edo_stream.engine.ports import Row
 from edo_stream.engine.record_batch import (
     AFTER_CRC,
     AFTER_LENGTH,
@@ -62,6 +63,17 @@ class ByAppending:
             if added is None:
                 return index
         return len(items)
+
+    def adopt(self, records: WireRecords, bytes_max: int | None = None) -> bool:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        return self.fill(records.records(), 0, bytes_max) == len(records)
+
+    def fill_rows(
+        self, rows: Sequence[Row], start: int, now_ms: int, bytes_max: int | None = None
+    ) -> int:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        items = [Publish("", 0, key, value, (), now_ms) for key, value in rows[start:]]
+        return start + self.fill(items, 0, bytes_max)
 
     async def pack(self) -> None:
         """See :class:`edo_stream.engine.ports.BatchBuilder`; the client does it on its own."""
@@ -117,11 +129,30 @@ class WrittenBatch:
         """See :class:`edo_stream.engine.ports.BatchBuilder`."""
         if self._closed:
             return start
-        most = self._bytes_max if bytes_max is None else min(bytes_max, self._bytes_max)
-        end = self._writer.fill(items, start, most)
+        end = self._writer.fill(items, start, self._most(bytes_max))
         if end < len(items):
             self.close()
         return end
+
+    def fill_rows(
+        self, rows: Sequence[Row], start: int, now_ms: int, bytes_max: int | None = None
+    ) -> int:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        end = self._writer.fill_rows(rows, start, now_ms, self._most(bytes_max))
+        if end < len(rows):
+            self.close()
+        return end
+
+    def adopt(self, records: WireRecords, bytes_max: int | None = None) -> bool:
+        """See :class:`edo_stream.engine.ports.BatchBuilder`."""
+        if records.size_bytes > self._most(bytes_max) and len(records) > 1:
+            return False
+        self._writer.adopt(records)
+        return True
+
+    def _most(self, bytes_max: int | None) -> int:
+        """Bytes of records that it takes."""
+        return self._bytes_max if bytes_max is None else min(bytes_max, self._bytes_max)
 
     def size(self) -> int:
         """Bytes so far."""

@@ -13,6 +13,7 @@ nothing but transaction markers, which no commit ever covers; a look into the lo
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -20,6 +21,8 @@ from aiokafka import TopicPartition
 from edo_stream.core.contract import DAY_MS
 from edo_stream.core.correlation.pipeline import JoinPipeline
 from edo_stream.core.correlation.rows import stranded
+from edo_stream.core.state import Table
+from edo_stream.core.task import InternalTopics, TaskIdentity
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.assignment import GroupPlan
 from edo_stream.engine.group_plans import none_left_behind, state_plan
@@ -42,6 +45,8 @@ _HISTORY_RETENTION_MS: Final = 90 * DAY_MS
 #: A row of a wait has several events in it.
 _ROW_BYTES: Final = 4 << 20
 _UPSTREAM_POLL_S: Final = 0.05
+#: An event comes once to each flow that waits for it, so a transaction's worth are more records.
+_RECORDS_AN_EVENT: Final = 2
 
 
 class JoinTask(Task):
@@ -147,7 +152,8 @@ class JoinTask(Task):
 
 def join_plans(flows: Flows, shared: TaskSpec) -> dict[str, GroupPlan]:
     """Plans by group; ``shared`` gives what all groups share."""
-    return {name: _plan(group, shared) for name, group in flows.join_groups.items()}
+    spec = replace(shared, batch_records_max=_RECORDS_AN_EVENT * shared.batch_records_max)
+    return {name: _plan(group, spec) for name, group in flows.join_groups.items()}
 
 
 def _plan(group: JoinGroup, shared: TaskSpec) -> GroupPlan:
@@ -158,10 +164,18 @@ def _plan(group: JoinGroup, shared: TaskSpec) -> GroupPlan:
         "debounce nor batch in it any more: {told}. Declare it again as it was, with "
         "draining: true, until edo waits list shows none",
     )
+
+    def make_pipeline(
+        identity: TaskIdentity, state: Table, internal: InternalTopics
+    ) -> JoinPipeline:
+        pipeline = JoinPipeline(identity, spec, letters, state, internal)
+        pipeline.write_as_sent()
+        return pipeline
+
     return state_plan(
         group,
         shared,
-        lambda identity, state, internal: JoinPipeline(identity, spec, letters, state, internal),
+        make_pipeline,
         refused,
         JoinTask,
     )

@@ -93,7 +93,9 @@ def _plan(
     def make_pipeline(partition: int, tables: Sequence[Table]) -> Decider:
         state, ids = tables
         identity = TaskIdentity(shared.app, group.name, partition)
-        return Pipeline(identity, sources, state, ids, internal, budget)
+        pipeline = Pipeline(identity, sources, state, ids, internal, budget)
+        pipeline.write_as_sent()
+        return pipeline
 
     starts = {topic: contract.start for topic, contract in contracts.items()}
     spec = shared.of_group(group.name, {**starts, internal.control: EARLIEST})

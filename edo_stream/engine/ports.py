@@ -5,12 +5,15 @@ The real producer is aiokafka's, used as it is; the other ports are implemented 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from aiokafka import TopicPartition
 
-from edo_stream.core.effects import Publish
+from edo_stream.core.effects import Publish, WireRecords
 from edo_stream.core.record import Headers
+
+Row: TypeAlias = tuple[bytes, bytes | None]
+"""Key and value of a table's row; ``None``: it is deleted."""
 
 
 class BatchBuilder(Protocol):
@@ -22,6 +25,17 @@ class BatchBuilder(Protocol):
         The first record of a batch always fits. ``bytes_max`` is given where the topic allows
         less than the producer's own batches have.
         """
+
+    def adopt(self, records: WireRecords, bytes_max: int | None = None) -> bool:
+        """Begin with records that are written already, if they fit; if not, it is of no more use.
+
+        One record alone always fits. The records are the batch's then.
+        """
+
+    def fill_rows(
+        self, rows: Sequence[Row], start: int, now_ms: int, bytes_max: int | None = None
+    ) -> int:
+        """Add rows of a table as :meth:`fill` adds records, all of one time."""
 
     def size(self) -> int:
         """Encoded size so far, in bytes."""

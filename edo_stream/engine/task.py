@@ -335,7 +335,7 @@ class Task:
             self.progress.moved_at = asyncio.get_running_loop().time()
             now_ms = self._ports.now_ms()
             effects = await self._decide(batches, now_ms)
-            if effects.publish:
+            if effects.publish or effects.wire:
                 positions = self.pipeline.positions()
                 moved = {TopicPartition(b.topic, b.partition): positions[b.topic] for b in batches}
                 self._expected.update(moved)
@@ -505,7 +505,7 @@ class Task:
         clock = asyncio.get_running_loop()
         began = clock.time()
         try:
-            last = await transaction.run(effects.publish, changes, offsets, now_ms)
+            last = await transaction.run(effects.publish, changes, offsets, now_ms, effects.wire)
             if -1 in last.values():
                 # Committed, but where the rows landed is not known: read them back.
                 raise OutcomeUnknownError("the broker did not tell a changelog offset")

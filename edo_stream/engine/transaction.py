@@ -14,8 +14,9 @@ transactional id anew and reads back what was really committed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -28,7 +29,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
-from edo_stream.core.effects import Publish
+from edo_stream.core.effects import Publish, WireRecords
 from edo_stream.core.native import IS_COMPILED
 from edo_stream.engine.ports import BatchBuilder, Delivered, Producer
 
@@ -66,13 +67,6 @@ class Change(msgspec.Struct, frozen=True):
     partition: int
     rows: Mapping[bytes, bytes | None]
 
-    def records(self, now_ms: int) -> list[Publish]:
-        """The records that its rows are on the changelog."""
-        return [
-            Publish(self.topic, self.partition, key, value, (), now_ms)
-            for key, value in self.rows.items()
-        ]
-
 
 class _Sent(NamedTuple):
     """A batch on its way."""
@@ -108,9 +102,11 @@ class Transaction:
         changes: Sequence[Change],
         offsets: Mapping[TopicPartition, int],
         now_ms: int,
+        wire: Sequence[WireRecords] = (),
     ) -> dict[TopicPartition, int]:
         """Carry it out; returns the last offset that each changelog partition has got.
 
+        Of a partition, ``wire`` goes before ``publish``.
         An offset is -1 where the broker confirmed a repeated batch without telling where the
         first copy landed.
 
@@ -119,7 +115,7 @@ class Transaction:
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                last = await self._write(publish, changes, now_ms)
+                last = await self._write(publish, changes, now_ms, wire)
                 if offsets:
                     await self._producer.send_offsets_to_transaction(offsets, self._group_id)
         except (ProducerFenced, IllegalOperation) as error:
@@ -135,13 +131,15 @@ class Transaction:
         return last
 
     async def _write(
-        self, publish: Sequence[Publish], changes: Sequence[Change], now_ms: int
+        self,
+        publish: Sequence[Publish],
+        changes: Sequence[Change],
+        now_ms: int,
+        wire: Sequence[WireRecords],
     ) -> dict[TopicPartition, int]:
         await self._producer.begin_transaction()
-        for partition, items in _grouped(publish).items():
-            await self._send(partition, items)
-        for change in changes:
-            await self._send(TopicPartition(change.topic, change.partition), change.records(now_ms))
+        for partition, batch in self._filled(publish, changes, now_ms, wire):
+            await self._hand_over(batch, partition)
         # Every delivery, before anything else: aiokafka would commit over a failed one.
         outcomes = await asyncio.gather(
             *(sent.delivered for sent in self._sent), return_exceptions=True
@@ -163,13 +161,59 @@ class Transaction:
             if partition in last
         }
 
-    async def _send(self, partition: TopicPartition, items: Sequence[Publish]) -> None:
+    def _filled(
+        self,
+        publish: Sequence[Publish],
+        changes: Sequence[Change],
+        now_ms: int,
+        wire: Sequence[WireRecords],
+    ) -> Iterator[tuple[TopicPartition, BatchBuilder]]:
+        """All that is to be written, in batches that their topics take."""
+        written: dict[TopicPartition, list[WireRecords]] = {}
+        for records in wire:
+            written.setdefault(TopicPartition(records.topic, records.partition), []).append(records)
+        grouped = _grouped(publish)
+        for partition in dict.fromkeys((*written, *grouped)):
+            yield from self._batches(
+                partition, grouped.get(partition, ()), written.get(partition, ())
+            )
+        for change in changes:
+            yield from self._batches_of_rows(change, now_ms)
+
+    def _batches(
+        self,
+        partition: TopicPartition,
+        items: Sequence[Publish],
+        wire: Sequence[WireRecords] = (),
+    ) -> Iterator[tuple[TopicPartition, BatchBuilder]]:
         bytes_max = self._batch_bytes_max.get(partition.topic)
-        taken = 0
+        batch, taken = None, 0
+        for index, records in enumerate(wire):
+            if batch is not None:
+                yield partition, batch
+            batch = self._producer.create_batch()
+            if not batch.adopt(records, bytes_max):
+                batch = None
+                items = [*chain.from_iterable(one.records() for one in wire[index:]), *items]
+                break
+        if batch is not None:
+            if items:
+                taken = batch.fill(items, taken, bytes_max)
+            yield partition, batch
         while taken < len(items):
             batch = self._producer.create_batch()
             taken = batch.fill(items, taken, bytes_max)
-            await self._hand_over(batch, partition)
+            yield partition, batch
+
+    def _batches_of_rows(
+        self, change: Change, now_ms: int
+    ) -> Iterator[tuple[TopicPartition, BatchBuilder]]:
+        bytes_max = self._batch_bytes_max.get(change.topic)
+        rows, taken = list(change.rows.items()), 0
+        while taken < len(rows):
+            batch = self._producer.create_batch()
+            taken = batch.fill_rows(rows, taken, now_ms, bytes_max)
+            yield TopicPartition(change.topic, change.partition), batch
 
     async def _hand_over(self, batch: BatchBuilder, partition: TopicPartition) -> None:
         count, size_bytes = batch.record_count(), batch.size()

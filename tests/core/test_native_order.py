@@ -223,6 +223,7 @@ FLOWS: Final = Routes([Route(FlowTrigger("f", "c", "d", 8))])
     st.lists(st.tuples(st.sampled_from([0, 100, _TIMEOUT_MS]), st.booleans()), min_size=4),
     st.sampled_from([Limits(), Limits(), Limits(records=5), Limits(size_bytes=60)]),
     st.sampled_from([500, 3]),
+    st.booleans(),
 )
 def test_events_out_of_order_come_to_the_same_ends(
     history: list[list[Came]],
@@ -233,10 +234,11 @@ def test_events_out_of_order_come_to_the_same_ends(
     turns: list[tuple[int, bool]],
     limits: Limits,
     part: int,
+    as_sent: bool,
 ) -> None:
     sizes = {"record_bytes_max": 1_000, "emit_bytes_max": result_bytes_max}
     rules = contract(ordering=order, dedupe=dedupe, **sizes)
-    halves = Half(rules, True, flows), Half(rules, False, flows)
+    halves = Half(rules, True, flows, as_sent), Half(rules, False, flows, as_sent)
     for half in halves:
         half.start()
     offset, now_ms = 100, NOW_MS

@@ -17,6 +17,7 @@ from edo_stream.core.state import Table
 from edo_stream.sources.cloudevents import decoder
 from tests.core.bench import IDENTITY, INTERNAL, NOW_MS, TOPIC, contract
 from tests.core.memory import Memory
+from tests.core.produced import produced
 from tests.core.test_native import batch
 
 native = pytest.importorskip("edo_stream.core._native", reason="no C compiler when installed")
@@ -38,14 +39,19 @@ ROWS: Final = st.lists(
 
 
 class Half:
-    """A task of one topic over tables in memory."""
+    """A task of one topic over tables in memory; ``as_sent``: see :class:`WireOutput`."""
 
-    def __init__(self, rules: Any, is_compiled: bool, routes: Routes | None = None) -> None:
+    def __init__(
+        self, rules: Any, is_compiled: bool, routes: Routes | None = None, as_sent: bool = False
+    ) -> None:
         self.stores = (Memory(), Memory())
         self.tables = (Table(self.stores[0]), Table(self.stores[1], expand_ids))
         source = Source(rules, decoder(rules), routes)
         self.pipeline = Pipeline(IDENTITY, {TOPIC: source}, *self.tables, INTERNAL, IdsBudget())
         self.is_compiled = is_compiled
+        self.as_sent = as_sent
+        if as_sent:
+            self.pipeline.write_as_sent()
         if not is_compiled:
             for lane in self.pipeline._lanes.values():
                 lane.plain = None
@@ -72,10 +78,7 @@ class Half:
             ]  # fmt: skip
         batches = [Batch(TOPIC, IDENTITY.partition, records)] if records else []
         effects = self.pipeline.step(batches, now_ms, now_ms)
-        published = [
-            (one.topic, one.partition, one.key, one.value, list(one.headers), one.timestamp_ms)
-            for one in effects.publish
-        ]
+        published = produced(effects, self.as_sent)
         changes = [list(table.changelog.items()) for table in self.tables]
         counts = (effects.counts, effects.settled, effects.times_ms)
         return [published, effects.accounts, counts, changes]
@@ -91,12 +94,13 @@ class Half:
     st.lists(ROWS, min_size=1, max_size=4),
     st.sampled_from([KeyOrder(), SequenceOrder(start=1)]),
     st.sampled_from([None, DedupePolicy(ttl_ms=_TTL_MS)]),
+    st.booleans(),
 )
 def test_both_halves_bring_records_to_the_same_ends(
-    steps: list[Any], ordering: Any, dedupe: Any
+    steps: list[Any], ordering: Any, dedupe: Any, as_sent: bool
 ) -> None:
     rules = contract(ordering=ordering, dedupe=dedupe)
-    compiled, in_python = Half(rules, True), Half(rules, False)
+    compiled, in_python = [Half(rules, which, None, as_sent) for which in (True, False)]
     compiled.start()
     in_python.start()
     offset = at_ms = 0

@@ -29,6 +29,7 @@ from edo_stream.core.record import Batch, PlainRecord
 from edo_stream.core.state import Table
 from edo_stream.core.task import InternalTopics, TaskIdentity
 from tests.core.memory import Memory
+from tests.core.produced import produced
 
 native = pytest.importorskip("edo_stream.core._native", reason="no C compiler when installed")
 
@@ -126,12 +127,13 @@ def records(draw: st.DrawFn) -> list[PlainRecord]:
 class Half:
     """A task, with the compiled half or without; what it has decided is in ``told``."""
 
-    def __init__(self, spec: JoinSpec, is_compiled: bool) -> None:
+    def __init__(self, spec: JoinSpec, is_compiled: bool, as_sent: bool = False) -> None:
         self.memory = Memory()
         self.table = Table(self.memory)
         self.told: list[Any] = []
         self._spec = spec
         self._is_compiled = is_compiled
+        self._as_sent = as_sent
         self.pipeline = self._made()
         self._write(self.pipeline.start(TOPIC, 0, NOW_MS))
 
@@ -139,6 +141,8 @@ class Half:
         pipeline = JoinPipeline(
             TaskIdentity("app", "g", 2), self._spec, "lost", self.table, INTERNAL
         )
+        if self._as_sent:
+            pipeline.write_as_sent()
         if not self._is_compiled:
             pipeline._plain = None
         return pipeline
@@ -151,12 +155,7 @@ class Half:
         self._write(self.pipeline.step(batches, now_ms, now_ms if has_caught_up else 0))
 
     def _write(self, effects: Any) -> None:
-        self.told.append(
-            [
-                (one.topic, one.partition, one.key, one.value, list(one.headers), one.timestamp_ms)
-                for one in effects.publish
-            ]
-        )
+        self.told.append(produced(effects, self._as_sent))
         self.told.append(list(self.table.changelog.items()))
         self.memory.write(self.table.local)
         self.table.settle()
@@ -185,12 +184,12 @@ STEPS: Final = st.lists(
 
 
 @settings(max_examples=300)
-@given(CORRELATIONS, CORRELATIONS, records(), STEPS)
+@given(CORRELATIONS, CORRELATIONS, records(), STEPS, st.booleans())
 def test_both_halves_decide_alike(
-    one: Correlation, two: Correlation, given_records: list[PlainRecord], steps: Any
+    one: Correlation, two: Correlation, given_records: list[PlainRecord], steps: Any, as_sent: bool
 ) -> None:
     spec = JoinSpec(TOPIC, 8, {"x": one, "y": replace(two, flow="y")})
-    halves = [Half(spec, is_compiled) for is_compiled in (True, False)]
+    halves = [Half(spec, is_compiled, as_sent) for is_compiled in (True, False)]
     now_ms, left = NOW_MS, given_records
     for count, later_ms, has_caught_up, is_restarted in steps:
         now_ms += later_ms

@@ -28,6 +28,7 @@ from edo_stream.engine.transaction import (
 
 NOW_MS = 1_700_000_000_000
 OUT = TopicPartition("out", 1)
+OTHER = TopicPartition("out", 2)
 LOG = TopicPartition("state-changelog", 3)
 OFFSETS = {TopicPartition("in", 3): 42}
 CALLS = ("begin", "send", "offsets", "commit")
@@ -132,6 +133,50 @@ def run(
 
 def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
+
+
+class Written:
+    """Records that are written already."""
+
+    def __init__(self, place: TopicPartition, *values: bytes) -> None:
+        self.topic, self.partition = place
+        self.size_bytes = 0
+        self._records = [record(value, place) for value in values]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def records(self) -> list[Publish]:
+        return self._records
+
+
+@pytest.mark.parametrize(
+    ("records_max", "expected"),
+    [
+        (9, ["ab", "cdeXY"]),
+        (5, ["ab", "cdeXY"]),
+        (3, ["ab", "cde", "XY"]),
+        (2, ["ab", "cd", "eX", "Y"]),
+    ],
+)
+def test_what_is_written_already_goes_before_the_rest_of_its_partition(
+    records_max: int, expected: list[bytes]
+) -> None:
+    async def test() -> None:
+        producer = ScriptedProducer(records_max=records_max)
+        wire = [Written(OUT, b"a", b"b"), Written(OTHER, b"o"), Written(OUT, b"c", b"d", b"e")]
+        publish = [record(b"X"), record(b"P", OTHER), record(b"Y")]
+        changes = [Change(LOG.topic, LOG.partition, {b"row": b"1"})]
+        await Transaction(producer, "app", 5.0).run(publish, changes, OFFSETS, NOW_MS, wire)
+        sent = [
+            (place, b"".join(value or b"" for _, value in rows)) for place, rows in producer.sent
+        ]
+        assert [text.encode() for text in expected] == [
+            text for place, text in sent if place == OUT
+        ]
+        assert [b"oP"] == [text for place, text in sent if place == OTHER]
+
+    on_loop(test)
 
 
 def test_records_keep_their_order_and_the_changelog_its_last_offset() -> None:

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from edo_stream.core.state import Table
-from edo_stream.engine import task, transaction
+from edo_stream.engine import task
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.position import Positions
 from edo_stream.engine.task import Task
@@ -42,12 +42,10 @@ class TransactionWithoutAwait(Transaction):
                 last[partition] = (await delivery).offset + records - 1
         return last
 
-    async def _write(self, publish: Any, changes: Any, now_ms: int) -> dict[TopicPartition, int]:
+    async def _write(self, *args: Any) -> dict[TopicPartition, int]:
         await self._producer.begin_transaction()
-        for partition, items in transaction._grouped(publish).items():
-            await self._send(partition, items)
-        for change in changes:
-            await self._send(TopicPartition(change.topic, change.partition), change.records(now_ms))
+        for partition, batch in self._filled(*args):
+            await self._hand_over(batch, partition)
         return {}
 
 
@@ -62,8 +60,8 @@ class TransactionThatBelieves(Transaction):
 class TransactionWithoutOffsets(Transaction):
     """Commits the offsets after the transaction, in a request of their own."""
 
-    async def run(self, publish: Any, changes: Any, offsets: Any, now_ms: int) -> Any:
-        last = await super().run(publish, changes, {}, now_ms)
+    async def run(self, publish: Any, changes: Any, offsets: Any, now_ms: int, wire: Any) -> Any:
+        last = await super().run(publish, changes, {}, now_ms, wire)
         m = self._producer._m  # type: ignore[attr-defined]
         await m.network.call(m.process, m.broker.offsets.update, dict(offsets))
         return last

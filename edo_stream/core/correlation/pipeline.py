@@ -171,7 +171,7 @@ class JoinPipeline(TaskPipeline):
         offsets, fates, _, last = self._ledger.pages()
         at = plain.take(
             records, at, now_ms, row.stream_ms, now_ms + _SKEW_MS,
-            offsets, fates, last, *self._ledger.settlement(), step.publish,
+            offsets, fates, last, *self._ledger.settlement(), step.publish, step.output,
             WRITTEN_MAX, WRITTEN_BYTES_MAX - step.written_bytes,
         )  # fmt: skip
         row.stream_ms = plain.stream_ms
