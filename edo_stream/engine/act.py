@@ -91,7 +91,9 @@ class ActTask(Task):
             self._begin_runs()
 
     async def _reset(self, error: Exception) -> None:
-        # At once: what ends from here on is of no command that the core has in hand.
+        # At once: what ends from here on is of no command that the core has in hand, and a slot
+        # that is left begins nothing that only the failed commit would have let begin.
+        self.phase = Phase.WAITING
         self._runs.let_go()
         self._leave_reserved()
         await super()._reset(error)

@@ -99,11 +99,8 @@ class Runs:
             self._cancelled.discard(name)
         if isinstance(outcome, Failed) and outcome.failure is FailureClass.FENCED:
             return
-        if isinstance(outcome, Failed) and outcome.failure is FailureClass.CANCELLED:
-            # Its command, which comes again after an abort, is known to be cancelled.
-            if (work := self._in_hand.get(name)) is not None:
-                self._on_end(work, outcome)
-            return
+        # Cancelled as well: its command may have come again while it ran, to be adopted after a
+        # commit that is still under way.
         self._ended[name] = outcome
         if len(self._ended) > _ENDED_MAX:
             del self._ended[next(iter(self._ended))]

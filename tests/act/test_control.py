@@ -488,6 +488,99 @@ def test_announced_a_run_that_comes_again_is_not_ended_beside_itself() -> None:
     assert "a2" == world.run(DONE)
 
 
+def test_announced_a_run_that_comes_again_and_fails_is_not_retried() -> None:
+    world = world_of()
+    sent(world, "a1")
+    first = world.take()
+    world.pipeline.is_known = lambda command: command.id == "a1"
+    world.abort()
+    world.send_cancel("e-1", "a")
+    # The commands are behind: what is announced is read first.
+    batches = [one for one in world.batches() if one.topic == CONTROL]
+    world.commit(world.pipeline.step(batches, world.now_ms, world.now_ms))
+    world.reading = dict(world.pipeline.positions())
+    world.commit(world.step(records_max=1))
+    assert ["a1"] == [command.id for command in world.pipeline.cancelled()]
+    assert first.command == world.take().command, "it is adopted, not repeated"
+    world.pipeline.finish(first, TRANSIENT)
+    world.settle()
+    assert ["a1 cancelled"] == ends(world)
+    assert [b"o"] == list(world.memory.rows)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_run_that_comes_again_in_one_step_with_its_cancel_is_ended_first(retries: int) -> None:
+    world = world_of()
+    sent(world, "a1")
+    for _ in range(retries):
+        world.run(TRANSIENT)
+        world.now_ms += 1_000
+        world.settle()
+    world.take()
+    world.pipeline.is_known = lambda command: command.id == "a1"
+    world.abort()
+    world.send_cancel("e-1", "a")
+    sent(world, "a2")
+    assert [] == ends(world), "its run has not ended"
+    assert ["a1"] == [command.id for command in world.pipeline.cancelled()]
+    again = world.take()
+    assert ("a1", 1 + retries) == (again.command.id, again.command.attempt)
+    assert [] == world.pipeline.ready_flows(), "one of its key at a time"
+    world.pipeline.finish(again, STOPPED)
+    world.settle()
+    assert ["a1 cancelled"] == ends(world)
+    assert "a2" == world.run(DONE)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "is_told"), [(Delivery.AT_LEAST_ONCE, True), (Delivery.AT_MOST_ONCE, False)]
+)
+def test_announced_a_retry_that_comes_again_is_not_ended_beside_its_run(
+    delivery: Delivery, is_told: bool
+) -> None:
+    world = world_of(delivery=delivery)
+    sent(world, "a1")
+    world.run(TRANSIENT)
+    world.now_ms += 1_000
+    world.settle()
+    world.take()
+    world.pipeline.is_known = lambda command: command.id == "a1"
+    world.abort()
+    world.send_cancel("e-1", "a")
+    mark = world.logs[COMMANDS].pop()
+    world.settle()
+    assert [] == ends(world), "its run has not ended"
+    assert is_told is bool(world.pipeline.cancelled())
+    again = world.pipeline.take("ship")
+    assert again is not None
+    world.logs[COMMANDS].append(mark)
+    world.settle()
+    world.pipeline.finish(again, DONE)
+    world.settle()
+    assert ["a1 done"] == ends(world)
+    assert [b"o"] == list(world.memory.rows)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_at_most_once_a_run_that_comes_again_is_let_to_its_end(retries: int) -> None:
+    world = world_of(delivery=Delivery.AT_MOST_ONCE)
+    sent(world, "a1")
+    for _ in range(retries):
+        world.run(TRANSIENT)
+        world.now_ms += 1_000
+        world.settle()
+    world.take()
+    world.pipeline.is_known = lambda command: command.id == "a1"
+    world.abort()
+    cancelled(world, "a")
+    assert ([], []) == (world.pipeline.cancelled(), ends(world))
+    again = world.pipeline.take("ship")
+    assert again is not None
+    world.pipeline.finish(again, DONE)
+    world.settle()
+    assert ["a1 done"] == ends(world)
+
+
 def test_at_most_once_a_run_that_has_begun_is_let_to_its_end() -> None:
     world = world_of(delivery=Delivery.AT_MOST_ONCE)
     sent(world, "a1", "a2")

@@ -323,7 +323,35 @@ def test_a_run_whose_command_is_cancelled_is_ended_and_says_so() -> None:
         assert ("c1", FailureClass.CANCELLED) == told[1]
         assert receiver.ends["c1"].cancelled()
         assert (["c1"], 0, 0) == (receiver.calls, aim.running, runs.running)
+        runs.recorded(work("c1"))
         assert not runs.knows(work("c1").command)
+        await worker.close()
+
+    run(go())
+
+
+def test_a_run_that_is_cancelled_while_nobody_attends_is_not_begun_again() -> None:
+    async def go() -> None:
+        receiver, worker = Receiver(), WorkerRuns()
+        aim, told = target(receiver), list[object]()
+        runs = worker.of("act", 3)
+        runs.attend(lambda *end: told.append(end))
+        await may_begin(aim)
+        slot = aim.begin(b"k")
+        assert slot is not None
+        runs.start(work("c1"), slot)
+        await settle()
+        runs.cancel(work("c1").command)
+        runs.let_go()
+        again = work("c1")
+        assert runs.knows(again.command), "it is to be adopted after the next commit"
+        await settle()
+        assert ([], runs.running) == (told, 0)
+        assert runs.knows(again.command)
+        runs.adopt(again)
+        assert [(again, Failed(FailureClass.CANCELLED, "cancelled"))] == told
+        runs.recorded(again)
+        assert not runs.knows(again.command)
         await worker.close()
 
     run(go())

@@ -1300,6 +1300,56 @@ MUTANTS: Final = (
     ),
     Mutant(
         4,
+        "a run that goes on over an abort is cancelled beside itself",
+        f"{_ACT}/in_hand.py",
+        (("            if not self._is_known(work.command):\n", "            if True:\n"),),
+        (_CONTROL,),
+    ),
+    Mutant(
+        4,
+        "a retry that runs over an abort is cancelled beside itself",
+        f"{_ACT}/in_hand.py",
+        (("if head is not None and not self.has_begun(head.command):", "if head is not None:"),),
+        (_CONTROL,),
+    ),
+    Mutant(
+        4,
+        "a run that was cancelled is forgotten when it ends before it is adopted",
+        f"{_ENGINE}/runs.py",
+        (
+            (
+                "        self._ended[name] = outcome\n",
+                "        if outcome is not _CANCELLED:\n            self._ended[name] = outcome\n",
+            ),
+        ),
+        ("tests/engine/test_runs.py",),
+    ),
+    Mutant(
+        1,
+        "a slot that a failed commit leaves begins what only that commit would have let begin",
+        f"{_ENGINE}/act.py",
+        (
+            (
+                "        self.phase = Phase.WAITING\n        self._runs.let_go()\n",
+                "        self._runs.let_go()\n",
+            ),
+        ),
+        (_ACT_WORLD,),
+    ),
+    Mutant(
+        5,
+        "a run that comes again is retried though its cancel is announced",
+        f"{_ACT}/pipeline.py",
+        (
+            (
+                "                self._hand.cancels.note(command.queue, command.id, cancelled)\n",
+                "                pass\n",
+            ),
+        ),
+        (_CONTROL,),
+    ),
+    Mutant(
+        4,
         "what cancels lies behind the command of the same event",
         f"{_CORE}/routing.py",
         (("found[:0] = written", "found += written"),),

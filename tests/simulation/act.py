@@ -244,13 +244,15 @@ def act_scenario_of(seed: int) -> Scenario:
 class ActWorld(World):
     """The world with one act group; judged by its own rules."""
 
-    def __init__(self, seed: int, keeps_trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, keeps_trace: bool = False, scenario: Scenario | None = None
+    ) -> None:
         self.runs: list[Run] = []
         self.probes: list[Probe] = []
         self.calls: dict[str, list[tuple[int, str]]] = defaultdict(list)
         """When calls of a target were allowed, and to which process."""
         self.executors = Random(f"{seed} executors")
-        super().__init__(act_scenario_of(seed), keeps_trace)
+        super().__init__(scenario or act_scenario_of(seed), keeps_trace)
 
     @property
     def group(self) -> ActGroup:
@@ -303,8 +305,20 @@ class ActWorld(World):
 
     def targets_of(self, worker: Worker) -> Targets:
         random = self.executors
+        running: set[bytes] = set()
 
         async def execute(command: Command) -> Outcome:
+            if self.group.spec.flows[command.flow].order is Order.RELAXED:
+                return await call(command)
+            if command.queue in running:
+                self.fail(f"{worker.process} runs {command.id} beside another one of its key")
+            running.add(command.queue)
+            try:
+                return await call(command)
+            finally:
+                running.discard(command.queue)
+
+        async def call(command: Command) -> Outcome:
             partition = int(command.origin.split("/")[1])
             member = worker.membership
             is_silent = self.loop.time() - member.answered_at >= SESSION_TIMEOUT_S
@@ -452,6 +466,7 @@ def judge_act(world: ActWorld) -> None:
             world.fail(f"{command_id} has {len(ends.get(command_id, []))} ends")
     ran = {one: found for one, found in ends.items() if kind_of(found[0]) not in UNRUN}
     _judge_order(world, sent, ran)
+    _judge_turns(world, sent, ends)
     _judge_unrun(world, ends)
     _judge_throttles(world)
     _judge_cancels(world)
@@ -620,6 +635,21 @@ def _judge_order(world: ActWorld, sent: list[str], ends: Mapping[str, list[Entry
         if before is not None and found.appended_at < before[0]:
             world.fail(f"{command_id} ended before {before[1]}")
         last[flow, key] = (found.appended_at, command_id)  # type: ignore[assignment]
+
+
+def _judge_turns(world: ActWorld, sent: list[str], ends: Mapping[str, list[Entry]]) -> None:
+    """Nothing begins before it is committed how all before it of its key have ended."""
+    known_ms: dict[str, float] = {}
+    latest_ms: dict[tuple[str, str], float] = {}
+    for command_id in sent:
+        flow, key, _ = command_id.split("/")
+        if world.group.spec.flows[flow].order is Order.STRICT and command_id in ends:
+            known_ms[command_id] = latest_ms.get((flow, key), 0.0)
+            ended_ms = START_MS + 1_000 * ends[command_id][0].appended_at
+            latest_ms[flow, key] = max(known_ms[command_id], ended_ms)
+    for run in world.runs:
+        if run.at_ms + 1 < known_ms.get(run.command_id, 0.0):
+            world.fail(f"{run} began before all before it of its key had ended")
 
 
 def _judge_runs(

@@ -1,10 +1,22 @@
 """Histories of the act plane under every fault of the simulation."""
 
 from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
-from tests.simulation.act import ActWorld
+from edo_stream.core.act.breaker import BreakerPolicy
+from edo_stream.core.act.keeper import TargetPolicy
+from edo_stream.core.act.ladder import Ladder, RetryPolicy
+from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy
+from edo_stream.engine.keepers import GROUP
+from edo_stream.testing.broker import NewRecord
+from tests.simulation.act import FLOWS, TIERS, ActGroup, ActWorld
+from tests.simulation.load import START_MS, Arrival, Group
+from tests.simulation.world import Scenario
 
 _SEEDS = 200
 _PART = 50
@@ -26,3 +38,58 @@ def test_no_command_is_lost_early_disordered_or_ended_twice(first: int) -> None:
     assert counts["runs"] > 10 * _PART
     assert counts["resets"] > _PART
     assert counts["probes"] > _PART
+
+
+class _First(Random):
+    """Chooses the first: one run at a time, which takes no time and is done."""
+
+    def choice(self, seq: Sequence[Any]) -> Any:
+        return seq[0]
+
+    def choices(self, population: Any, *_: Any, **__: Any) -> Any:
+        return [population[0]]
+
+    def random(self) -> float:
+        return 0.5
+
+
+def _narrow_scenario() -> Scenario:
+    """Keys of a flow whose starts are committed wait for its one slot, beside a key of another."""
+    retry = RetryPolicy(300, 2, 1_200, 2)
+    flows = {
+        flow: FlowPolicy(
+            flow=flow,
+            owner="simulation",
+            commands=f"edo.commands.{flow}",
+            outcomes=f"edo.outcomes.{flow}",
+            dead_letters=f"edo.dead.{flow}",
+            delivery=delivery,
+            retry=retry,
+        )
+        for flow, delivery in zip(FLOWS, reversed(Delivery), strict=True)
+    }
+    spec = ActSpec(flows, Ladder(tuple(TIERS)), TIERS, "edo.dead")
+    policies = {flow: TargetPolicy(BreakerPolicy(), None) for flow in FLOWS}
+    group = ActGroup("act", 1, (), spec, policies, dict(zip(FLOWS, FLOWS, strict=True)))
+    arrivals = [
+        Arrival(0.5, TopicPartition(f"edo.commands.{flow}", 0), [_command(flow, key, number)])
+        for number in range(6)
+        for flow, key in (("ship", f"k{number}"), ("bill", "k0"))
+    ]
+    return Scenario(1, [group, Group(GROUP, 1, ())], arrivals, machines=1, hurts_until_s=5.0)
+
+
+def _command(flow: str, key: str, number: int) -> NewRecord:
+    headers = (("ce_id", f"{flow}/{key}/{number}".encode()), ("ce_type", b"t"))
+    return NewRecord(START_MS, key.encode(), b"{}", headers)
+
+
+@pytest.mark.parametrize("nth", range(10))
+def test_a_commit_that_fails_lets_nothing_begin_that_it_would_have_let(nth: int) -> None:
+    world = ActWorld(1, scenario=_narrow_scenario())
+    world.executors = _First()
+    world.faults.at = {"commit-not-asked": nth}
+    outcome = world.run()
+    assert [] == outcome.failures
+    assert {"commit-not-asked": 1} == outcome.fired
+    assert (1, 12) == (outcome.resets, len(world.runs))

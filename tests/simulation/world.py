@@ -550,6 +550,8 @@ class Worker:
 
     def give_up(self, why: str) -> None:
         self._world.faults.fired["given-up"] += 1
+        if why.partition(":")[0].endswith(" failed"):
+            self._world.fail(f"BUG: {why}")
         self._world.end(self, 1.0, why)
 
     def _reposition(self, partition: TopicPartition) -> None:

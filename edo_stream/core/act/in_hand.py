@@ -157,6 +157,10 @@ class InHand:
         """The first parked command of a key that has one."""
         return _parked(name, self.keys.first(name))
 
+    def has_begun(self, command: Command) -> bool:
+        """Whether a command that comes again has a run, or had one, at this attempt."""
+        return self._is_known(command) or self.starts.is_noted(command)
+
     def is_busy(self, name: bytes) -> bool:
         """Whether a command of a key is in hand, or waits."""
         return name in self._queues or self.keys.get(name) is not None
@@ -239,8 +243,9 @@ class InHand:
         assert queue.running is None, f"{work.command.queue!r} runs already"
         queue.running = work
         command, policy = work.command, self.policy(work)
-        cancelled = self.cancels.why(command)
         is_begun = self.starts.is_noted(command)
+        # Begun, at most once, it is let to its end.
+        cancelled = None if is_begun else self.cancels.why(command)
         has_turns = policy.rate_limit is not None or policy.throttle is not None
         is_stopped = self._parking.is_stopped(work)
         is_bound = cancelled is not None or is_begun or has_turns or is_stopped
@@ -380,10 +385,15 @@ class InHand:
         if tag is not None and tag not in row.tags:
             return
         head = self.pull(name)
-        if head is not None:
+        if head is not None and not self.has_begun(head.command):
             self.end_first(head, why)
             return
-        self.cancels.note(name, row.head, why)
+        if head is None or self.policy(head).delivery is Delivery.AT_LEAST_ONCE:
+            self.cancels.note(name, row.head, why)
+        if head is not None:
+            # It was read again while its run goes on, or has ended: that decides.
+            self.place(head)
+            return
         row.run_now = True
         self.keys.put(name, row)
 
@@ -408,8 +418,12 @@ class InHand:
 
     def _cancel_run(self, work: Work, why: Unrun) -> None:
         if self.ready.remove(work):
-            self.end_first(work, why)
-        elif (
+            if not self._is_known(work.command):
+                self.end_first(work, why)
+                return
+            # It was read again while its run goes on, or has ended: that is found first.
+            self.ready.add(work, first=True)
+        if (
             self.policy(work).delivery is Delivery.AT_LEAST_ONCE
             and self.cancels.why(work.command) is None
         ):

@@ -286,9 +286,13 @@ class ActPipeline(TaskPipeline):
         if policy.rate_limit is not None:
             self._hand.limits.read(policy.flow, command.timestamp_ms)
         cancelled = self._hand.cancels.announced(command)
-        if cancelled is not None and not self._has_begun(command):
-            self._hand.end_unrun(work, cancelled)
-            return
+        if cancelled is not None:
+            if not self._has_begun(command):
+                self._hand.end_unrun(work, cancelled)
+                return
+            if policy.delivery is Delivery.AT_LEAST_ONCE:
+                # Announced since it was begun: if its run fails, no other one may begin.
+                self._hand.cancels.note(command.queue, command.id, cancelled)
         # Who has sent a command again wants it to be run.
         if policy.singleton is None or command.redrive or not self._hand.is_busy(command.queue):
             self._hand.place(work)
@@ -308,9 +312,7 @@ class ActPipeline(TaskPipeline):
 
     def _has_begun(self, command: Command) -> bool:
         """Whether a command that comes again has a run, or had one, that decides on its end."""
-        if self.is_known(command) or self._hand.cancels.why(command) is not None:
-            return True
-        return self._hand.starts.is_noted(command)
+        return self._hand.has_begun(command) or self._hand.cancels.why(command) is not None
 
     def _reject(self, record: Record, reason: str, detail: str) -> None:
         flow = self._flow_of_topic.get(record.topic)
