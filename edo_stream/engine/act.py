@@ -79,6 +79,13 @@ class ActTask(Task):
         """Whether records, runs or a transaction are in its hands."""
         return self._busy or self._runs.running > 0
 
+    def _is_to_take(self) -> bool:
+        # What has no room may stay for long, and wait for a retry in a batch that is missing.
+        return any(map(self._has_room, self._inbox))
+
+    def _is_set_aside(self, partition: TopicPartition) -> bool:
+        return any(handed.partition == partition for handed in self._inbox)
+
     def _on_end(self, work: Work, outcome: Outcome) -> None:
         self._act.finish(work, outcome)
         self._wake.set()

@@ -206,7 +206,7 @@ class Task:
 
     def watch(self) -> None:
         """Notice a batch that was handed over and never arrived; call it about once a second."""
-        if self.phase is not Phase.RUNNING or self._busy or self._inbox:
+        if self.phase is not Phase.RUNNING or self._busy or self._is_to_take():
             self._suspect.clear()
             return
         for partition, expected in self._expected.items():
@@ -226,6 +226,10 @@ class Task:
                 self._expire_epoch(partition)
             else:
                 self._suspect[partition] = last
+
+    def _is_to_take(self) -> bool:
+        """Whether batches are here that the next step takes."""
+        return bool(self._inbox)
 
     def _is_set_aside(self, partition: TopicPartition) -> bool:
         """Whether batches of a partition are here, and are not to be processed yet."""

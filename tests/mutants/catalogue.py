@@ -487,7 +487,7 @@ MUTANTS: Final = (
         f"{_ENGINE}/task.py",
         (
             (
-                "        if self.phase is not Phase.RUNNING or self._busy or self._inbox:\n",
+                "        if self.phase is not Phase.RUNNING or self._busy or self._is_to_take():\n",
                 "        if self.phase is not Phase.FENCING:\n",
             ),
         ),
@@ -1334,6 +1334,13 @@ MUTANTS: Final = (
                 "        self._runs.let_go()\n",
             ),
         ),
+        (_ACT_WORLD,),
+    ),
+    Mutant(
+        6,
+        "a retry that never arrived is not missed while what is here has no room",
+        f"{_ENGINE}/act.py",
+        (("return any(map(self._has_room, self._inbox))", "return bool(self._inbox)"),),
         (_ACT_WORLD,),
     ),
     Mutant(

@@ -41,19 +41,24 @@ def test_no_command_is_lost_early_disordered_or_ended_twice(first: int) -> None:
 
 
 class _First(Random):
-    """Chooses the first: one run at a time, which takes no time and is done."""
+    """Chooses the first: one run at a time, which takes no time; some fail at first."""
+
+    def __init__(self, fails: int = 0) -> None:
+        super().__init__(0)
+        self._fails = fails
 
     def choice(self, seq: Sequence[Any]) -> Any:
         return seq[0]
 
     def choices(self, population: Any, *_: Any, **__: Any) -> Any:
-        return [population[0]]
+        self._fails -= 1
+        return [population[1 if self._fails >= 0 else 0]]
 
     def random(self) -> float:
         return 0.5
 
 
-def _narrow_scenario() -> Scenario:
+def _narrow_scenario(parked_max: int = 10_000) -> Scenario:
     """Keys of a flow whose starts are committed wait for its one slot, beside a key of another."""
     retry = RetryPolicy(300, 2, 1_200, 2)
     flows = {
@@ -68,12 +73,12 @@ def _narrow_scenario() -> Scenario:
         )
         for flow, delivery in zip(FLOWS, reversed(Delivery), strict=True)
     }
-    spec = ActSpec(flows, Ladder(tuple(TIERS)), TIERS, "edo.dead")
+    spec = ActSpec(flows, Ladder(tuple(TIERS)), TIERS, "edo.dead", parked_max=parked_max)
     policies = {flow: TargetPolicy(BreakerPolicy(), None) for flow in FLOWS}
     group = ActGroup("act", 1, (), spec, policies, dict(zip(FLOWS, FLOWS, strict=True)))
     arrivals = [
-        Arrival(0.5, TopicPartition(f"edo.commands.{flow}", 0), [_command(flow, key, number)])
-        for number in range(6)
+        Arrival(at_s, TopicPartition(f"edo.commands.{flow}", 0), [_command(flow, key, number)])
+        for number, at_s in enumerate((0.5, 0.5, 0.5, 0.5, 0.6, 0.7))
         for flow, key in (("ship", f"k{number}"), ("bill", "k0"))
     ]
     return Scenario(1, [group, Group(GROUP, 1, ())], arrivals, machines=1, hurts_until_s=5.0)
@@ -93,3 +98,14 @@ def test_a_commit_that_fails_lets_nothing_begin_that_it_would_have_let(nth: int)
     assert [] == outcome.failures
     assert {"commit-not-asked": 1} == outcome.fired
     assert (1, 12) == (outcome.resets, len(world.runs))
+
+
+@pytest.mark.parametrize("nth", range(10))
+def test_a_retry_that_never_arrived_is_missed_while_others_have_no_room(nth: int) -> None:
+    world = ActWorld(1, scenario=_narrow_scenario(parked_max=1))
+    world.executors = _First(fails=1)
+    world.faults.at = {"batch-dropped": nth}
+    outcome = world.run()
+    assert [] == outcome.failures
+    assert {"batch-dropped": 1} == outcome.fired
+    assert 12 + 1 == len(world.runs)
