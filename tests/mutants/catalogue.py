@@ -38,6 +38,7 @@ _FULL_STEPS: Final = "tests/core/test_full_steps.py"
 _SEQUENCE: Final = "tests/core/test_sequence.py"
 _KNOWN_IDS: Final = "tests/core/test_known_ids.py"
 _ORDER: Final = "tests/core/test_native_order.py"
+_WIRE_OUTPUT: Final = "tests/core/test_wire_output.py"
 _SHARE: Final = "tests/act/test_share.py"
 _KEEPER: Final = "tests/act/test_keeper.py"
 _CORRELATION: Final = "edo_stream/core/correlation"
@@ -1477,6 +1478,38 @@ MUTANTS: Final = (
             ),
         ),
         (_CONTROL, "tests/act/test_histories.py"),
+    ),
+    Mutant(
+        4,
+        "what was published otherwise is overtaken by what is written as it is sent",
+        f"{_CORE}/_native_writing.pxi",
+        (
+            (
+                "        self._look(publish)\n        slot = self._slot(topic, partition)\n",
+                "        slot = self._slot(topic, partition)\n",
+            ),
+        ),
+        (_WIRE_OUTPUT,),
+    ),
+    Mutant(
+        2,
+        "what a step has written that was given up is sent with the next",
+        f"{_CORE}/task.py",
+        (("            self.output.begin()\n", "            pass\n"),),
+        (_WIRE_OUTPUT,),
+        is_of_half=True,
+    ),
+    Mutant(
+        4,
+        "what is written already and fits no batch is sent behind the rest",
+        f"{_ENGINE}/transaction.py",
+        (
+            (
+                "[*chain.from_iterable(one.records() for one in wire[index:]), *items]",
+                "[*items, *chain.from_iterable(one.records() for one in wire[index:])]",
+            ),
+        ),
+        (_TRANSACTION,),
     ),
     Mutant(
         6,
