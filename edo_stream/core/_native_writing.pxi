@@ -346,9 +346,12 @@ cdef class WireOutput:
         return 0
 
     cdef bint _takes_over(self, item) except -1:
-        cdef str topic = _field(item, _ITEM_TOPIC, "topic")
-        cdef int64_t partition = _field(item, _ITEM_PARTITION, "partition")
+        cdef str topic
+        cdef int64_t partition
         cdef int slot
+        if type(item) is not Publish:
+            raise TypeError("no record to publish")
+        topic, partition = _field(item, _ITEM_TOPIC, "topic"), _field(item, _ITEM_PARTITION, "partition")
         if self._used >= _SLOTS_USED_MAX:
             # Too many to keep apart: none has its place here any more.
             memset(self._writers, 0, sizeof(self._writers))

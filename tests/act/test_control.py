@@ -508,9 +508,8 @@ def test_announced_a_run_that_comes_again_and_fails_is_not_retried() -> None:
     assert [b"o"] == list(world.memory.rows)
 
 
-@pytest.mark.parametrize("retries", [0, 1])
-def test_a_run_that_comes_again_in_one_step_with_its_cancel_is_ended_first(retries: int) -> None:
-    world = world_of()
+def aborted_while_it_runs(world: World, retries: int) -> None:
+    """The step that has read a command, or its retry, is given up; its run goes on."""
     sent(world, "a1")
     for _ in range(retries):
         world.run(TRANSIENT)
@@ -519,6 +518,12 @@ def test_a_run_that_comes_again_in_one_step_with_its_cancel_is_ended_first(retri
     world.take()
     world.pipeline.is_known = lambda command: command.id == "a1"
     world.abort()
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_run_that_comes_again_in_one_step_with_its_cancel_is_ended_first(retries: int) -> None:
+    world = world_of()
+    aborted_while_it_runs(world, retries)
     world.send_cancel("e-1", "a")
     sent(world, "a2")
     assert [] == ends(world), "its run has not ended"
@@ -539,13 +544,7 @@ def test_announced_a_retry_that_comes_again_is_not_ended_beside_its_run(
     delivery: Delivery, is_told: bool
 ) -> None:
     world = world_of(delivery=delivery)
-    sent(world, "a1")
-    world.run(TRANSIENT)
-    world.now_ms += 1_000
-    world.settle()
-    world.take()
-    world.pipeline.is_known = lambda command: command.id == "a1"
-    world.abort()
+    aborted_while_it_runs(world, retries=1)
     world.send_cancel("e-1", "a")
     mark = world.logs[COMMANDS].pop()
     world.settle()
@@ -564,14 +563,7 @@ def test_announced_a_retry_that_comes_again_is_not_ended_beside_its_run(
 @pytest.mark.parametrize("retries", [0, 1])
 def test_at_most_once_a_run_that_comes_again_is_let_to_its_end(retries: int) -> None:
     world = world_of(delivery=Delivery.AT_MOST_ONCE)
-    sent(world, "a1")
-    for _ in range(retries):
-        world.run(TRANSIENT)
-        world.now_ms += 1_000
-        world.settle()
-    world.take()
-    world.pipeline.is_known = lambda command: command.id == "a1"
-    world.abort()
+    aborted_while_it_runs(world, retries)
     cancelled(world, "a")
     assert ([], []) == (world.pipeline.cancelled(), ends(world))
     again = world.pipeline.take("ship")
