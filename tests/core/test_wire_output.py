@@ -37,8 +37,8 @@ def fetched(first: int, rows: list[tuple[bytes, bytes, bytes]]) -> list[Any]:
     )
 
 
-def half(partitions: int, as_sent: bool = True) -> Half:
-    routes = Routes([Route(FlowTrigger("f", "c", "d", partitions))])
+def half(partitions: int, as_sent: bool = True, key: str | None = None) -> Half:
+    routes = Routes([Route(FlowTrigger("f", "c", "d", partitions, key))])
     made = Half(contract(dedupe=None), True, routes, as_sent)
     made.start()
     return made
@@ -69,6 +69,19 @@ def test_what_is_published_otherwise_meanwhile_keeps_its_place() -> None:
         assert produced(effects, by_place=True) == produced(wanted, by_place=True)
     # Once it is known where plain events lead to, all of them go there in one run.
     assert [5, 5] == [len(one) for one in effects.wire]
+
+
+def test_a_command_that_python_makes_keeps_its_place_among_those_of_other_events() -> None:
+    # A key is read from JSON as it stands, or else in Python.
+    rows = [
+        (b"k", b"placed", b'{"id":"%b","n":%d}' % (b"\\u0061" if at % 2 else b"a", at))
+        for at in range(6)
+    ]
+    task, other = half(1, key="/id"), half(1, as_sent=False, key="/id")
+    effects, wanted = step(task, fetched(100, rows)), step(other, fetched(100, rows))
+    assert produced(effects, by_place=True) == produced(wanted, by_place=True)
+    # Behind the last there is none that it could be before.
+    assert ([6, 5], 1 + 1) == ([len(one) for one in effects.wire], len(effects.publish))
 
 
 def test_there_may_be_more_places_than_are_kept_apart() -> None:
