@@ -1752,26 +1752,6 @@ cdef inline bint _fits(event, Py_ssize_t headers_bytes, Py_ssize_t bytes_max) ex
 
 include "_native_writing.pxi"
 
-
-cdef int _publish(
-    list publish, WireOutput output, str topic, int64_t partition, bytes key, data, Pairs *headers,
-    int64_t timestamp_ms,
-) except -1:  # fmt: skip
-    """Publish a record: to where it is sent from, if there is such a thing."""
-    cdef const char *at = NULL
-    cdef Py_ssize_t size = -1
-    if output is not None:
-        if data is not None:
-            at, size = PyBytes_AS_STRING(<bytes?>data), PyBytes_GET_SIZE(data)
-        if output._put(
-            publish, topic, partition, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), at, size,
-            <const char *>headers.wire, headers.at - headers.wire, headers.count, timestamp_ms,
-        ):
-            return 0
-    publish.append(Publish(topic, partition, key, data, _ended(headers), timestamp_ms))
-    return 0
-
-
 # -- what an event triggers
 
 
@@ -2024,7 +2004,7 @@ cdef class PlainCommand:
             > self._bytes_max
         ):
             return False
-        _publish(
+        _publish_data(
             publish, output, self._topic, _partition_of(key, self._partitions), key, data, headers,
             now_ms,
         )
@@ -2270,7 +2250,7 @@ cdef class PlainFeed:
     ) except -1:  # fmt: skip
         """Publish the record for an event, if it is plain."""
         cdef bytes key = self._key.of(record, event, look)
-        cdef int64_t timestamp_ms, partition
+        cdef int64_t timestamp_ms
         cdef uint8_t *value
         cdef Py_ssize_t size = 0
         if type(record) is FetchedRecord:
@@ -2284,13 +2264,10 @@ cdef class PlainFeed:
         value = self._value(event, offset, look, &size)
         if value is NULL or PyBytes_GET_SIZE(key) + size > self._bytes_max:
             return False
-        partition = _partition_of(key, self._partitions)
-        if output is None or not output._put(
-            publish, self._topic, partition, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
-            <const char *>value, size, NULL, 0, 0, timestamp_ms,
-        ):
-            whole = PyBytes_FromStringAndSize(<const char *>value, size)
-            publish.append(Publish(self._topic, partition, key, whole, (), timestamp_ms))
+        _publish(
+            publish, output, self._topic, _partition_of(key, self._partitions), key,
+            <const char *>value, size, NULL, timestamp_ms,
+        )
         return True
 
     cdef uint8_t *_value(self, event, int64_t offset, Look *look, Py_ssize_t *size) except? NULL:
@@ -2673,7 +2650,7 @@ cdef class PlainWay:
         cdef Py_ssize_t before = len(publish)
         cdef int64_t size = 0 if output is None else output.size_bytes
         time_ms = _field(event, _AT_TIME_MS, "time_ms")
-        _publish(
+        _publish_data(
             publish, output, self._topic, self._partition, _field(event, _AT_KEY, "key"),
             _field(event, _AT_DATA, "data"), headers, timestamp,
         )
@@ -3036,7 +3013,6 @@ cdef class PlainWait:
         Its size, in bytes; -1 if something of it is not plain.
         """
         cdef Pairs headers
-        cdef int64_t partition = _partition_of(key, self._partitions)
         cdef int64_t born = _field(row, _WAIT_BORN, "born")
         cdef bytes name
         cdef uint8_t *buffer
@@ -3080,13 +3056,10 @@ cdef class PlainWait:
             at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
             at = _put_shown(_put_raw(at, b'":'), &events[j])
         at = _put_raw(at, b"}}")
-        if output is None or not output._put(
-            publish, self._topic, partition, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
-            <const char *>buffer, at - buffer, <const char *>headers.wire,
-            headers.at - headers.wire, headers.count, now_ms,
-        ):
-            value = PyBytes_FromStringAndSize(<const char *>buffer, at - buffer)
-            publish.append(Publish(self._topic, partition, key, value, _ended(&headers), now_ms))
+        _publish(
+            publish, output, self._topic, _partition_of(key, self._partitions), key,
+            <const char *>buffer, at - buffer, &headers, now_ms,
+        )
         return at - buffer
 
     cdef bint _put_headers(

@@ -375,12 +375,13 @@ cdef class WireOutput:
         return True
 
     cdef bint _put(
-        self, list publish, str topic, int64_t partition, const char *key, Py_ssize_t key_size,
-        const char *value, Py_ssize_t value_size, const char *wire, Py_ssize_t wire_size,
-        int64_t headers_count, int64_t timestamp_ms,
+        self, list publish, str topic, int64_t partition, bytes key, const char *value,
+        Py_ssize_t size, Pairs *headers, int64_t timestamp_ms,
     ) except -1:  # fmt: skip
-        """Write a record, unless it has to be published otherwise."""
+        """Write a record, unless it has to be published otherwise; see :func:`_publish`."""
         cdef int slot
+        cdef const char *wire = NULL
+        cdef Py_ssize_t wire_size = 0, count = 0
         self._look(publish)
         slot = self._slot(topic, partition)
         if self._topics[slot] is NULL:
@@ -392,11 +393,46 @@ cdef class WireOutput:
             # For this step; with the next it has its place.
             self._known.add((topic, partition))
             return False
+        if headers is not NULL:
+            wire, wire_size = <const char *>headers.wire, headers.at - headers.wire
+            count = headers.count
         while not (<RecordsWriter><object>self._writers[slot])._put(
-            key, key_size, value, value_size, wire, wire_size, headers_count, timestamp_ms,
-            _RUN_BYTES,
+            PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), value, size, wire, wire_size, count,
+            timestamp_ms, _RUN_BYTES,
         ):
             self._open(slot, topic, partition)
         self.count += 1
-        self.size_bytes += max(key_size, 0) + max(value_size, 0)
+        self.size_bytes += PyBytes_GET_SIZE(key) + max(size, 0)
         return True
+
+
+cdef int _publish(
+    list publish, WireOutput output, str topic, int64_t partition, bytes key, const char *value,
+    Py_ssize_t size, Pairs *headers, int64_t timestamp_ms, data=None,
+) except -1:  # fmt: skip
+    """Publish a record: to where it is sent from, if there is such a thing.
+
+    A size of -1: it has no value; ``data`` is the value, where it is an object already. Headers
+    may be ``NULL``: none.
+    """
+    if output is not None and output._put(
+        publish, topic, partition, key, value, size, headers, timestamp_ms
+    ):
+        return 0
+    if data is None and size >= 0:
+        data = PyBytes_FromStringAndSize(value, size)
+    told = () if headers is NULL else _ended(headers)
+    publish.append(Publish(topic, partition, key, data, told, timestamp_ms))
+    return 0
+
+
+cdef int _publish_data(
+    list publish, WireOutput output, str topic, int64_t partition, bytes key, data, Pairs *headers,
+    int64_t timestamp_ms,
+) except -1:  # fmt: skip
+    """The same, of an event's data as it came."""
+    cdef const char *at = NULL
+    cdef Py_ssize_t size = -1
+    if data is not None:
+        at, size = PyBytes_AS_STRING(<bytes?>data), PyBytes_GET_SIZE(data)
+    return _publish(publish, output, topic, partition, key, at, size, headers, timestamp_ms, data)

@@ -184,7 +184,7 @@ class Transaction:
         self,
         partition: TopicPartition,
         items: Sequence[Publish],
-        wire: Sequence[WireRecords] = (),
+        wire: Sequence[WireRecords],
     ) -> Iterator[tuple[TopicPartition, BatchBuilder]]:
         bytes_max = self._batch_bytes_max.get(partition.topic)
         batch, taken = None, 0

@@ -119,15 +119,23 @@ def act_group(random: Random) -> ActGroup:
     return ActGroup(_NAME, random.choice((1, 2, 3)), (), spec, policies, targets)
 
 
-def _policy(random: Random, flow: str, retry: RetryPolicy) -> FlowPolicy:
-    order = random.choice((Order.STRICT, Order.STRICT, Order.RELAXED))
-    singletons = (None, None, None, *Singleton) if order is Order.STRICT else (None,)
+def policy_of(flow: str, **rest: Any) -> FlowPolicy:
+    """A flow of the simulation, on topics that bear its name."""
     return FlowPolicy(
         flow=flow,
         owner="simulation",
         commands=f"edo.commands.{flow}",
         outcomes=f"edo.outcomes.{flow}",
         dead_letters=f"edo.dead.{flow}",
+        **rest,
+    )
+
+
+def _policy(random: Random, flow: str, retry: RetryPolicy) -> FlowPolicy:
+    order = random.choice((Order.STRICT, Order.STRICT, Order.RELAXED))
+    singletons = (None, None, None, *Singleton) if order is Order.STRICT else (None,)
+    return policy_of(
+        flow,
         order=order,
         delivery=random.choice(list(Delivery)),
         retry=retry,

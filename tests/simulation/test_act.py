@@ -11,10 +11,10 @@ from aiokafka import TopicPartition
 from edo_stream.core.act.breaker import BreakerPolicy
 from edo_stream.core.act.keeper import TargetPolicy
 from edo_stream.core.act.ladder import Ladder, RetryPolicy
-from edo_stream.core.act.policy import ActSpec, Delivery, FlowPolicy
+from edo_stream.core.act.policy import ActSpec, Delivery
 from edo_stream.engine.keepers import GROUP
 from edo_stream.testing.broker import NewRecord
-from tests.simulation.act import FLOWS, TIERS, ActGroup, ActWorld
+from tests.simulation.act import FLOWS, TIERS, ActGroup, ActWorld, policy_of
 from tests.simulation.load import START_MS, Arrival, Group
 from tests.simulation.world import Scenario
 
@@ -62,15 +62,7 @@ def _narrow_scenario(parked_max: int = 10_000) -> Scenario:
     """Keys of a flow whose starts are committed wait for its one slot, beside a key of another."""
     retry = RetryPolicy(300, 2, 1_200, 2)
     flows = {
-        flow: FlowPolicy(
-            flow=flow,
-            owner="simulation",
-            commands=f"edo.commands.{flow}",
-            outcomes=f"edo.outcomes.{flow}",
-            dead_letters=f"edo.dead.{flow}",
-            delivery=delivery,
-            retry=retry,
-        )
+        flow: policy_of(flow, delivery=delivery, retry=retry)
         for flow, delivery in zip(FLOWS, reversed(Delivery), strict=True)
     }
     spec = ActSpec(flows, Ladder(tuple(TIERS)), TIERS, "edo.dead", parked_max=parked_max)
