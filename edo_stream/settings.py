@@ -93,7 +93,7 @@ class Settings(BaseModel):
         "and on a `metadata.version` of Kafka 4.1 (4.0.0 has KAFKA-19367); `1` takes the first",
     )
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        2_000,
+        4_000,
         description="Records of one partition in one transaction, at most; twice as many of events "
         "that have come to their waits",
     )

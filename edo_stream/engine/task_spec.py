@@ -87,7 +87,7 @@ class TaskSpec:
     """Source topics and where to begin when the group has no offset."""
     transaction_timeout_s: float
     session_timeout_s: float
-    batch_records_max: int = 2_000
+    batch_records_max: int = 4_000
     accepted_losses: frozenset[tuple[str, int, int, int]] = frozenset()
     """Lost ranges that an operator has accepted: topic, partition, first, next."""
 

@@ -221,7 +221,9 @@ class TaskConsumer(driver.Consumer):
         client = self._client()
         try:
             drained = await client._fetcher.fetched_records(
-                frozenset(self._epochs),
+                # As they are by then: a partition that is moved to meanwhile does not wait for
+                # others to have records.
+                self._epochs.keys(),
                 timeout=_FETCH_WAIT_S,
                 max_records=client._max_poll_records,
             )

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException
 
+from edo_stream.core.record import PlainRecord
 from edo_stream.engine import transport
 from edo_stream.engine.ports import Handed
 from edo_stream.engine.transport import TaskConsumer, TaskConsumerThread
@@ -163,6 +164,35 @@ def test_a_fetch_that_fails_makes_every_task_look_for_a_hole(
 
     # Offsets 50 to 99 were drained and are gone: the next batch must not link to 49.
     assert asyncio.run(run())._chain == {PLACE: 99, OTHER: 99}
+
+
+def test_a_partition_that_is_moved_to_during_a_fetch_does_not_wait_for_others(
+    thread_loop: asyncio.AbstractEventLoop,
+) -> None:
+    """A worker begins with partitions one by one, and those that were first may have nothing."""
+
+    class Waiting(Client):
+        async def fetched_records(self, partitions: Any, **_: Any) -> Any:
+            while OTHER not in partitions:  # As the client's fetcher looks, each time it wakes.
+                begun.set()
+                await asyncio.sleep(0.001)
+            return {OTHER: [record]}
+
+    begun = threading.Event()
+    record = PlainRecord(OTHER.topic, OTHER.partition, 100, 1, b"k", b"v", ())
+
+    async def run() -> None:
+        consumer, _, _ = consumer_on(thread_loop)
+        client = Waiting()
+        consumer._client = lambda: client
+        fetching = asyncio.ensure_future(consumer._in_thread(consumer._fetch))
+        assert await asyncio.to_thread(begun.wait, 5.0)
+        await consumer.move_to(OTHER, 100, 2)
+        (found,) = await asyncio.wait_for(fetching, 5.0)
+        assert (OTHER, [record]) == (found.partition, found.records)
+        assert (2, 99) == (found.epoch, found.previous)
+
+    asyncio.run(run())
 
 
 def test_a_worker_never_leaves_its_group_for_not_polling(monkeypatch: pytest.MonkeyPatch) -> None:

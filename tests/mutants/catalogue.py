@@ -613,6 +613,13 @@ MUTANTS: Final = (
         ("tests/simulation/test_steps.py",),
     ),
     Mutant(
+        5,
+        "a partition that is moved to during a fetch waits until others have records",
+        f"{_ENGINE}/transport.py",
+        (("self._epochs.keys(),", "frozenset(self._epochs),"),),
+        ("tests/engine/test_transport.py",),
+    ),
+    Mutant(
         9,
         "fetching never pauses",
         f"{_ENGINE}/transport.py",

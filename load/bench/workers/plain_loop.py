@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from job import Job, read_job
 
-BATCH_RECORDS_MAX = 2_000
+BATCH_RECORDS_MAX = 4_000
 SEEN, LINE, HELD = b"s", b"l", b"h"
 
 Event = tuple[bytes, bytes, Sequence[tuple[str, bytes]]]
