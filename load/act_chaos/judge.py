@@ -13,7 +13,7 @@ from typing import Final
 from edo_stream.core.act.policy import Delivery, Order
 from load.act_chaos.evidence import Command, Evidence
 from load.act_chaos.plan import RETRIES, FlowPlan, Step
-from load.effects import Moment, Tally, out_of_order, tally
+from load.effects import Line, Moment, Tally, out_of_order, tally
 
 #: What the engine calls a step's failure, in each kind of executor.
 _PYTHON: Final = {
@@ -175,17 +175,31 @@ def _judge_order(evidence: Evidence, verdict: Verdict) -> None:
     """First effects are in order.
 
     Those of a command whose end is unknown may come whenever the worker that is cut off goes on:
-    its key did not wait for it.
+    its key did not wait for it. So may that of an attempt that was given up by its timeout, where a
+    later one has begun and was refused.
     """
     name, commands = evidence.flow.name, evidence.commands
     known = [line for line in evidence.lines if not commands[line.command].is_unknown]
-    for line in out_of_order(known):
+    for line in out_of_order(_not_given_up(known)):
         verdict.findings.append(f"{name} {line.key}: {line.number} after a later one")
     latest: dict[str, int] = {}
     for line in known:
         if line.moment is Moment.EFFECT:
             verdict.late_repeats += line.number < latest.get(line.key, -1)
             latest[line.key] = max(line.number, latest.get(line.key, -1))
+
+
+def _not_given_up(lines: Sequence[Line]) -> list[Line]:
+    """Lines without the effects of attempts after which another one of the command had begun."""
+    begun: dict[str, int] = {}
+    kept = []
+    for line in lines:
+        if line.moment is Moment.BEGAN:
+            begun[line.command] = max(line.attempt, begun.get(line.command, 0))
+        elif line.attempt < begun.get(line.command, 0):
+            continue
+        kept.append(line)
+    return kept
 
 
 def _judge_receiver(commands: Iterable[Command], applied: Set[str], verdict: Verdict) -> None:

@@ -148,6 +148,21 @@ def test_what_is_cut_off_and_unknown_may_have_its_effect_late() -> None:
     assert [] == found(evidence(BILL, ran(BILL, 1), ran(BILL, 0, kind="unknown")))
 
 
+@pytest.mark.parametrize(("begun", "findings"), [(2, []), (1, ["tell k: 0 after a later one"])])
+def test_what_was_given_up_may_have_its_effect_late(begun: int, findings: list[str]) -> None:
+    """The first attempt hangs at the receiver, which refuses the second before it does that."""
+    hung, later = ran(TELL, 0, Step.HANG_AND_DO), ran(TELL, 1)
+    hung.job.steps.append(Step.REFUSE)
+    hung.ends = [("failed", 2)]
+    hung.retries[0].reason = "timeout"
+    hung.effects = [line(hung, Moment.EFFECT, 1, 5_000.0, TELL)]
+    one = evidence(TELL, hung, later)
+    seen = hung.runs[:begun]
+    one.lines[:] = [*seen, *later.runs, *later.effects, *hung.effects, *hung.runs[begun:]]
+
+    assert findings == found(one, applied=frozenset({"c0", "c1"}))
+
+
 def test_what_runs_again_after_a_crash_is_right_unless_it_may_run_once_only() -> None:
     again, once = ran(SHIP, 0), ran(BILL, 0)
     for command, flow in ((again, SHIP), (once, BILL)):
