@@ -175,12 +175,12 @@ def _judge_order(evidence: Evidence, verdict: Verdict) -> None:
     """First effects are in order.
 
     Those of a command whose end is unknown may come whenever the worker that is cut off goes on:
-    its key did not wait for it. So may that of an attempt that was given up by its timeout, where a
-    later one has begun and was refused.
+    its key did not wait for it. So may what a service does of a call that was given up by its
+    timeout, once a later attempt has begun: that one may have been refused, and its key gone on.
     """
     name, commands = evidence.flow.name, evidence.commands
     known = [line for line in evidence.lines if not commands[line.command].is_unknown]
-    for line in out_of_order(_not_given_up(known)):
+    for line in out_of_order(_not_given_up(evidence, known)):
         verdict.findings.append(f"{name} {line.key}: {line.number} after a later one")
     latest: dict[str, int] = {}
     for line in known:
@@ -189,14 +189,22 @@ def _judge_order(evidence: Evidence, verdict: Verdict) -> None:
             latest[line.key] = max(line.number, latest.get(line.key, -1))
 
 
-def _not_given_up(lines: Sequence[Line]) -> list[Line]:
-    """Lines without the effects of attempts after which another one of the command had begun."""
+def _not_given_up(evidence: Evidence, lines: Sequence[Line]) -> Sequence[Line]:
+    """Lines without what a service did of calls that were given up, after the next had begun."""
+    if evidence.flow.kind != "http":
+        return lines  # What is told to end here, ends.
+    given_up = {
+        (command.id, retry.attempt - 1)
+        for command in evidence.commands.values()
+        for retry in command.retries
+        if retry.reason == "timeout"
+    }
     begun: dict[str, int] = {}
     kept = []
     for line in lines:
         if line.moment is Moment.BEGAN:
             begun[line.command] = max(line.attempt, begun.get(line.command, 0))
-        elif line.attempt < begun.get(line.command, 0):
+        elif line.attempt < begun.get(line.command, 0) and (line.command, line.attempt) in given_up:
             continue
         kept.append(line)
     return kept

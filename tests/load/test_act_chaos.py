@@ -148,18 +148,29 @@ def test_what_is_cut_off_and_unknown_may_have_its_effect_late() -> None:
     assert [] == found(evidence(BILL, ran(BILL, 1), ran(BILL, 0, kind="unknown")))
 
 
-@pytest.mark.parametrize(("begun", "findings"), [(2, []), (1, ["tell k: 0 after a later one"])])
-def test_what_was_given_up_may_have_its_effect_late(begun: int, findings: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("flow", "step", "reason", "begun", "is_right"),
+    [
+        (TELL, Step.HANG_AND_DO, "timeout", 2, True),
+        (TELL, Step.HANG_AND_DO, "timeout", 1, False),
+        (TELL, Step.FAIL_AFTER, "connection", 2, False),
+        (SHIP, Step.HANG_AND_DO, "timeout", 2, False),
+    ],
+)
+def test_what_a_service_does_of_a_call_that_was_given_up_may_come_late(
+    flow: FlowPlan, step: Step, reason: str, begun: int, is_right: bool
+) -> None:
     """The first attempt hangs at the receiver, which refuses the second before it does that."""
-    hung, later = ran(TELL, 0, Step.HANG_AND_DO), ran(TELL, 1)
+    hung, later = ran(flow, 0, step), ran(flow, 1)
     hung.job.steps.append(Step.REFUSE)
     hung.ends = [("failed", 2)]
-    hung.retries[0].reason = "timeout"
-    hung.effects = [line(hung, Moment.EFFECT, 1, 5_000.0, TELL)]
-    one = evidence(TELL, hung, later)
+    hung.retries[0].reason = reason
+    hung.effects = [line(hung, Moment.EFFECT, 1, 5_000.0, flow)]
+    one = evidence(flow, hung, later)
     seen = hung.runs[:begun]
     one.lines[:] = [*seen, *later.runs, *later.effects, *hung.effects, *hung.runs[begun:]]
 
+    findings = [] if is_right else [f"{flow.name} k: 0 after a later one"]
     assert findings == found(one, applied=frozenset({"c0", "c1"}))
 
 
