@@ -231,8 +231,7 @@ class PlainWait:
         needed: int,
         times_ms: tuple[int, int, int],
         bounds: tuple[int, int, int],
-        is_event_time: bool,
-        is_once: bool,
+        ways: tuple[bool, bool, bool],
         says: tuple[bytes, bytes | None, bytes, bytes, bytes, bytes, str, int],
     ) -> None: ...
 

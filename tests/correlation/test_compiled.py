@@ -22,6 +22,7 @@ from edo_stream.core.correlation.spec import (
     Named,
     OnLate,
     OnTimeout,
+    Ordered,
     Target,
 )
 from edo_stream.core.headers import time_text
@@ -48,7 +49,7 @@ CORRELATIONS: Final = st.builds(
     Correlation,
     flow=st.just("x"),
     owner=st.just("t"),
-    kind=mostly([Named(2), Named(2), Named(3)], Named(1), Counted(2)),
+    kind=mostly([Named(2), Ordered(), Named(3), Ordered()], Named(1), Counted(2)),
     inputs=mostly([("a", "b"), ("deadline", "a"), ("b", "deadline", "a")], ("b", "a", 'c"')),
     target=mostly([Target("out", 5, "out.type")], Target("out", 1, "tÿpe", True)),
     outcomes=st.just("outcomes"),
@@ -189,6 +190,37 @@ def test_both_halves_decide_alike(
     one: Correlation, two: Correlation, given_records: list[PlainRecord], steps: Any, as_sent: bool
 ) -> None:
     spec = JoinSpec(TOPIC, 8, {"x": one, "y": replace(two, flow="y")})
+    decide_alike(spec, given_records, steps, as_sent)
+
+
+#: An input, how much later than the one before, and which event of its topic it is.
+LINKS: Final = st.tuples(
+    mostly(["a", "b", "c"]), mostly([0, 1, 300, 600], -1, 1_100), st.integers(0, 2)
+)
+
+
+@settings(max_examples=300)
+@given(
+    inputs=st.sampled_from([("a", "b"), ("a", "b", "c")]),
+    fire=mostly([Fire.EACH, Fire.EACH], Fire.ONCE),
+    links=st.lists(LINKS, min_size=4, max_size=40),
+    steps=STEPS,
+)
+def test_both_halves_decide_alike_on_sequences(
+    inputs: tuple[str, ...], fire: Fire, links: list[tuple[str, int, int]], steps: Any
+) -> None:
+    """What the compiled half takes of them is nearly all of it here."""
+    at_ms, found = NOW_MS - 40_000, []
+    for offset, (name, later_ms, number) in enumerate(links, 7):
+        at_ms += later_ms
+        joined = Joined("x", name, f"e-{offset}", "/s", "t", f"t/0/{number}", b"{}", True)
+        found.append(PlainRecord(TOPIC, 2, offset, at_ms, b"k", encode_joined(joined), ()))
+    decide_alike(spec_of(Ordered(), inputs=inputs, fire=fire, within_ms=900), found, steps)
+
+
+def decide_alike(
+    spec: JoinSpec, given_records: Sequence[PlainRecord], steps: Any, as_sent: bool = False
+) -> None:
     halves = [Half(spec, is_compiled, as_sent) for is_compiled in (True, False)]
     now_ms, left = NOW_MS, given_records
     for count, later_ms, has_caught_up, is_restarted in steps:
@@ -209,9 +241,9 @@ def test_both_halves_decide_alike(
         assert compiled.pipeline.open_waits() == in_python.pipeline.open_waits()
 
 
-def spec_of(**rest: Any) -> JoinSpec:
+def spec_of(kind: Named | Ordered, inputs: tuple[str, ...] = ("a", "b"), **rest: Any) -> JoinSpec:
     correlation = Correlation(
-        "x", "t", Named(2), ("a", "b"), Target("out", 5, "out"), "outcomes", "letters", 3, **rest
+        "x", "t", kind, inputs, Target("out", 5, "out"), "outcomes", "letters", 3, **rest
     )
     return JoinSpec(TOPIC, 8, {"x": correlation})
 
@@ -219,14 +251,15 @@ def spec_of(**rest: Any) -> JoinSpec:
 def pair(offset: int, key: bytes = b"k") -> list[PlainRecord]:
     return [
         PlainRecord(TOPIC, 2, offset + n, NOW_MS, key, encode_joined(
-            Joined("x", name, f"e-{offset + n}", "/s", "t", "t/0/1", b"{}", True, NOW_MS)
+            Joined("x", name, f"e-{offset + n}", "/s", "t", f"t/0/{n}", b"{}", True, NOW_MS)
         ), ())
         for n, name in enumerate("ab")
     ]  # fmt: skip
 
 
-def test_plain_pairs_are_taken_by_the_compiled_half() -> None:
-    half = Half(spec_of(fire=Fire.EACH), is_compiled=True)
+@pytest.mark.parametrize("kind", [Named(2), Ordered()])
+def test_plain_pairs_are_taken_by_the_compiled_half(kind: Named | Ordered) -> None:
+    half = Half(spec_of(kind, fire=Fire.EACH), is_compiled=True)
     half.pipeline._place = None  # type: ignore[assignment, method-assign]
     half.step([*pair(10), *pair(20), *pair(30, b"l")], NOW_MS, has_caught_up=False)
     half.step(pair(40)[:1], NOW_MS, has_caught_up=False)

@@ -48,6 +48,7 @@ _LOOKED_UP: Final = "tests/simulation/test_lookups.py"
 _GLOBAL: Final = "tests/lookup/test_global_table.py"
 _IN_FULL: Final = "tests/simulation/test_global_lookups.py"
 _PIECES: Final = "tests/core/test_pieces.py"
+_COMPILED: Final = "tests/correlation/test_compiled.py"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
@@ -376,6 +377,39 @@ MUTANTS: Final = (
             ),
         ),
         (_ORDER,),
+    ),
+    Mutant(
+        4,
+        "in C, an event follows itself in a sequence",
+        f"{_CORE}/_native_waits.pxi",
+        (
+            (
+                "if held_ms == next_ms and _is_equal(other.position, events[i + 1].position):",
+                "if False:",
+            ),
+        ),
+        (_COMPILED,),
+    ),
+    Mutant(
+        4,
+        "in C, a sequence begins with the earliest event that may",
+        f"{_CORE}/_native_waits.pxi",
+        (("held_ms > next_ms or held_ms < best_ms:", "held_ms > next_ms or best_ms >= 0:"),),
+        (_COMPILED,),
+    ),
+    Mutant(
+        5,
+        "in C, a sequence may take longer than its time",
+        f"{_CORE}/_native_waits.pxi",
+        (("return at_ms - next_ms <= wait._within_ms", "return True"),),
+        (_COMPILED,),
+    ),
+    Mutant(
+        5,
+        "in C, what a sequence leaves has the deadline of what went into it",
+        f"{_CORE}/_native_waits.pxi",
+        (("            self._rearm(wait, row, key, heads)\n", "            pass\n"),),
+        (_COMPILED,),
     ),
     Mutant(
         5,

@@ -1,7 +1,7 @@
 """Which flows of a task the compiled half takes events of, and what it has to know of them.
 
-It takes those of named inputs, each of which opens a wait: the first event of a key, one more, and
-the one that completes it. Whatever else happens to such a wait is Python's.
+It takes those of named inputs, each of which opens a wait, and of sequences: the first event of a
+key, one more, and the one that completes it. Whatever else happens to such a wait is Python's.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import msgspec
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import joined_frame
 from edo_stream.core.correlation.rows import WaitRow
-from edo_stream.core.correlation.spec import Clock, Fire, Named, OnLate
+from edo_stream.core.correlation.spec import Clock, Correlation, Fire, Named, OnLate, Ordered
 from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.event import id_start
 from edo_stream.core.native import IS_COMPILED
@@ -46,14 +46,14 @@ def plain_waits(
 def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     correlation = waits.correlation
     kind, bounds, target = correlation.kind, correlation.bounds, correlation.target
+    needed = _needed(correlation)
     has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
     start = id_start("firing", identity.app, correlation.flow)
     source = f"/edo/{identity.app}/waits"
     place = waits.outlet.of(())
     texts = (correlation.flow, target.type, source, *correlation.inputs)
     if (
-        not isinstance(kind, Named)
-        or not 2 <= kind.needed <= _INPUTS_MAX
+        not 2 <= needed <= _INPUTS_MAX
         or correlation.opens
         or correlation.history
         # What does not fit its topic is cut in Python.
@@ -67,11 +67,14 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
         waits,
         (waits.name(b""), *waits.timers.pages()),
         correlation.inputs,
-        kind.needed,
+        needed,
         (correlation.within_ms, correlation.grace_ms, waits.idle_ms),
         (bounds.open_max, bounds.events_max, bounds.bytes_max),
-        correlation.clock is Clock.EVENT,
-        correlation.fire is Fire.ONCE,
+        (
+            correlation.clock is Clock.EVENT,
+            correlation.fire is Fire.ONCE,
+            isinstance(kind, Ordered),
+        ),
         (
             start,
             f"{identity.partition}/".encode() if has_birth else None,
@@ -83,6 +86,17 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
             target.partitions,
         ),
     )
+
+
+def _needed(correlation: Correlation) -> int:
+    """How many events complete a wait; 0: it is of no kind that is taken."""
+    match correlation.kind:
+        case Named(needed):
+            return needed
+        case Ordered():
+            return len(correlation.inputs)
+        case _:
+            return 0
 
 
 def _is_plain(text: str) -> bool:
