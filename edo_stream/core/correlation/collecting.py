@@ -161,13 +161,14 @@ class Collecting:
 
     def _open(self, row: WaitRow, arrival: Arrival) -> None:
         """Open the wait, or open it earlier; what is none of it then is stale, or postponed."""
-        key, correlation = arrival.key, self._correlation
-        if row.phase == Phase.EARLY:
+        key, correlation, was = arrival.key, self._correlation, row.phase
+        if was == Phase.EARLY:
             self._stock.drop(key, row, arrival.at_ms - correlation.look_back_ms)
         self._waits.turn(row, Phase.OPEN)
         row.opened_ms = arrival.at_ms
         row.until_ms = arrival.at_ms + correlation.within_ms
-        self._stock.postpone(key, row, row.until_ms)
+        if was in (Phase.EARLY, Phase.OPEN):
+            self._stock.postpone(key, row, row.until_ms)
         self._waits.arm(key, row, row.until_ms + correlation.grace_ms)
 
     def _contradicts(self, row: WaitRow, arrival: Arrival) -> bool:

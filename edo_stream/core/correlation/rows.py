@@ -199,11 +199,14 @@ class EventRows:
         self._state = state
         self._fresh: dict[bytes, dict[bytes, HeldEvent]] = {}
         self._released: dict[bytes, None] = {}
+        # Of the wait that was asked for last; within a step they stay as they are.
+        self._stored: tuple[bytes, dict[bytes, HeldEvent]] = (b"", {})
 
     def discard(self) -> None:
         """Forget what is uncommitted."""
         self._fresh.clear()
         self._released.clear()
+        self._stored = (b"", {})
         self.journal = None
 
     def get(self, name: bytes, place: bytes) -> HeldEvent | None:
@@ -232,11 +235,11 @@ class EventRows:
 
     def all(self, name: bytes) -> list[tuple[bytes, HeldEvent]]:
         """All events of a wait, in order."""
-        start = events_of(name)
+        start, released = events_of(name), self._released
         found = {
-            row[len(start) :]: decode_event(value)
-            for row, value in self._state.scan(start, _after(start))
-            if row not in self._released
+            place: event
+            for place, event in self._stored_of(name).items()
+            if start + place not in released
         }
         found.update(self._fresh.get(name, {}))
         return sorted(found.items())
@@ -246,14 +249,23 @@ class EventRows:
         if self.journal is not None:
             for place, _ in self.all(name):
                 self._note(name, place, None)
-        start = events_of(name)
+        start, released = events_of(name), self._released
         found = {}
-        for row, value in self._state.scan(start, _after(start)):
-            if row not in self._released:
-                self._released[row] = None
-                found[row[len(start) :]] = decode_event(value)
+        for place, event in self._stored_of(name).items():
+            row = start + place
+            if row not in released:
+                released[row] = None
+                found[place] = event
         found.update(self._fresh.pop(name, {}))
         return sorted(found.items())
+
+    def _stored_of(self, name: bytes) -> dict[bytes, HeldEvent]:
+        """Events of a wait that earlier steps have kept, in order."""
+        if self._stored[0] != name:
+            start = events_of(name)
+            rows = self._state.scan(start, _after(start))
+            self._stored = (name, {row[len(start) :]: decode_event(value) for row, value in rows})
+        return self._stored[1]
 
     def _note(self, name: bytes, place: bytes, event: HeldEvent | None) -> None:
         journal = self.journal
