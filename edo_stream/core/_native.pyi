@@ -149,6 +149,7 @@ class PlainFeed:
     def __init__(
         self,
         key: PlainKey,
+        member: PlainKey | None,
         topic: str,
         partitions: int,
         bytes_max: int,

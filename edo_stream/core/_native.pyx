@@ -2199,7 +2199,7 @@ cdef class PlainFeed:
     See :meth:`edo_stream.core.correlation.feed.Feed.command`, whose way each ``None`` goes.
     """
 
-    cdef PlainKey _key
+    cdef PlainKey _key, _member
     cdef str _topic
     cdef int64_t _partitions
     cdef Py_ssize_t _bytes_max
@@ -2208,6 +2208,7 @@ cdef class PlainFeed:
     def __init__(
         self,
         PlainKey key not None,
+        PlainKey member,
         str topic not None,
         int64_t partitions,
         Py_ssize_t bytes_max,
@@ -2215,9 +2216,14 @@ cdef class PlainFeed:
         bytes start not None,
         bytes end not None,
     ):
-        """``place``: where events are; ``start`` and ``end``: what is the same in all values."""
+        """``place``: where events are; ``start`` and ``end``: what is the same in all values.
+
+        ``end`` begins with how no member is packed, a byte; ``member`` is ``None`` where events
+        have none.
+        """
         _require(len(place) <= _PLACE_BYTES, "a place that is too long")
         self._key = key
+        self._member = member
         self._topic = topic
         self._partitions = partitions
         self._bytes_max = bytes_max
@@ -2230,7 +2236,7 @@ cdef class PlainFeed:
         WireOutput output,
     ) except -1:  # fmt: skip
         """Publish the record for an event, if it is plain."""
-        cdef bytes key = self._key.of(record, event, look)
+        cdef bytes key = self._key.of(record, event, look), member = None
         cdef int64_t timestamp_ms
         cdef uint8_t *value
         cdef Py_ssize_t size = 0
@@ -2242,7 +2248,13 @@ cdef class PlainFeed:
             return False
         if timestamp_ms < 0 or timestamp_ms > now_ms:
             return False
-        value = self._value(event, offset, look, &size)
+        if self._member is not None:
+            member = self._member.of(record, event, look)
+            if member is None or PyBytes_GET_SIZE(member) > _JOINED_KEY_BYTES:
+                return False
+            if not _is_ascii(<Bytes>PyBytes_AS_STRING(member), PyBytes_GET_SIZE(member)):
+                return False
+        value = self._value(event, offset, member, look, &size)
         if value is NULL or PyBytes_GET_SIZE(key) + size > self._bytes_max:
             return False
         _publish(
@@ -2251,7 +2263,9 @@ cdef class PlainFeed:
         )
         return True
 
-    cdef uint8_t *_value(self, event, int64_t offset, Look *look, Py_ssize_t *size) except? NULL:
+    cdef uint8_t *_value(
+        self, event, int64_t offset, bytes member, Look *look, Py_ssize_t *size
+    ) except? NULL:
         """The value, until another is made; ``NULL`` for what is not plain."""
         cdef Text texts[_JOINED_TEXTS]
         cdef uint8_t place[_PLACE_BYTES + 20]
@@ -2280,6 +2294,8 @@ cdef class PlainFeed:
             return NULL
         for i in range(6):
             room += 5 + max(texts[i].size, 0)
+        if member is not None:
+            room += 5 + PyBytes_GET_SIZE(member)
         memcpy(place, PyBytes_AS_STRING(self._place), <size_t>place_size)
         place_size = _put_decimal(place + place_size, <uint64_t>offset) - place
         room += 0 if data is None else PyBytes_GET_SIZE(<bytes>data)
@@ -2304,8 +2320,12 @@ cdef class PlainFeed:
             at = _put_uint(at, <uint64_t>time_ms)
         for i in range(3, 6):
             at = _put_text(at, texts[i])
-        memcpy(at, PyBytes_AS_STRING(self._end), <size_t>end_size)
-        at += end_size
+        if member is None:
+            at = _put_of(at, self._end)
+        else:
+            at = _put_str(at, PyBytes_AS_STRING(member), PyBytes_GET_SIZE(member))
+            memcpy(at, PyBytes_AS_STRING(self._end) + 1, <size_t>end_size - 1)
+            at += end_size - 1
         size[0] = at - buffer
         return buffer
 
@@ -2338,6 +2358,8 @@ cdef class PlainRouter:
                 (<PlainCommand>writer)._key = _shared((<PlainCommand>writer)._key, keys)
             elif type(writer) is PlainFeed:
                 (<PlainFeed>writer)._key = _shared((<PlainFeed>writer)._key, keys)
+                if (<PlainFeed>writer)._member is not None:
+                    (<PlainFeed>writer)._member = _shared((<PlainFeed>writer)._member, keys)
         self._always = tuple(always)
         self._choose = choose
         self._facts_of = facts_of

@@ -426,7 +426,7 @@ def test_buffers_are_guarded_under_o_as_well() -> None:
         "for make in (\n"
         "    lambda: n.SourceIdDigest(bytes(2_000), None),\n"
         "    lambda: n.ResultHeaders(b'', b'', bytes(2_000), ()),\n"
-        "    lambda: n.PlainFeed(n.PlainKey(0, []), 't', 1, 1, bytes(2_000), b'', b''),\n"
+        "    lambda: n.PlainFeed(n.PlainKey(0, []), None, 't', 1, 1, bytes(2_000), b'', b''),\n"
         "    lambda: n.time_text_of(-1),\n"
         "):\n"
         "    try:\n"

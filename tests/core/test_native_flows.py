@@ -149,7 +149,8 @@ def routes(draw: st.DrawFn, conditions: st.SearchStrategy[Any] = CONDITIONS) -> 
         if draw(st.booleans()):
             place = draw(KEYS)
             key = draw(st.sampled_from([ValueOf(place), ValueOf(place), ValueOf(place, days=1)]))
-            member = draw(st.sampled_from([None, None, None, ValueOf("subject")]))
+            where = draw(KEYS)
+            member = draw(st.sampled_from([None, None, ValueOf(where), ValueOf(where, days=1)]))
             feed = JoinTrigger(
                 f"flow-{number}", "in", "edo.joins.g", 5, "letters", 2, "t", key, member,
                 bytes_max=small,
@@ -234,14 +235,17 @@ PLAIN: Final = Event(
         ("/order/n", b"-12"),
     ],
 )
-@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("waits", ["not", "for one", "for many"])
 def test_what_is_plain_is_made_by_the_compiled_half(
-    key: str | None, expected: bytes, waits: bool
+    key: str | None, expected: bytes, waits: str
 ) -> None:
     record = StoredRecord(TOPIC, 5, 7, NOW_MS, b"record", b"{}")
-    feed = JoinTrigger("f", "in", "edo.joins.g", 5, "d", 2, "t", ValueOf(key)) if waits else None
+    member = ValueOf("/order/id") if waits == "for many" else None
+    feed = JoinTrigger("f", "in", "edo.joins.g", 5, "d", 2, "t", ValueOf(key), member)
     condition = Condition(parse_pattern({"type": ["order.placed"]}))
-    route = Route(FlowTrigger("f", "c", "d", 8, key), (condition,), feed)
+    route = Route(
+        FlowTrigger("f", "c", "d", 8, key), (condition,), None if waits == "not" else feed
+    )
     router = Router(IDENTITY, contract(), Routes([route]))
     writers = [one.compiled() for one in router._triggers]
     router._triggers[:] = []

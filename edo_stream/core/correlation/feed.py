@@ -105,14 +105,14 @@ class Feed:
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes the records of plain events, if there is such a thing."""
         trigger = self._trigger
-        place, is_whole = trigger.key.place, trigger.key.match is None and trigger.key.days is None
-        is_known = place in (None, "record", "subject") or place[0] == "/"
-        if not IS_COMPILED or not (is_whole and is_known) or self._member or self._expect:
+        readers = [self._key, *([] if self._member is None else [self._member])]
+        is_plain = IS_COMPILED and all(reader.is_plain for reader in readers)
+        if not is_plain or self._expect is not None or trigger.replies is not None:
             return None
-        if trigger.replies is not None:
-            return None
+        key, *member = [plain_key(reader.place, reader.tokens) for reader in readers]
         return PlainFeed(
-            plain_key(place, self._key.tokens),
+            key,
+            member[0] if member else None,
             trigger.topic,
             trigger.partitions,
             trigger.bytes_max - FRAME_BYTES,
@@ -219,6 +219,18 @@ class Reader:
         self._value = value
         place = value.place
         self._pointer = parse_pointer(place) if place is not None and place[0] == "/" else None
+
+    @property
+    def place(self) -> str | None:
+        """Where the value is."""
+        return self._value.place
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the compiled half finds it: as it is, and no attribute but the subject."""
+        value = self._value
+        is_known = value.place in (None, "record", "subject") or value.place[0] == "/"
+        return is_known and value.match is None and value.days is None
 
     @property
     def tokens(self) -> tuple[str, ...]:
