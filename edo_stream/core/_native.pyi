@@ -6,7 +6,7 @@ from typing import Any, Final, overload
 from edo_stream.core import effects
 from edo_stream.core.accounts import Fate, Run
 from edo_stream.core.correlation.feed import Feed
-from edo_stream.core.correlation.rows import WaitRow
+from edo_stream.core.correlation.rows import EventRows, WaitRow
 from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Decoded, Event, Violation
@@ -223,16 +223,21 @@ class PlainWay:
 
 def time_text_of(time_ms: int) -> bytes: ...
 
+WAITS_FOR_ALL: int
+WAITS_IN_ORDER: int
+WAITS_FOR_COUNT: int
+
 class PlainWait:
     def __init__(
         self,
         waits: Waits,
         timers: tuple[bytes, bytes, set[bytes], set[bytes]],
+        kind: int,
         names: Sequence[str],
         needed: int,
         times_ms: tuple[int, int, int],
         bounds: tuple[int, int, int],
-        ways: tuple[bool, bool, bool],
+        ways: tuple[bool, bool],
         says: tuple[bytes, bytes | None, bytes, bytes, bytes, bytes, str, int],
     ) -> None: ...
 
@@ -242,6 +247,7 @@ class PlainWaits:
         flows: dict[bytes, PlainWait],
         rows: tuple[dict[bytes, WaitRow | None], dict[bytes, None]],
         row_of: Callable[[bytes], WaitRow | None],
+        events: EventRows,
         held: Fate,
         emitted: Fate,
         last: bytes,

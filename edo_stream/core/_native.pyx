@@ -26,7 +26,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from edo_stream.core.correlation.rows import Head, WaitRow
+from edo_stream.core.correlation.rows import Head, HeldEvent, WaitRow
 from edo_stream.core.effects import Publish
 from edo_stream.core.event import Event
 from edo_stream.core.sequence import SequenceRow

@@ -1,4 +1,4 @@
-# -- waits for named inputs, and for sequences of them
+# -- waits for named inputs, for sequences of them, and for a number of events
 #
 # Included by _native.pyx, behind the plain way.
 
@@ -12,6 +12,9 @@ cdef Py_ssize_t _WAIT_DUE_MS = edo_offset(WaitRow, b"due_ms")
 cdef Py_ssize_t _WAIT_HEADS = edo_offset(WaitRow, b"heads")
 cdef Py_ssize_t _WAIT_HELD = edo_offset(WaitRow, b"held")
 cdef Py_ssize_t _WAIT_SIZE_BYTES = edo_offset(WaitRow, b"size_bytes")
+cdef Py_ssize_t _WAIT_COUNTED = edo_offset(WaitRow, b"counted")
+cdef Py_ssize_t _WAIT_EXPECT = edo_offset(WaitRow, b"expect")
+cdef Py_ssize_t _WAIT_MEMBERS = edo_offset(WaitRow, b"members")
 cdef Py_ssize_t _WAIT_ENDED = edo_offset(WaitRow, b"ended")
 cdef Py_ssize_t _WAIT_ENDED_MS = edo_offset(WaitRow, b"ended_ms")
 cdef Py_ssize_t _WAIT_COMPLETED_BY = edo_offset(WaitRow, b"completed_by")
@@ -23,6 +26,8 @@ cdef Py_ssize_t _HEAD_AT_MS = edo_offset(Head, b"at_ms")
 cdef Py_ssize_t _HEAD_OFFSET = edo_offset(Head, b"offset")
 cdef Py_ssize_t _HEAD_SIZE_BYTES = edo_offset(Head, b"size_bytes")
 cdef Py_ssize_t _HEAD_PAYLOAD = edo_offset(Head, b"payload")
+cdef Py_ssize_t _EVENT_OFFSET = edo_offset(HeldEvent, b"offset")
+cdef Py_ssize_t _EVENT_PAYLOAD = edo_offset(HeldEvent, b"payload")
 
 
 ctypedef struct JoinedSpans:
@@ -36,6 +41,7 @@ ctypedef struct JoinedSpans:
     Span data
     Span subject
     Span correlation
+    Span member
     bint is_json
     int64_t time_ms  # -1: none.
 
@@ -113,6 +119,7 @@ cdef bint _read_joined(bytes value, bytes last, JoinedSpans *found) noexcept:
     """Whether an event is one that its result may have as it is; ``last`` is what others lack."""
     cdef Bytes at = <Bytes>PyBytes_AS_STRING(value)
     cdef Bytes end = at + PyBytes_GET_SIZE(value)
+    cdef Bytes lacks = <Bytes>PyBytes_AS_STRING(last)
     cdef Span rest
     cdef int count
     if at == end:
@@ -143,9 +150,17 @@ cdef bint _read_joined(bytes value, bytes last, JoinedSpans *found) noexcept:
         and _next_text(&at, end, &found.correlation, False) and _next_text(&at, end, &rest, False)
     ):
         return False
+    count -= 12
+    found.member.at = NULL
+    found.member.size = 0
+    if count:
+        if not _next_text(&at, end, &found.member, False):
+            return False
+        count -= 1
+        lacks += 1
     return (
-        # Nothing that only some kinds of waits have.
-        _is_same(at, end - at, PyBytes_AS_STRING(last), count - 12)
+        # Nothing else that only some kinds of waits have.
+        _is_same(at, end - at, <const char *>lacks, count)
         and found.flow.at is not NULL and found.input.at is not NULL
         and found.id.at is not NULL and found.source.at is not NULL
         and found.type.at is not NULL and found.position.at is not NULL
@@ -153,7 +168,7 @@ cdef bint _read_joined(bytes value, bytes last, JoinedSpans *found) noexcept:
         and found.time_ms < _TIMES_END_MS
         and _is_quotable(found.id) and _is_quotable(found.source) and _is_quotable(found.type)
         and _is_quotable(found.position) and _is_quotable(found.subject)
-        and _is_quotable(found.correlation) and _is_quotable(rest)
+        and _is_quotable(found.correlation) and _is_quotable(found.member) and _is_quotable(rest)
     )
 
 
@@ -168,7 +183,7 @@ cdef enum:
 cdef int64_t _size_of(JoinedSpans *joined) noexcept nogil:
     """See :func:`edo_stream.core.correlation.joined.size_of`."""
     cdef int64_t size = _EVENT_BYTES + joined.id.size + joined.source.size + joined.type.size
-    size += joined.position.size + joined.subject.size + joined.data.size
+    size += joined.position.size + joined.subject.size + joined.member.size + joined.data.size
     return size if joined.is_json else size + _NO_JSON_BYTES
 
 
@@ -236,6 +251,8 @@ cdef uint8_t *_put_shown(uint8_t *at, JoinedSpans *joined) noexcept nogil:
         at = _put_span(_put_raw(at, b'","subject":"'), joined.subject)
     if joined.time_ms >= 0:
         at = _put_time(_put_raw(at, b'","time":"'), joined.time_ms)
+    if joined.member.at is not NULL:
+        at = _put_span(_put_raw(at, b'","member":"'), joined.member)
     at = _put_raw(at, b'","data":')
     at = _put_raw(at, b"null") if joined.data.at is NULL else _put_span(at, joined.data)
     at[0] = 0x7D
@@ -246,10 +263,51 @@ cdef enum:
     _OPEN = 2
     _OVER = 3
 
+cdef enum:
+    _ALL = 0
+    _IN_ORDER = 1
+    _COUNT = 2
+
+WAITS_FOR_ALL, WAITS_IN_ORDER, WAITS_FOR_COUNT = _ALL, _IN_ORDER, _COUNT
+
+cdef enum:
+    _FIRED_MAX = 64  # Events of a result.
+
+ctypedef struct Coming:
+    # An event that comes to its wait.
+    int64_t offset, at_ms, size_bytes
+    int64_t stream_ms  # With it.
+    int number  # Which input it is of.
+
+ctypedef struct Firing:
+    # The events of a result, in its order.
+    int count
+    JoinedSpans events[_FIRED_MAX]
+    int inputs[_FIRED_MAX]
+    int64_t offsets[_FIRED_MAX]
+    Py_ssize_t room  # Bytes of all payloads.
+
+
+cdef inline void _begin_firing(Firing *firing) noexcept nogil:
+    firing.count = 0
+    firing.room = 0
+
+
+cdef inline JoinedSpans *_add_fired(
+    Firing *firing, bytes payload, int number, int64_t offset
+) noexcept:  # fmt: skip
+    """One more event; what it says is for the caller to fill in."""
+    cdef int at = firing.count
+    firing.inputs[at] = number
+    firing.offsets[at] = offset
+    firing.room += PyBytes_GET_SIZE(payload)
+    firing.count += 1
+    return &firing.events[at]
+
 
 @cython.final
 cdef class PlainWait:
-    """One flow that waits for named inputs, each of which opens a wait, or for a sequence of them.
+    """One flow that waits for named inputs, for a sequence of them, or for so many events.
 
     See :class:`edo_stream.core.correlation.collecting.Collecting`, and of sequences
     :class:`edo_stream.core.correlation.ordered.InOrder`.
@@ -263,15 +321,17 @@ cdef class PlainWait:
     cdef int64_t _open, _held, _fired  # Of its counts, while records are taken.
     cdef Py_ssize_t _needed
     cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape
-    cdef bint _is_event_time, _is_once, _is_in_order
+    cdef bint _is_event_time, _is_once
+    cdef int _kind
     cdef bytes _id_start, _birth, _name, _source, _type, _place
     cdef str _topic
     cdef int64_t _partitions
 
-    def __init__(self, waits, timers, names, needed, times_ms, bounds, ways, says):
-        """``times_ms``: within, grace and idle; ``bounds``: open waits, events, bytes.
+    def __init__(self, waits, timers, kind, names, needed, times_ms, bounds, ways, says):
+        """``needed`` is how many events complete a wait, by what the ``kind`` waits for.
 
-        ``ways``: whether its clock is that of the events, it fires once, and it is a sequence.
+        ``times_ms``: within, grace and idle; ``bounds``: open waits, events, bytes; ``ways``:
+        whether its clock is that of the events, and it fires once.
 
         ``says`` is what its results say of themselves: what their ids derive from, where a row
         was born or nothing, the flow, source, type, where its events lie, topic and partitions.
@@ -284,14 +344,19 @@ cdef class PlainWait:
         self._needed = needed
         self._within_ms, self._grace_ms, self._idle_ms = times_ms
         self._open_max, self._events_max, self._held_bytes_max = bounds
-        self._is_event_time, self._is_once, self._is_in_order = ways
+        self._kind = kind
+        self._is_event_time, self._is_once = ways
         (
             self._id_start, self._birth, self._name, self._source, self._type, self._place,
             self._topic, self._partitions,
         ) = says  # fmt: skip
         _require(len(self._id_start) <= _PLACE_BYTES, "a start of ids that is too long")
         _require(self._birth is None or len(self._birth) <= 32, "a birth that is too long")
-        _require(0 < self._needed <= _HEADS_MAX, "more events than a wait has room for")
+        _require(self._needed > 0, "a wait that is complete without any event")
+        _require(
+            self._kind == _COUNT or self._needed <= _HEADS_MAX,
+            "more events than a wait has room for",
+        )
         _require(len(self._place) <= _PLACE_BYTES, "a place that is too long")
 
     cdef int _load(self) except -1:
@@ -350,31 +415,26 @@ cdef class PlainWait:
 
     cdef Py_ssize_t _publish(
         self, bytes key, row, int64_t opened_ms, int64_t now_ms, int by, JoinedSpans *cause,
-        JoinedSpans *events, int *inputs, int64_t *offsets, int count, Py_ssize_t room,
-        list publish, WireOutput output,
+        Firing *firing, list publish, WireOutput output,
     ) except -2:  # fmt: skip
-        """Publish what a wait that is complete leads to; the events are in the order of the inputs.
+        """Publish what a wait that is complete leads to.
 
         Its size, in bytes; -1 if something of it is not plain.
         """
         cdef int64_t run = <int64_t>_field(row, _WAIT_RUN, "run") + 1
-        cdef Pairs headers
         cdef int64_t born = _field(row, _WAIT_BORN, "born")
+        cdef Py_ssize_t room = firing.room
+        cdef Pairs headers
         cdef bytes name
         cdef uint8_t *buffer
         cdef uint8_t *at
-        cdef Py_ssize_t i
-        cdef int j
-        cdef bint is_missing, has_any = False
-        if not self._put_headers(
-            &headers, key, born, run, now_ms, cause, &events[0], offsets, count
-        ):
+        if not self._put_headers(&headers, key, born, run, now_ms, cause, firing):
             return -1
         # Its payload has the id of the event that completes it once; it is written twice.
         room += 600 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(self._name) + cause.id.size
         for name in self._names:
             room += 3 * PyBytes_GET_SIZE(name) + 20
-        buffer = _scratch(room + 300 * count)
+        buffer = _scratch(room + 300 * firing.count)
         at = _put_of(_put_raw(buffer, b'{"flow":"'), self._name)
         at = _put_of(_put_raw(at, b'","key":"'), key)
         at = _put_decimal(_put_raw(at, b'","firing":'), <uint64_t>run)
@@ -385,20 +445,7 @@ cdef class PlainWait:
         at = _put_time(
             _put_raw(at, b'","deadline":"'), _field(row, _WAIT_UNTIL_MS, "until_ms")
         )
-        at = _put_raw(at, b'","missing":[')
-        for i in range(len(self._names)):
-            is_missing = True
-            for j in range(count):
-                if inputs[j] == i:
-                    is_missing = False
-            if is_missing:
-                at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
-                at = _put_raw(at, b'"')
-                has_any = True
-        at = _put_raw(at, b'],"inputs":{')
-        for j in range(count):
-            at = _put_of(_put_raw(at, b',"' if j else b'"'), <bytes>self._names[inputs[j]])
-            at = _put_shown(_put_raw(at, b'":'), &events[j])
+        at = self._put_count(at, firing) if self._kind == _COUNT else self._put_named(at, firing)
         at = _put_raw(at, b"}}")
         _publish(
             publish, output, self._topic, _partition_of(key, self._partitions), key,
@@ -406,11 +453,54 @@ cdef class PlainWait:
         )
         return at - buffer
 
+    cdef uint8_t *_put_named(self, uint8_t *at, Firing *firing) except NULL:
+        """Which inputs are missing, and an event of each that is there."""
+        cdef bint is_missing, has_any = False
+        cdef Py_ssize_t i
+        cdef int j
+        at = _put_raw(at, b'","missing":[')
+        for i in range(len(self._names)):
+            is_missing = True
+            for j in range(firing.count):
+                if firing.inputs[j] == i:
+                    is_missing = False
+            if is_missing:
+                at = _put_of(_put_raw(at, b',"' if has_any else b'"'), <bytes>self._names[i])
+                at = _put_raw(at, b'"')
+                has_any = True
+        at = _put_raw(at, b'],"inputs":{')
+        for j in range(firing.count):
+            at = _put_of(
+                _put_raw(at, b',"' if j else b'"'), <bytes>self._names[firing.inputs[j]]
+            )
+            at = _put_shown(_put_raw(at, b'":'), &firing.events[j])
+        return at
+
+    cdef uint8_t *_put_count(self, uint8_t *at, Firing *firing) except NULL:
+        """How many there are, and the events of each input."""
+        cdef bint has_any
+        cdef Py_ssize_t i
+        cdef int j
+        at = _put_decimal(_put_raw(at, b'","count":'), <uint64_t>firing.count)
+        at = _put_decimal(_put_raw(at, b',"expected":'), <uint64_t>self._needed)
+        at = _put_raw(at, b',"inputs":{')
+        for i in range(len(self._names)):
+            at = _put_of(_put_raw(at, b',"' if i else b'"'), <bytes>self._names[i])
+            at = _put_raw(at, b'":[')
+            has_any = False
+            for j in range(firing.count):
+                if firing.inputs[j] == i:
+                    at = _put_shown(_put_raw(at, b"," if has_any else b""), &firing.events[j])
+                    has_any = True
+            at = _put_raw(at, b"]")
+        return at
+
     cdef bint _put_headers(
         self, Pairs *pairs, bytes key, int64_t born, int64_t run, int64_t now_ms,
-        JoinedSpans *cause, JoinedSpans *first, int64_t *offsets, int count,
+        JoinedSpans *cause, Firing *firing,
     ) except -1:  # fmt: skip
-        cdef uint8_t text[_PLACE_BYTES + _HEADS_MAX * 2 * 21]
+        cdef JoinedSpans *first = &firing.events[0]
+        cdef uint8_t text[_PLACE_BYTES + _FIRED_MAX * 2 * 21]
         cdef Span correlation = first.correlation if first.correlation.size else first.id
         _begin(pairs)
         try:
@@ -427,7 +517,7 @@ cdef class PlainWait:
                 pairs,
                 b"edo-of",
                 <const char *>text,
-                _put_ranges(_put_of(text, self._place), offsets, count) - text,
+                _put_ranges(_put_of(text, self._place), firing.offsets, firing.count) - text,
             )
             _add(pairs, b"content-type", b"application/json", 16)
             _add(pairs, b"ce_correlationid", <const char *>correlation.at, correlation.size)
@@ -486,20 +576,26 @@ cdef class PlainWaits:
     the first event that is not such a one it stops, before it has changed anything for it.
     """
 
-    cdef dict _flows, _rows, _dirty
-    cdef object _row_of, _held, _emitted
+    cdef dict _flows, _rows, _dirty, _fresh
+    cdef object _row_of, _events, _held, _emitted
     cdef bytes _last
     cdef PlainWait _recent
     cdef readonly int64_t stream_ms, written_bytes
+    # While records are taken:
+    cdef list _offsets, _fates, _settled, _publish
+    cdef WireOutput _output
+    cdef int64_t _now_ms, _ahead_ms, _read_from
 
-    def __init__(self, dict flows not None, rows, row_of, held, emitted, last):
+    def __init__(self, dict flows not None, rows, row_of, events, held, emitted, last):
         """``flows`` are :class:`PlainWait` by the flow's name; ``rows`` those decoded, and which
-        have changed; ``row_of`` reads one. ``last`` is how the fields that plain events lack are
-        packed, a byte each.
+        have changed; ``row_of`` reads one; ``events`` are those in rows of their own. ``last`` is
+        how the fields that plain events lack are packed, a byte each, from the member on.
         """
         self._flows = flows
         self._rows, self._dirty = rows
         self._row_of = row_of
+        self._events = events
+        self._fresh = events.pages()
         self._held = held
         self._emitted = emitted
         self._last = last
@@ -531,22 +627,25 @@ cdef class PlainWaits:
         cdef Py_ssize_t index = start, end = len(records)
         self.stream_ms = stream_ms
         self.written_bytes = 0
+        self._offsets, self._fates, self._settled = offsets, fates, settled
+        self._publish, self._output = publish, output
+        self._now_ms, self._ahead_ms, self._read_from = now_ms, ahead_ms, read_from
         if output is not None:
             output._look(publish)
         for wait in self._flows.values():
             (<PlainWait?>wait)._is_loaded = False
-        while index < end:
-            if not self._take(
-                records[index], now_ms, ahead_ms, offsets, fates, last_offset, settled, read_from,
-                publish, output,
-            ):
-                break
-            last_offset = <int64_t>offsets[len(offsets) - 1]
-            index += 1
-            if self.written_bytes >= written_bytes_max:
-                break
-            if len(publish) + (0 if output is None else output.count) >= written_max:
-                break
+        try:
+            while index < end:
+                if not self._take(records[index], last_offset):
+                    break
+                last_offset = <int64_t>offsets[len(offsets) - 1]
+                index += 1
+                if self.written_bytes >= written_bytes_max:
+                    break
+                if len(publish) + (0 if output is None else output.count) >= written_max:
+                    break
+        finally:
+            self._offsets = self._fates = self._settled = self._publish = self._output = None
         for wait in self._flows.values():
             if (<PlainWait>wait)._is_loaded:
                 (<PlainWait>wait)._store()
@@ -567,44 +666,40 @@ cdef class PlainWaits:
             wait._load()
         return wait
 
-    cdef bint _take(
-        self, record, int64_t now_ms, int64_t ahead_ms, list offsets, list fates,
-        int64_t last_offset, list settled, int64_t read_from, list publish, WireOutput output,
-    ) except -1:  # fmt: skip
+    cdef bint _take(self, record, int64_t last_offset) except -1:
         cdef JoinedSpans joined
+        cdef Coming come
         cdef PlainWait wait
         cdef PyObject *found
-        cdef int64_t timestamp, offset, stream_ms = self.stream_ms
-        cdef int64_t at_ms, size_bytes, held, phase = 0
-        cdef int64_t taken[_HEADS_MAX]
-        cdef Py_ssize_t i, there
-        cdef int number, count
+        cdef int64_t timestamp, touched_ms, held, phase = 0
         cdef bytes key, value, name
-        cdef list heads
         if type(record) is FetchedRecord:
-            timestamp, offset = (<FetchedRecord>record).timestamp, (<FetchedRecord>record).offset
+            timestamp = (<FetchedRecord>record).timestamp
+            come.offset = (<FetchedRecord>record).offset
             key, value = (<FetchedRecord>record).key, (<FetchedRecord>record).value
         else:
-            timestamp, offset = record.timestamp, record.offset
+            timestamp, come.offset = record.timestamp, record.offset
             key, value = record.key, record.value
         if key is None or value is None or not 0 < PyBytes_GET_SIZE(key) <= _NAME_BYTES:
             return False
-        if offset <= last_offset or not _read_joined(value, self._last, &joined):
+        if come.offset <= last_offset or not _read_joined(value, self._last, &joined):
             return False
         if not _is_quotable(_span_of(key)):
             return False
         wait = self._wait_of(joined.flow)
         if wait is None:
             return False
-        number = wait._number_of(joined.input)
-        if number < 0 or not wait._is_own:
+        come.number = wait._number_of(joined.input)
+        if come.number < 0 or not wait._is_own:
             return False
-        if timestamp > stream_ms:
-            stream_ms = max(stream_ms, min(timestamp, ahead_ms))
-        at_ms = joined.time_ms if wait._is_event_time and joined.time_ms >= 0 else timestamp
-        at_ms = min(at_ms, now_ms)
-        if at_ms <= 0 or at_ms + wait._within_ms + wait._grace_ms >= _TIMES_END_MS:
+        come.stream_ms = self.stream_ms
+        if timestamp > come.stream_ms:
+            come.stream_ms = max(come.stream_ms, min(timestamp, self._ahead_ms))
+        come.at_ms = joined.time_ms if wait._is_event_time and joined.time_ms >= 0 else timestamp
+        come.at_ms = min(come.at_ms, self._now_ms)
+        if come.at_ms <= 0 or come.at_ms + wait._within_ms + wait._grace_ms >= _TIMES_END_MS:
             return False
+        come.size_bytes = _size_of(&joined)
         name = wait._prefix + key
         found = PyDict_GetItem(self._rows, name)
         row = self._row_of(name) if found is NULL else <object>found
@@ -614,75 +709,37 @@ cdef class PlainWaits:
             phase = _field(row, _WAIT_PHASE, "phase")
             if phase == 0 or phase == _OVER:
                 touched_ms = _field(row, _WAIT_TOUCHED_MS, "touched_ms")
-                if stream_ms - <int64_t>touched_ms > wait._idle_ms:
+                if come.stream_ms - touched_ms > wait._idle_ms:
                     row = None
                     phase = 0
-        size_bytes = _size_of(&joined)
         if row is None:
-            row = WaitRow(offset)
-        heads = _field(row, _WAIT_HEADS, "heads")
-        there = len(heads)
+            row = WaitRow(come.offset)
         held = _field(row, _WAIT_HELD, "held")
         if (
-            (phase != 0 and phase != _OPEN)
-            or held != there or _field(row, _WAIT_SHAPE, "shape")
+            (phase != _OPEN if held else phase != 0) or _field(row, _WAIT_SHAPE, "shape")
             or _field(row, _WAIT_POSTPONED, "postponed") or _field(row, _WAIT_BURSTS, "bursts")
             or held >= wait._events_max
-            or <int64_t>_field(row, _WAIT_SIZE_BYTES, "size_bytes") + size_bytes
+            or <int64_t>_field(row, _WAIT_SIZE_BYTES, "size_bytes") + come.size_bytes
             > wait._held_bytes_max
         ):
             return False
-        if phase == 0:
-            if there or _field(row, _WAIT_DUE_MS, "due_ms") is not None:
-                return False
-            if wait._open >= wait._open_max:
-                return False
-            self._open(wait, row, key, at_ms)
-        elif wait._is_in_order:
-            count = self._follow(
-                wait, row, key, &joined, number, value, at_ms, now_ms, publish, output, offset,
-                taken,
-            )
-            if count < 0:
-                return False
-            if count > 0:
-                self._keep(wait, name, row, stream_ms, offset, self._emitted, offsets, fates)
-                for i in range(count):
-                    self._settle(taken[i], offsets, fates, settled, read_from)
-                return True
-        else:
-            until_ms = _field(row, _WAIT_UNTIL_MS, "until_ms")
-            opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
-            if until_ms is None or _field(row, _WAIT_DUE_MS, "due_ms") is None or opened_ms <= 0:
-                return False
-            if at_ms > <int64_t>until_ms or at_ms < <int64_t>opened_ms:
-                return False
-            if <int64_t>until_ms >= _TIMES_END_MS:
-                return False
-            if there + 1 >= wait._needed:
-                if not self._complete(
-                    wait, row, key, &joined, number, value, now_ms, publish, output, offset, taken
-                ):
-                    return False
-                self._end(wait, row, key, number, now_ms)
-                self._keep(wait, name, row, stream_ms, offset, self._emitted, offsets, fates)
-                # After its own: what came with it is marked in the same ledger.
-                for i in range(there):
-                    self._settle(taken[i], offsets, fates, settled, read_from)
-                heads.clear()
-                return True
-            for head in heads:
-                if type(head) is not Head:
-                    return False
-                if _field(head, _HEAD_INPUT, "input") == wait._texts[number]:
-                    return False
-        heads.append(Head(wait._texts[number], at_ms, offset, size_bytes, value))
-        _put_field(row, _WAIT_HELD, "held", held + 1)
-        size = _field(row, _WAIT_SIZE_BYTES, "size_bytes")
-        _put_field(row, _WAIT_SIZE_BYTES, "size_bytes", <int64_t>size + size_bytes)
-        wait._held += 1
-        self._keep(wait, name, row, stream_ms, offset, self._held, offsets, fates)
-        return True
+        if phase == 0 and (
+            _field(row, _WAIT_DUE_MS, "due_ms") is not None or wait._open >= wait._open_max
+        ):
+            return False
+        if wait._kind == _COUNT:
+            return self._count(wait, row, key, name, value, &joined, &come)
+        if wait._kind == _IN_ORDER:
+            return self._follow(wait, row, key, name, value, &joined, &come)
+        return self._collect(wait, row, key, name, value, &joined, &come)
+
+    cdef bint _belongs(self, row, int64_t at_ms) except -1:
+        """Whether an event is of the wait that is open, by its time, and the wait is as it is."""
+        until_ms = _field(row, _WAIT_UNTIL_MS, "until_ms")
+        cdef int64_t opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
+        if until_ms is None or _field(row, _WAIT_DUE_MS, "due_ms") is None:
+            return False
+        return 0 < opened_ms <= at_ms <= <int64_t>until_ms < _TIMES_END_MS
 
     cdef int _open(self, PlainWait wait, row, bytes key, int64_t at_ms) except -1:
         cdef int64_t due_ms = at_ms + wait._within_ms + wait._grace_ms
@@ -694,76 +751,50 @@ cdef class PlainWaits:
         wait._set_timer(due_ms, key)
         return 0
 
-    cdef bint _complete(
-        self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, bytes value,
-        int64_t now_ms, list publish, WireOutput output, int64_t offset, int64_t *taken,
+    cdef int _hold(
+        self, PlainWait wait, row, bytes key, bytes name, bytes value, Coming *come
     ) except -1:  # fmt: skip
-        """Publish the result, unless something of it is not plain; ``taken`` are its heads'."""
-        cdef JoinedSpans events[_HEADS_MAX]
-        cdef int inputs[_HEADS_MAX]
-        cdef int64_t offsets[_HEADS_MAX]
-        cdef JoinedSpans moved
-        cdef Py_ssize_t room = PyBytes_GET_SIZE(value)
-        cdef int count = 1, i, j
-        cdef list heads = _field(row, _WAIT_HEADS, "heads")
-        cdef bytes payload
-        events[0] = cause[0]
-        inputs[0] = number
-        offsets[0] = offset
-        if len(heads) + 1 > _HEADS_MAX or len(heads) + 1 != wait._needed:
-            return False
-        for head in heads:
-            if type(head) is not Head:
-                return False
-            payload = _field(head, _HEAD_PAYLOAD, "payload")
-            if not _read_joined(payload, self._last, &events[count]):
-                return False
-            inputs[count] = wait._number_of(events[count].input)
-            room += PyBytes_GET_SIZE(payload)
-            if inputs[count] < 0:
-                return False
-            for i in range(count):
-                if inputs[i] == inputs[count]:
-                    return False
-            taken[count - 1] = offsets[count] = _field(head, _HEAD_OFFSET, "offset")
-            if offsets[count] < 0:
-                return False
-            i = count
-            count += 1
-            while i and inputs[i - 1] > inputs[i]:  # In the order of the inputs.
-                moved = events[i]
-                events[i] = events[i - 1]
-                events[i - 1] = moved
-                j = inputs[i]
-                inputs[i] = inputs[i - 1]
-                inputs[i - 1] = j
-                i -= 1
-        opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
-        room = wait._publish(
-            key, row, opened_ms, now_ms, number, cause, events, inputs, offsets, count, room,
-            publish, output,
-        )
-        self.written_bytes += max(room, 0)
-        return room >= 0
+        """Keep an event, the first of its wait or one more; in the wait's row but for counts."""
+        cdef int64_t held = _field(row, _WAIT_HELD, "held")
+        cdef int64_t size = _field(row, _WAIT_SIZE_BYTES, "size_bytes")
+        if held == 0:
+            self._open(wait, row, key, come.at_ms)
+        if wait._kind != _COUNT:
+            (<list>_field(row, _WAIT_HEADS, "heads")).append(
+                Head(wait._texts[come.number], come.at_ms, come.offset, come.size_bytes, value)
+            )
+        _put_field(row, _WAIT_HELD, "held", held + 1)
+        _put_field(row, _WAIT_SIZE_BYTES, "size_bytes", size + come.size_bytes)
+        wait._held += 1
+        return self._keep(wait, name, row, come, self._held)
 
-    cdef int _end(self, PlainWait wait, row, bytes key, int number, int64_t now_ms) except -1:
-        """Note that a wait has fired: nothing of it waits any more."""
+    cdef bint _fire(
+        self, PlainWait wait, row, bytes key, int64_t opened_ms, JoinedSpans *cause, int number,
+        Firing *firing,
+    ) except -1:  # fmt: skip
+        """Publish a result, unless something of it is not plain; count it, and say how it came."""
+        cdef int64_t run = _field(row, _WAIT_RUN, "run")
+        cdef Py_ssize_t size = wait._publish(
+            key, row, opened_ms, self._now_ms, number, cause, firing, self._publish, self._output
+        )
+        if size < 0:
+            return False
+        self.written_bytes += size
+        wait._fired += 1
+        _put_field(row, _WAIT_RUN, "run", run + 1)
+        _put_field(row, _WAIT_ENDED, "ended", "complete")
+        _put_field(row, _WAIT_ENDED_MS, "ended_ms", self._now_ms)
+        _put_field(row, _WAIT_COMPLETED_BY, "completed_by", wait._texts[number])
+        return True
+
+    cdef int _end(self, PlainWait wait, row, bytes key, int number) except -1:
+        """Note that nothing is held any more of a wait that has fired."""
         cdef bint is_over = wait._is_once or wait._names[number] == b"deadline"
         wait._held -= <int64_t>_field(row, _WAIT_HELD, "held")
         _put_field(row, _WAIT_HELD, "held", 0)
         _put_field(row, _WAIT_SIZE_BYTES, "size_bytes", 0)
         _put_field(row, _WAIT_OPENED_MS, "opened_ms", 0)
-        self._note_fired(wait, row, number, now_ms)
         return self._rest(wait, row, key, is_over)
-
-    cdef int _note_fired(self, PlainWait wait, row, int number, int64_t now_ms) except -1:
-        cdef int64_t run = _field(row, _WAIT_RUN, "run")
-        wait._fired += 1
-        _put_field(row, _WAIT_RUN, "run", run + 1)
-        _put_field(row, _WAIT_ENDED, "ended", "complete")
-        _put_field(row, _WAIT_ENDED_MS, "ended_ms", now_ms)
-        _put_field(row, _WAIT_COMPLETED_BY, "completed_by", wait._texts[number])
-        return 0
 
     cdef int _rest(self, PlainWait wait, row, bytes key, bint is_over) except -1:
         """Nothing waits any more."""
@@ -774,80 +805,262 @@ cdef class PlainWaits:
         _put_field(row, _WAIT_DUE_MS, "due_ms", None)
         return 0
 
+    cdef int _keep(self, PlainWait wait, bytes name, row, Coming *come, fate) except -1:
+        _put_field(row, _WAIT_TOUCHED_MS, "touched_ms", come.stream_ms)
+        self._rows[name] = row
+        self._dirty[name] = None
+        self.stream_ms = come.stream_ms
+        wait._is_changed = True
+        self._offsets.append(come.offset)
+        self._fates.append(fate)
+        return 0
+
+    cdef int _emit(
+        self, PlainWait wait, bytes name, row, Coming *come, Firing *firing
+    ) except -1:  # fmt: skip
+        """Keep what has fired, and mark what went into it; its own comes first in the ledger."""
+        cdef int i
+        self._keep(wait, name, row, come, self._emitted)
+        for i in range(firing.count):
+            if firing.offsets[i] != come.offset:
+                self._settle(firing.offsets[i])
+        return 0
+
+    cdef int _settle(self, int64_t offset) except -1:
+        """Note that what was held is in a result; see :meth:`edo_stream.core.ledger.Ledger.mark`."""
+        cdef list offsets = self._offsets
+        cdef Py_ssize_t low = 0, high = len(offsets), middle
+        if offset < self._read_from:
+            self._settled.append((offset, self._emitted))
+            return 0
+        while low < high:
+            middle = (low + high) >> 1
+            if <int64_t>offsets[middle] < offset:
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(offsets):
+            offsets.append(offset)
+            self._fates.append(self._emitted)
+        else:
+            self._fates[low] = self._emitted
+        return 0
+
+    # -- named inputs
+
+    cdef bint _collect(
+        self, PlainWait wait, row, bytes key, bytes name, bytes value, JoinedSpans *joined,
+        Coming *come,
+    ) except -1:  # fmt: skip
+        """Take an event of a wait that each input opens; ``False``: it is none that is taken."""
+        cdef list heads = _field(row, _WAIT_HEADS, "heads")
+        cdef Py_ssize_t there = len(heads)
+        cdef Firing firing
+        if <int64_t>_field(row, _WAIT_HELD, "held") != there:
+            return False
+        if there:
+            if not self._belongs(row, come.at_ms):
+                return False
+            if there + 1 >= wait._needed:
+                if not self._fill(wait, heads, value, joined, come, &firing):
+                    return False
+                opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
+                if not self._fire(wait, row, key, opened_ms, joined, come.number, &firing):
+                    return False
+                self._end(wait, row, key, come.number)
+                self._emit(wait, name, row, come, &firing)
+                heads.clear()
+                return True
+            for head in heads:
+                if type(head) is not Head:
+                    return False
+                if _field(head, _HEAD_INPUT, "input") == wait._texts[come.number]:
+                    return False
+        self._hold(wait, row, key, name, value, come)
+        return True
+
+    cdef bint _fill(
+        self, PlainWait wait, list heads, bytes value, JoinedSpans *joined, Coming *come,
+        Firing *firing,
+    ) except -1:  # fmt: skip
+        """Gather the events of a wait that is complete, in the order of the inputs."""
+        cdef JoinedSpans moved
+        cdef JoinedSpans *added
+        cdef int64_t offset
+        cdef int number, i, j
+        cdef bytes payload
+        if len(heads) + 1 != wait._needed or wait._needed > _HEADS_MAX:
+            return False
+        _begin_firing(firing)
+        _add_fired(firing, value, come.number, come.offset)[0] = joined[0]
+        for head in heads:
+            if type(head) is not Head:
+                return False
+            payload = _field(head, _HEAD_PAYLOAD, "payload")
+            offset = _field(head, _HEAD_OFFSET, "offset")
+            if offset < 0 or not _read_joined(payload, self._last, &moved):
+                return False
+            number = wait._number_of(moved.input)
+            if number < 0:
+                return False
+            for i in range(firing.count):
+                if firing.inputs[i] == number:
+                    return False
+            added = _add_fired(firing, payload, number, offset)
+            added[0] = moved
+            i = firing.count - 1
+            while i and firing.inputs[i - 1] > number:
+                firing.events[i] = firing.events[i - 1]
+                firing.inputs[i] = firing.inputs[i - 1]
+                firing.offsets[i] = firing.offsets[i - 1]
+                i -= 1
+            firing.events[i] = moved
+            firing.inputs[i] = number
+            firing.offsets[i] = offset
+        return True
+
+    # -- a number of events
+
+    cdef bint _count(
+        self, PlainWait wait, row, bytes key, bytes name, bytes value, JoinedSpans *joined,
+        Coming *come,
+    ) except -1:  # fmt: skip
+        """Take an event of a wait for so many; ``False``: it is none that is taken."""
+        cdef int64_t held = _field(row, _WAIT_HELD, "held")
+        cdef int64_t counted = _field(row, _WAIT_COUNTED, "counted")
+        cdef PyObject *known = PyDict_GetItem(self._fresh, name)
+        cdef dict fresh = {} if known is NULL else <dict?><object>known
+        cdef bytes place
+        cdef Firing firing
+        if (
+            len(<list>_field(row, _WAIT_HEADS, "heads")) or counted != held
+            or _field(row, _WAIT_EXPECT, "expect") is not None
+            or _field(row, _WAIT_MEMBERS, "members") is not None
+        ):
+            return False
+        if held and not self._belongs(row, come.at_ms):
+            return False
+        if joined.member.at is NULL:
+            place = PyBytes_FromStringAndSize(NULL, 8)
+            _put_big(<uint8_t *>PyBytes_AS_STRING(place), <uint64_t>come.offset, 8)
+        else:
+            place = _bytes_of(joined.member)
+            if place in fresh:
+                return False
+            # Where all are of this step, there is none of an earlier one.
+            if held != len(fresh) and self._events.get(name, place) is not None:
+                return False
+        if held + 1 < wait._needed:
+            fresh[place] = HeldEvent(come.at_ms, come.offset, come.size_bytes, value)
+            self._fresh[name] = fresh
+            _put_field(row, _WAIT_COUNTED, "counted", counted + 1)
+            self._hold(wait, row, key, name, value, come)
+            return True
+        if held == 0 or held >= _FIRED_MAX:
+            return False
+        pieces = self._events.all(name)
+        if len(pieces) != held:
+            return False
+        if not self._fill_count(wait, pieces, place, value, joined, come, &firing):
+            return False
+        opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
+        if not self._fire(wait, row, key, opened_ms, joined, come.number, &firing):
+            return False
+        self._events.take_all(name)
+        _put_field(row, _WAIT_COUNTED, "counted", 0)
+        self._end(wait, row, key, come.number)
+        self._emit(wait, name, row, come, &firing)
+        return True
+
+    cdef bint _fill_count(
+        self, PlainWait wait, list pieces, bytes place, bytes value, JoinedSpans *joined,
+        Coming *come, Firing *firing,
+    ) except -1:  # fmt: skip
+        """Gather the events of a wait that is complete, in the order of their places."""
+        cdef JoinedSpans *added
+        cdef int64_t offset
+        cdef bytes payload
+        cdef bint is_in = False
+        _begin_firing(firing)
+        for there, event in pieces:
+            if not is_in and place < there:
+                _add_fired(firing, value, come.number, come.offset)[0] = joined[0]
+                is_in = True
+            if type(event) is not HeldEvent:
+                return False
+            payload = _field(event, _EVENT_PAYLOAD, "payload")
+            offset = _field(event, _EVENT_OFFSET, "offset")
+            added = _add_fired(firing, payload, 0, offset)
+            if offset < 0 or not _read_joined(payload, self._last, added):
+                return False
+            firing.inputs[firing.count - 1] = wait._number_of(added.input)
+            if firing.inputs[firing.count - 1] < 0:
+                return False
+        if not is_in:
+            _add_fired(firing, value, come.number, come.offset)[0] = joined[0]
+        return True
+
     # -- sequences
 
-    cdef int _follow(
-        self, PlainWait wait, row, bytes key, JoinedSpans *cause, int number, bytes value,
-        int64_t at_ms, int64_t now_ms, list publish, WireOutput output, int64_t offset,
-        int64_t *taken,
-    ) except -2:  # fmt: skip
-        """Fire if an event, the latest of its wait, completes a sequence.
-
-        How many of the heads went into it, whose offsets are in ``taken``; 0: it is to be held;
-        -1: it is none that is taken here.
-        """
-        cdef JoinedSpans events[_HEADS_MAX]
-        cdef int inputs[_HEADS_MAX]
-        cdef int64_t offsets[_HEADS_MAX]
+    cdef bint _follow(
+        self, PlainWait wait, row, bytes key, bytes name, bytes value, JoinedSpans *joined,
+        Coming *come,
+    ) except -1:  # fmt: skip
+        """Take an event that is the latest of its wait; ``False``: it is none that is taken."""
         cdef Py_ssize_t places[_HEADS_MAX]
+        cdef Firing firing
         cdef list heads = _field(row, _WAIT_HEADS, "heads")
-        cdef Py_ssize_t i, room, there = len(heads)
-        cdef int count = <int>wait._needed - 1
-        cdef int64_t first_ms = 0, held_ms, freed = 0, size, opened_ms, held
-        cdef int found
-        if there >= _HEADS_MAX:
-            return -1
+        cdef Py_ssize_t i, there = len(heads)
+        cdef int last = <int>wait._needed - 1, found = 0
+        cdef int64_t first_ms = 0, held_ms, freed = 0, size
+        if <int64_t>_field(row, _WAIT_HELD, "held") != there or there >= _HEADS_MAX:
+            return False
         for i in range(there):
             if type(heads[i]) is not Head:
-                return -1
+                return False
             held_ms = _field(heads[i], _HEAD_AT_MS, "at_ms")
             # What others may follow is for Python to find.
-            if held_ms > at_ms or (held_ms == at_ms and number != count):
-                return -1
+            if held_ms > come.at_ms or (held_ms == come.at_ms and come.number != last):
+                return False
             first_ms = held_ms if i == 0 else min(first_ms, held_ms)
-        if not there or not self._is_armed(wait, row, first_ms):
-            return -1
-        if number != count:
-            return 0
-        events[count] = cause[0]
-        found = self._chain(wait, heads, at_ms, events, places)
-        if found <= 0:
-            return found
-        if wait._is_once and there > count:
-            return -1
-        room = PyBytes_GET_SIZE(value)
-        offsets[count] = offset
-        inputs[count] = count
-        for i in range(count):
+        if there and not self._is_armed(wait, row, first_ms):
+            return False
+        if there and come.number == last:
+            firing.events[last] = joined[0]
+            found = self._chain(wait, heads, come.at_ms, &firing, places)
+        if found < 0 or (found and wait._is_once and there > last):
+            return False
+        if not found:
+            self._hold(wait, row, key, name, value, come)
+            return True
+        firing.offsets[last] = come.offset
+        firing.inputs[last] = last
+        firing.count = last + 1
+        firing.room = PyBytes_GET_SIZE(value)
+        for i in range(last):
             head = heads[places[i]]
-            inputs[i] = <int>i
-            taken[i] = offsets[i] = _field(head, _HEAD_OFFSET, "offset")
-            if offsets[i] < 0:
-                return -1
+            firing.inputs[i] = <int>i
+            firing.offsets[i] = _field(head, _HEAD_OFFSET, "offset")
+            firing.room += PyBytes_GET_SIZE(<bytes>_field(head, _HEAD_PAYLOAD, "payload"))
+            if firing.offsets[i] < 0:
+                return False
             size = _field(head, _HEAD_SIZE_BYTES, "size_bytes")
             freed += size
-            room += PyBytes_GET_SIZE(<bytes>_field(head, _HEAD_PAYLOAD, "payload"))
         opened_ms = _field(heads[places[0]], _HEAD_AT_MS, "at_ms")
-        room = wait._publish(
-            key, row, opened_ms, now_ms, number, cause, events, inputs, offsets, count + 1, room,
-            publish, output,
-        )
-        if room < 0:
-            return -1
-        self.written_bytes += room
-        self._note_fired(wait, row, number, now_ms)
-        heads[:] = [heads[i] for i in range(there) if not _is_among(places, count, i)]
-        held = there - count
+        if not self._fire(wait, row, key, opened_ms, joined, last, &firing):
+            return False
+        heads[:] = [heads[i] for i in range(there) if not _is_among(places, last, i)]
         size = _field(row, _WAIT_SIZE_BYTES, "size_bytes")
-        wait._held -= count
-        _put_field(row, _WAIT_HELD, "held", held)
+        wait._held -= last
+        _put_field(row, _WAIT_HELD, "held", there - last)
         _put_field(row, _WAIT_SIZE_BYTES, "size_bytes", size - freed)
         _put_field(row, _WAIT_OPENED_MS, "opened_ms", opened_ms)
-        if held == 0:
+        if there == last:
             self._rest(wait, row, key, wait._is_once)
         else:
             self._rearm(wait, row, key, heads)
-        return count
+        self._emit(wait, name, row, come, &firing)
+        return True
 
     cdef bint _is_armed(self, PlainWait wait, row, int64_t first_ms) except -1:
         """Whether a wait is as its oldest event has left it."""
@@ -862,13 +1075,14 @@ cdef class PlainWaits:
         )
 
     cdef int _chain(
-        self, PlainWait wait, list heads, int64_t at_ms, JoinedSpans *events, Py_ssize_t *places
+        self, PlainWait wait, list heads, int64_t at_ms, Firing *firing, Py_ssize_t *places
     ) except -2:  # fmt: skip
-        """The shortest sequence that ends with an event, which is the last of ``events``.
+        """The shortest sequence that ends with an event, the last of ``firing``.
 
         1: the others are filled in, and where among the heads they are; 0: there is none; -1: one
         of them is not plain. See :func:`edo_stream.core.correlation.ordered.shortest`.
         """
+        cdef JoinedSpans *events = firing.events
         cdef Py_ssize_t i, j
         cdef JoinedSpans other
         cdef int64_t held_ms, held_at, best_ms, best_at, next_ms = at_ms
@@ -910,40 +1124,6 @@ cdef class PlainWaits:
             wait._clear_timer(was_ms, key)
             wait._set_timer(due_ms, key)
             _put_field(row, _WAIT_DUE_MS, "due_ms", due_ms)
-        return 0
-
-    cdef int _keep(
-        self, PlainWait wait, bytes name, row, int64_t stream_ms, int64_t offset, fate,
-        list offsets, list fates,
-    ) except -1:  # fmt: skip
-        _put_field(row, _WAIT_TOUCHED_MS, "touched_ms", stream_ms)
-        self._rows[name] = row
-        self._dirty[name] = None
-        self.stream_ms = stream_ms
-        wait._is_changed = True
-        offsets.append(offset)
-        fates.append(fate)
-        return 0
-
-    cdef int _settle(
-        self, int64_t offset, list offsets, list fates, list settled, int64_t read_from
-    ) except -1:  # fmt: skip
-        """Note that what was held is in a result; see :meth:`edo_stream.core.ledger.Ledger.mark`."""
-        cdef Py_ssize_t low = 0, high = len(offsets), middle
-        if offset < read_from:
-            settled.append((offset, self._emitted))
-            return 0
-        while low < high:
-            middle = (low + high) >> 1
-            if <int64_t>offsets[middle] < offset:
-                low = middle + 1
-            else:
-                high = middle
-        if low == len(offsets):
-            offsets.append(offset)
-            fates.append(self._emitted)
-        else:
-            fates[low] = self._emitted
         return 0
 
 

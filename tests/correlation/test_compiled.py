@@ -49,7 +49,7 @@ CORRELATIONS: Final = st.builds(
     Correlation,
     flow=st.just("x"),
     owner=st.just("t"),
-    kind=mostly([Named(2), Ordered(), Named(3), Ordered()], Named(1), Counted(2)),
+    kind=mostly([Named(2), Ordered(), Named(3), Counted(2), Counted(3)], Named(1), Counted()),
     inputs=mostly([("a", "b"), ("deadline", "a"), ("b", "deadline", "a")], ("b", "a", 'c"')),
     target=mostly([Target("out", 5, "out.type")], Target("out", 1, "tÿpe", True)),
     outcomes=st.just("outcomes"),
@@ -102,7 +102,7 @@ def values(draw: st.DrawFn) -> bytes | None:
             subject=draw(st.none() | text),
             correlation_id=draw(st.none() | text),
             content_type=draw(st.none() | text),
-            member=draw(st.none() | text) if is_odd else None,
+            member=draw(mostly([None, None, "m", "n"], 'm"')),
             expect=draw(WHOLE) if is_odd else None,
             is_failed=is_odd and draw(st.booleans()),
         )
@@ -218,6 +218,37 @@ def test_both_halves_decide_alike_on_sequences(
     decide_alike(spec_of(Ordered(), inputs=inputs, fire=fire, within_ms=900), found, steps)
 
 
+#: An input, how much later than the one before, and the member that it is of.
+ONES: Final = st.tuples(
+    st.sampled_from(["a", "b"]),
+    mostly([0, 1, 300], -1, 2_000),
+    mostly([None, "m-1", "m-2", "m-3"], "m-4"),
+)
+
+
+@settings(max_examples=300)
+@given(
+    expect=st.integers(2, 5),
+    fire=mostly([Fire.EACH, Fire.EACH], Fire.ONCE),
+    keep=st.sampled_from(Keep),
+    has_members=st.booleans(),
+    ones=st.lists(ONES, min_size=4, max_size=40),
+    steps=STEPS,
+)
+def test_both_halves_decide_alike_on_counts(
+    expect: int, fire: Fire, keep: Keep, has_members: bool, ones: list[Any], steps: Any
+) -> None:
+    at_ms, found = NOW_MS - 40_000, []
+    for offset, (name, later_ms, member) in enumerate(ones, 7):
+        at_ms += later_ms
+        joined = Joined(
+            "x", name, f"e-{offset}", "/s", "t", f"t/0/{offset}", b"{}", True,
+            member=member if has_members else None,
+        )  # fmt: skip
+        found.append(PlainRecord(TOPIC, 2, offset, at_ms, b"k", encode_joined(joined), ()))
+    decide_alike(spec_of(Counted(expect), fire=fire, keep=keep), found, steps)
+
+
 def decide_alike(
     spec: JoinSpec, given_records: Sequence[PlainRecord], steps: Any, as_sent: bool = False
 ) -> None:
@@ -241,7 +272,9 @@ def decide_alike(
         assert compiled.pipeline.open_waits() == in_python.pipeline.open_waits()
 
 
-def spec_of(kind: Named | Ordered, inputs: tuple[str, ...] = ("a", "b"), **rest: Any) -> JoinSpec:
+def spec_of(
+    kind: Named | Ordered | Counted, inputs: tuple[str, ...] = ("a", "b"), **rest: Any
+) -> JoinSpec:
     correlation = Correlation(
         "x", "t", kind, inputs, Target("out", 5, "out"), "outcomes", "letters", 3, **rest
     )
@@ -257,8 +290,8 @@ def pair(offset: int, key: bytes = b"k") -> list[PlainRecord]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [Named(2), Ordered()])
-def test_plain_pairs_are_taken_by_the_compiled_half(kind: Named | Ordered) -> None:
+@pytest.mark.parametrize("kind", [Named(2), Ordered(), Counted(2)])
+def test_plain_pairs_are_taken_by_the_compiled_half(kind: Named | Ordered | Counted) -> None:
     half = Half(spec_of(kind, fire=Fire.EACH), is_compiled=True)
     half.pipeline._place = None  # type: ignore[assignment, method-assign]
     half.step([*pair(10), *pair(20), *pair(30, b"l")], NOW_MS, has_caught_up=False)

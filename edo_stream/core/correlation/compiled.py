@@ -1,7 +1,8 @@
 """Which flows of a task the compiled half takes events of, and what it has to know of them.
 
-It takes those of named inputs, each of which opens a wait, and of sequences: the first event of a
-key, one more, and the one that completes it. Whatever else happens to such a wait is Python's.
+It takes those of named inputs, each of which opens a wait, of sequences, and of so many events: the
+first event of a key, one more, and the one that completes it. Whatever else happens to such a wait
+is Python's.
 """
 
 from collections.abc import Iterable
@@ -11,8 +12,16 @@ import msgspec
 
 from edo_stream.core.accounts import Fate
 from edo_stream.core.correlation.joined import joined_frame
-from edo_stream.core.correlation.rows import WaitRow
-from edo_stream.core.correlation.spec import Clock, Correlation, Fire, Named, OnLate, Ordered
+from edo_stream.core.correlation.rows import EventRows, WaitRow
+from edo_stream.core.correlation.spec import (
+    Clock,
+    Correlation,
+    Counted,
+    Fire,
+    Named,
+    OnLate,
+    Ordered,
+)
 from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.event import id_start
 from edo_stream.core.native import IS_COMPILED
@@ -30,7 +39,10 @@ _INPUTS_MAX: Final = 16
 
 
 def plain_waits(
-    identity: TaskIdentity, flows: Iterable[Waits], rows: RowCache[WaitRow]
+    identity: TaskIdentity,
+    flows: Iterable[Waits],
+    rows: RowCache[WaitRow],
+    events: EventRows,
 ) -> "PlainWaits | None":
     """The compiled half of a task; ``None`` where there is none, or nothing that it takes."""
     if not IS_COMPILED:
@@ -40,20 +52,20 @@ def plain_waits(
     if not plain:
         return None
     _, last = joined_frame("", "")
-    return _native.PlainWaits(plain, rows.pages(), rows.get, Fate.HELD, Fate.EMITTED, last)
+    return _native.PlainWaits(plain, rows.pages(), rows.get, events, Fate.HELD, Fate.EMITTED, last)
 
 
 def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     correlation = waits.correlation
-    kind, bounds, target = correlation.kind, correlation.bounds, correlation.target
-    needed = _needed(correlation)
+    bounds, target = correlation.bounds, correlation.target
+    kind, needed = _kind_of(correlation)
     has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
     start = id_start("firing", identity.app, correlation.flow)
     source = f"/edo/{identity.app}/waits"
     place = waits.outlet.of(())
     texts = (correlation.flow, target.type, source, *correlation.inputs)
     if (
-        not 2 <= needed <= _INPUTS_MAX
+        needed < 2
         or correlation.opens
         or correlation.history
         # What does not fit its topic is cut in Python.
@@ -66,15 +78,12 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     return _native.PlainWait(
         waits,
         (waits.name(b""), *waits.timers.pages()),
+        kind,
         correlation.inputs,
         needed,
         (correlation.within_ms, correlation.grace_ms, waits.idle_ms),
         (bounds.open_max, bounds.events_max, bounds.bytes_max),
-        (
-            correlation.clock is Clock.EVENT,
-            correlation.fire is Fire.ONCE,
-            isinstance(kind, Ordered),
-        ),
+        (correlation.clock is Clock.EVENT, correlation.fire is Fire.ONCE),
         (
             start,
             f"{identity.partition}/".encode() if has_birth else None,
@@ -88,15 +97,17 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     )
 
 
-def _needed(correlation: Correlation) -> int:
-    """How many events complete a wait; 0: it is of no kind that is taken."""
+def _kind_of(correlation: Correlation) -> tuple[int, int]:
+    """What a flow waits for, and how many events complete it; 0: nothing that is taken."""
     match correlation.kind:
-        case Named(needed):
-            return needed
-        case Ordered():
-            return len(correlation.inputs)
+        case Named(needed) if needed <= _INPUTS_MAX:
+            return _native.WAITS_FOR_ALL, needed
+        case Ordered() if len(correlation.inputs) <= _INPUTS_MAX:
+            return _native.WAITS_IN_ORDER, len(correlation.inputs)
+        case Counted(expect=int(expect), is_gathered=False, manifest=""):
+            return _native.WAITS_FOR_COUNT, expect
         case _:
-            return 0
+            return _native.WAITS_FOR_ALL, 0
 
 
 def _is_plain(text: str) -> bool:

@@ -103,7 +103,7 @@ class JoinPipeline(TaskPipeline):
         }
         self._by_name = {name.encode(): flow for name, flow in self._flows.items()}
         waits = [flow.waits for flow in self._flows.values()]
-        self._plain = plain_waits(identity, waits, self._rows)
+        self._plain = plain_waits(identity, waits, self._rows, self._events)
         self._read_since_sweep = 0
         self.restore()
 

@@ -202,6 +202,10 @@ class EventRows:
         # Of the wait that was asked for last; within a step they stay as they are.
         self._stored: tuple[bytes, dict[bytes, HeldEvent]] = (b"", {})
 
+    def pages(self) -> dict[bytes, dict[bytes, HeldEvent]]:
+        """What the compiled half holds events in, by wait and place; of those that are new."""
+        return self._fresh
+
     def discard(self) -> None:
         """Forget what is uncommitted."""
         self._fresh.clear()
