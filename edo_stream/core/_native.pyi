@@ -235,6 +235,7 @@ class PlainWait:
         kind: int,
         names: Sequence[str],
         needed: int,
+        members: Sequence[str] | None,
         times_ms: tuple[int, int, int],
         bounds: tuple[int, int, int],
         ways: tuple[bool, bool],

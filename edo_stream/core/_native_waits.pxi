@@ -307,7 +307,7 @@ cdef inline JoinedSpans *_add_fired(
 
 @cython.final
 cdef class PlainWait:
-    """One flow that waits for named inputs, for a sequence of them, or for so many events.
+    """One flow that waits for named inputs, for a sequence of them, for so many events or a list.
 
     See :class:`edo_stream.core.correlation.collecting.Collecting`, and of sequences
     :class:`edo_stream.core.correlation.ordered.InOrder`.
@@ -323,12 +323,15 @@ cdef class PlainWait:
     cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape
     cdef bint _is_event_time, _is_once
     cdef int _kind
+    cdef frozenset _members
     cdef bytes _id_start, _birth, _name, _source, _type, _place
     cdef str _topic
     cdef int64_t _partitions
 
-    def __init__(self, waits, timers, kind, names, needed, times_ms, bounds, ways, says):
+    def __init__(self, waits, timers, kind, names, needed, members, times_ms, bounds, ways, says):
         """``needed`` is how many events complete a wait, by what the ``kind`` waits for.
+
+        ``members``: which there are to be, of a count; ``None``: any.
 
         ``times_ms``: within, grace and idle; ``bounds``: open waits, events, bytes; ``ways``:
         whether its clock is that of the events, and it fires once.
@@ -342,6 +345,7 @@ cdef class PlainWait:
         self._names = [name.encode() for name in names]
         self._texts = list(names)
         self._needed = needed
+        self._members = None if members is None else frozenset([one.encode() for one in members])
         self._within_ms, self._grace_ms, self._idle_ms = times_ms
         self._open_max, self._events_max, self._held_bytes_max = bounds
         self._kind = kind
@@ -483,6 +487,8 @@ cdef class PlainWait:
         cdef int j
         at = _put_decimal(_put_raw(at, b'","count":'), <uint64_t>firing.count)
         at = _put_decimal(_put_raw(at, b',"expected":'), <uint64_t>self._needed)
+        if self._members is not None:
+            at = _put_raw(at, b',"missing":[]')
         at = _put_raw(at, b',"inputs":{')
         for i in range(len(self._names)):
             at = _put_of(_put_raw(at, b',"' if i else b'"'), <bytes>self._names[i])
@@ -941,11 +947,13 @@ cdef class PlainWaits:
         if held and not self._belongs(row, come.at_ms):
             return False
         if joined.member.at is NULL:
+            if wait._members is not None:
+                return False
             place = PyBytes_FromStringAndSize(NULL, 8)
             _put_big(<uint8_t *>PyBytes_AS_STRING(place), <uint64_t>come.offset, 8)
         else:
             place = _bytes_of(joined.member)
-            if place in fresh:
+            if place in fresh or (wait._members is not None and place not in wait._members):
                 return False
             # Where all are of this step, there is none of an earlier one.
             if held != len(fresh) and self._events.get(name, place) is not None:

@@ -19,6 +19,8 @@ from edo_stream.core.correlation.spec import (
     Fire,
     JoinSpec,
     Keep,
+    Kind,
+    Members,
     Named,
     OnLate,
     OnTimeout,
@@ -228,7 +230,7 @@ ONES: Final = st.tuples(
 
 @settings(max_examples=300)
 @given(
-    expect=st.integers(2, 5),
+    kind=st.integers(2, 5).map(Counted) | st.just(Members(("m-1", "m-3", "m-2"))),
     fire=mostly([Fire.EACH, Fire.EACH], Fire.ONCE),
     keep=st.sampled_from(Keep),
     has_members=st.booleans(),
@@ -236,7 +238,7 @@ ONES: Final = st.tuples(
     steps=STEPS,
 )
 def test_both_halves_decide_alike_on_counts(
-    expect: int, fire: Fire, keep: Keep, has_members: bool, ones: list[Any], steps: Any
+    kind: Kind, fire: Fire, keep: Keep, has_members: bool, ones: list[Any], steps: Any
 ) -> None:
     at_ms, found = NOW_MS - 40_000, []
     for offset, (name, later_ms, member) in enumerate(ones, 7):
@@ -246,7 +248,7 @@ def test_both_halves_decide_alike_on_counts(
             member=member if has_members else None,
         )  # fmt: skip
         found.append(PlainRecord(TOPIC, 2, offset, at_ms, b"k", encode_joined(joined), ()))
-    decide_alike(spec_of(Counted(expect), fire=fire, keep=keep), found, steps)
+    decide_alike(spec_of(kind, fire=fire, keep=keep), found, steps)
 
 
 def decide_alike(
@@ -272,9 +274,7 @@ def decide_alike(
         assert compiled.pipeline.open_waits() == in_python.pipeline.open_waits()
 
 
-def spec_of(
-    kind: Named | Ordered | Counted, inputs: tuple[str, ...] = ("a", "b"), **rest: Any
-) -> JoinSpec:
+def spec_of(kind: Kind, inputs: tuple[str, ...] = ("a", "b"), **rest: Any) -> JoinSpec:
     correlation = Correlation(
         "x", "t", kind, inputs, Target("out", 5, "out"), "outcomes", "letters", 3, **rest
     )
@@ -284,14 +284,17 @@ def spec_of(
 def pair(offset: int, key: bytes = b"k") -> list[PlainRecord]:
     return [
         PlainRecord(TOPIC, 2, offset + n, NOW_MS, key, encode_joined(
-            Joined("x", name, f"e-{offset + n}", "/s", "t", f"t/0/{n}", b"{}", True, NOW_MS)
+            Joined(
+                "x", name, f"e-{offset + n}", "/s", "t", f"t/0/{n}", b"{}", True, NOW_MS,
+                member=name,
+            )
         ), ())
         for n, name in enumerate("ab")
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [Named(2), Ordered(), Counted(2)])
-def test_plain_pairs_are_taken_by_the_compiled_half(kind: Named | Ordered | Counted) -> None:
+@pytest.mark.parametrize("kind", [Named(2), Ordered(), Counted(2), Members(("a", "b"))])
+def test_plain_pairs_are_taken_by_the_compiled_half(kind: Kind) -> None:
     half = Half(spec_of(kind, fire=Fire.EACH), is_compiled=True)
     half.pipeline._place = None  # type: ignore[assignment, method-assign]
     half.step([*pair(10), *pair(20), *pair(30, b"l")], NOW_MS, has_caught_up=False)

@@ -415,7 +415,14 @@ MUTANTS: Final = (
         6,
         "in C, a member counts as often as it comes in a step",
         f"{_CORE}/_native_waits.pxi",
-        (("            if place in fresh:\n", "            if False:\n"),),
+        (("            if place in fresh or (", "            if ("),),
+        (_COMPILED,),
+    ),
+    Mutant(
+        6,
+        "in C, a member counts that is not in the list",
+        f"{_CORE}/_native_waits.pxi",
+        (("(wait._members is not None and place not in wait._members)", "False"),),
         (_COMPILED,),
     ),
     Mutant(

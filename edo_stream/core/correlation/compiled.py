@@ -1,8 +1,8 @@
 """Which flows of a task the compiled half takes events of, and what it has to know of them.
 
-It takes those of named inputs, each of which opens a wait, of sequences, and of so many events: the
-first event of a key, one more, and the one that completes it. Whatever else happens to such a wait
-is Python's.
+It takes those of named inputs, each of which opens a wait, of sequences, of so many events and of
+lists: the first event of a key, one more, and the one that completes it. Whatever else happens to
+such a wait is Python's.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from edo_stream.core.correlation.spec import (
     Correlation,
     Counted,
     Fire,
+    Members,
     Named,
     OnLate,
     Ordered,
@@ -81,6 +82,7 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
         kind,
         correlation.inputs,
         needed,
+        correlation.kind.members if isinstance(correlation.kind, Members) else None,
         (correlation.within_ms, correlation.grace_ms, waits.idle_ms),
         (bounds.open_max, bounds.events_max, bounds.bytes_max),
         (correlation.clock is Clock.EVENT, correlation.fire is Fire.ONCE),
@@ -106,6 +108,8 @@ def _kind_of(correlation: Correlation) -> tuple[int, int]:
             return _native.WAITS_IN_ORDER, len(correlation.inputs)
         case Counted(expect=int(expect), is_gathered=False, manifest=""):
             return _native.WAITS_FOR_COUNT, expect
+        case Members(members=tuple(members), manifest="") if len(set(members)) == len(members):
+            return _native.WAITS_FOR_COUNT, len(members)
         case _:
             return _native.WAITS_FOR_ALL, 0
 
