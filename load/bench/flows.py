@@ -1,8 +1,8 @@
 """``python -m load.bench.flows``: what two flows on each event cost the decide plane.
 
 The same records go through the bare pipeline, and through it with two flows: of commands, and of
-waits for pairs of events, by the topic's own key and by another. Each run is a cold worker on
-topics of its own; what came out is judged, whatever it took.
+waits: for pairs of events, by the topic's own key and by another, for sequences, and for so many.
+Each run is a cold worker on topics of its own; what came out is judged, whatever it took.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from load.bench.records import profile_of, records_of
 from load.bench.topics import INPUTS, Topics
 from load.expect import Expectation, expect
 from load.fleet import LocalWorker
-from load.plan import Planned, event_id
+from load.plan import Planned, event_id, time_of
 from load.read import records as read_records
 from load.send import SendPolicy, send
 
@@ -54,6 +54,7 @@ _QUIET_S: Final = 3.0
 _LIMIT_S: Final = 240.0
 _RUNNING: Final = "task running"
 _NOT_EXACT: Final = 1
+_BASE_MS: Final = 1_750_000_000_000
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -68,6 +69,8 @@ class Variant:
     """Of each flow's file."""
     bar: float = 0.0
     """What of the bare pipeline's throughput must be left."""
+    together: int = 1
+    """Events of each result of a flow; 1: it writes a command for each."""
 
 
 _COMMAND: Final = """\
@@ -80,21 +83,45 @@ action: {{kind: noop, idempotency_key: command, replay: safe}}
 _WAIT: Final = """\
 name: {flow}
 owner: team-bench
-description: Puts two events together.
+description: Puts events together.
 when:
-  all:
-    order: {{topic: {input}, match: {{type: [bench.order]}}KEY}}
-    payment: {{topic: {input}, match: {{type: [bench.payment]}}KEY}}
+WHEN
   fire: each
   within: 1d
   partitions: 4
 emit: {{topic: {ready}}}
 """
+_PAIR: Final = """\
+    order: {{topic: {input}, match: {{type: [bench.order]}}KEY}}
+    payment: {{topic: {input}, match: {{type: [bench.payment]}}KEY}}"""
+_KEY: Final = ", key: /customer"
+_ALL: Final = _WAIT.replace("WHEN", f"  all:\n{_PAIR}")
+_SEQUENCE: Final = _WAIT.replace("WHEN", f"  sequence:\n{_PAIR}\n  clock: event")
+_COUNTED: Final = 8
+_COUNT: Final = _WAIT.replace(
+    "WHEN", f"  count:\n    any: {{{{topic: {{input}}KEY}}}}\n  expect: {_COUNTED}"
+)
 VARIANTS: Final = (
     Variant(BARE, "no flows"),
     Variant("commands", "two flows `on:` the topic", _COMMAND, 0.7),
-    Variant("waits", "two flows that wait, by the topic's key", _WAIT.replace("KEY", ""), 0.7),
-    Variant("rekeyed", "two that wait, by another", _WAIT.replace("KEY", ", key: /customer"), 0.35),
+    Variant(
+        "waits", "two flows that wait, by the topic's key", _ALL.replace("KEY", ""), 0.7, together=2
+    ),
+    Variant("rekeyed", "two that wait, by another", _ALL.replace("KEY", _KEY), 0.35, together=2),
+    Variant(
+        "sequence",
+        "two that wait for a sequence, by another",
+        _SEQUENCE.replace("KEY", _KEY),
+        0.35,
+        together=2,
+    ),
+    Variant(
+        "count",
+        f"two that wait for {_COUNTED} events, by another",
+        _COUNT.replace("KEY", _KEY),
+        0.35,
+        together=_COUNTED,
+    ),
 )
 _READY: Final = """\
 name: {ready}
@@ -122,7 +149,7 @@ class Run:
 
 @app.command()
 def bench(
-    events: Annotated[int, typer.Option(min=10_000, help="Records of each run.")] = 200_000,
+    events: Annotated[int, typer.Option(min=10_000, help="Records of each run.")] = 500_000,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 3,
     only: Annotated[str, typer.Option(help="Besides bare: names, with commas.")] = "",
     page: Annotated[bool, typer.Option(help=f"Write the table into {PAGE}.")] = False,
@@ -197,11 +224,12 @@ def write_page(path: Path, table: str) -> None:
 
 
 def two_types(planned: Iterator[Planned]) -> Iterator[Planned]:
-    """Records whose types take turns by their numbers, and that have another key besides."""
+    """Records whose types and times go by their numbers, and that have another key besides."""
     for one in planned:
         assert one.number is not None, "the profile spoils nothing"
         kind = b"bench.order" if one.number % 2 else b"bench.payment"
         headers = tuple((n, kind if n == "ce_type" else value) for n, value in one.headers)
+        headers += (("ce_time", time_of(_BASE_MS + one.number)),)
         value = b'{"customer":"c-%b",%b' % (one.key, one.value[1:])
         yield msgspec.structs.replace(one, headers=headers, value=value)
 
@@ -351,17 +379,22 @@ async def _judge(
     """How many records are not as they must be, over all that came out."""
     emitted = expectation.emitted
     events = {key: [event_id(key, n) for n in numbers] for key, numbers in emitted.items()}
-    pairs = {key: list(zip(ids[::2], ids[1::2], strict=False)) for key, ids in events.items()}
+    together = {key: in_groups(ids, variant.together) for key, ids in events.items()}
     wrong = 0
     for topic in outputs:
-        is_pairs = topic != place.results and variant.flow is not _COMMAND
+        is_together = topic != place.results and variant.together > 1
         found: dict[bytes, list[Any]] = {}
         access = {"bootstrap_servers": place.kafka.bootstrap}
         async for record in read_records(topic, access, lambda _: True):
-            key, what = _pair_of(record) if is_pairs else _event_of(record)
+            key, what = _events_of(record) if is_together else _event_of(record)
             found.setdefault(key, []).append(what)
-        wrong += differing(pairs if is_pairs else events, found)
+        wrong += differing(together if is_together else events, found)
     return wrong
+
+
+def in_groups(ids: Sequence[str], size: int) -> list[list[str]]:
+    """Ids in groups of a size, as they come; without those at the end that are too few."""
+    return [list(ids[at : at + size]) for at in range(0, len(ids) - size + 1, size)]
 
 
 def differing(wanted: dict[bytes, list[Any]], found: dict[bytes, list[Any]]) -> int:
@@ -377,10 +410,11 @@ def _event_of(record: ConsumerRecord) -> tuple[bytes, str]:
     return record.key, dict(record.headers)["ce_causationid"].decode()
 
 
-def _pair_of(record: ConsumerRecord) -> tuple[bytes, tuple[str, str]]:
+def _events_of(record: ConsumerRecord) -> tuple[bytes, list[str]]:
     """The ids of the events; the key is that of the events, however they were put together."""
     inputs = json.loads(record.value)["inputs"]
-    return record.key.removeprefix(b"c-"), (inputs["order"]["id"], inputs["payment"]["id"])
+    events = inputs["any"] if "any" in inputs else [inputs["order"], inputs["payment"]]
+    return record.key.removeprefix(b"c-"), [one["id"] for one in events]
 
 
 if __name__ == "__main__":

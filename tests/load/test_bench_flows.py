@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from load.bench.flows import BARE, BEGIN, END, Run, as_markdown, differing, two_types, write_page
+from load.bench.flows import (
+    BARE,
+    BEGIN,
+    END,
+    Run,
+    as_markdown,
+    differing,
+    in_groups,
+    two_types,
+    write_page,
+)
 from load.bench.records import profile_of, records_of
 
 
@@ -16,6 +26,13 @@ def test_types_take_turns_by_number_and_each_event_names_its_customer() -> None:
     kinds = {(one.number or 0) % 2: dict(one.headers)["ce_type"] for one in sent}
     assert {1: b"bench.order", 0: b"bench.payment"} == kinds
     assert all(one.value.startswith(b'{"customer":"c-%b","account"' % one.key) for one in sent)
+    times = {(one.key, one.number): dict(one.headers)["ce_time"] for one in sent}
+    assert sorted(times) == sorted(times, key=lambda place: (place[0], times[place]))
+
+
+def test_events_are_put_together_as_they_come() -> None:
+    assert [["a", "b"], ["c", "d"]] == in_groups(["a", "b", "c", "d", "e"], 2)
+    assert [] == in_groups(["a"], 2)
 
 
 def test_what_is_missing_repeated_or_out_of_order_is_counted() -> None:
