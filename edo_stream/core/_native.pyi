@@ -239,7 +239,7 @@ class PlainWait:
         times_ms: tuple[int, int, int],
         bounds: tuple[int, int, int],
         ways: tuple[bool, bool],
-        says: tuple[bytes, bytes | None, bytes, bytes, bytes, bytes, str, int],
+        says: tuple[bytes, bytes | None, bytes, bytes, bytes, bytes, str, int, int],
     ) -> None: ...
 
 class PlainWaits:

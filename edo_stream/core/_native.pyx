@@ -59,7 +59,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 14
+BUILD = 15
 
 ctypedef const uint8_t *Bytes
 
@@ -1875,7 +1875,7 @@ cdef bint _is_object(Look *look, object data) except -1:
 
 @cython.final
 cdef class PlainKey:
-    """Reads the key of a command or of a wait, where it is plain."""
+    """Reads the key of a command or of a wait, or an event's member, where it is plain."""
 
     cdef int _place
     cdef list _tokens

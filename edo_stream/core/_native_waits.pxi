@@ -327,6 +327,7 @@ cdef class PlainWait:
     cdef bytes _id_start, _birth, _name, _source, _type, _place
     cdef str _topic
     cdef int64_t _partitions
+    cdef Py_ssize_t _bytes_max
 
     def __init__(self, waits, timers, kind, names, needed, members, times_ms, bounds, ways, says):
         """``needed`` is how many events complete a wait, by what the ``kind`` waits for.
@@ -337,7 +338,8 @@ cdef class PlainWait:
         whether its clock is that of the events, and it fires once.
 
         ``says`` is what its results say of themselves: what their ids derive from, where a row
-        was born or nothing, the flow, source, type, where its events lie, topic and partitions.
+        was born or nothing, the flow, source, type, where its events lie, topic, partitions, and
+        how many bytes a result may have without its frame.
         """
         self._waits = waits
         self._shape = waits.shape
@@ -352,7 +354,7 @@ cdef class PlainWait:
         self._is_event_time, self._is_once = ways
         (
             self._id_start, self._birth, self._name, self._source, self._type, self._place,
-            self._topic, self._partitions,
+            self._topic, self._partitions, self._bytes_max,
         ) = says  # fmt: skip
         _require(len(self._id_start) <= _PLACE_BYTES, "a start of ids that is too long")
         _require(self._birth is None or len(self._birth) <= 32, "a birth that is too long")
@@ -423,11 +425,11 @@ cdef class PlainWait:
     ) except -2:  # fmt: skip
         """Publish what a wait that is complete leads to.
 
-        Its size, in bytes; -1 if something of it is not plain.
+        Bytes of its key and value; -1 if something of it is not plain, or it is too large.
         """
         cdef int64_t run = <int64_t>_field(row, _WAIT_RUN, "run") + 1
         cdef int64_t born = _field(row, _WAIT_BORN, "born")
-        cdef Py_ssize_t room = firing.room
+        cdef Py_ssize_t room = firing.room, size
         cdef Pairs headers
         cdef bytes name
         cdef uint8_t *buffer
@@ -451,11 +453,14 @@ cdef class PlainWait:
         )
         at = self._put_count(at, firing) if self._kind == _COUNT else self._put_named(at, firing)
         at = _put_raw(at, b"}}")
+        size = PyBytes_GET_SIZE(key) + (at - buffer)
+        if size + _counted(&headers) > self._bytes_max:
+            return -1
         _publish(
             publish, output, self._topic, _partition_of(key, self._partitions), key,
             <const char *>buffer, at - buffer, &headers, now_ms,
         )
-        return at - buffer
+        return size
 
     cdef uint8_t *_put_named(self, uint8_t *at, Firing *firing) except NULL:
         """Which inputs are missing, and an event of each that is there."""
@@ -740,7 +745,7 @@ cdef class PlainWaits:
         return self._collect(wait, row, key, name, value, &joined, &come)
 
     cdef bint _belongs(self, row, int64_t at_ms) except -1:
-        """Whether an event is of the wait that is open, by its time, and the wait is as it is."""
+        """Whether an event is of the wait by its time, whose deadline and timer are set."""
         until_ms = _field(row, _WAIT_UNTIL_MS, "until_ms")
         cdef int64_t opened_ms = _field(row, _WAIT_OPENED_MS, "opened_ms")
         if until_ms is None or _field(row, _WAIT_DUE_MS, "due_ms") is None:
@@ -858,7 +863,7 @@ cdef class PlainWaits:
         self, PlainWait wait, row, bytes key, bytes name, bytes value, JoinedSpans *joined,
         Coming *come,
     ) except -1:  # fmt: skip
-        """Take an event of a wait that each input opens; ``False``: it is none that is taken."""
+        """Take an event of a wait for named inputs; ``False``: it is none that is taken."""
         cdef list heads = _field(row, _WAIT_HEADS, "heads")
         cdef Py_ssize_t there = len(heads)
         cdef Firing firing
@@ -891,9 +896,8 @@ cdef class PlainWaits:
     ) except -1:  # fmt: skip
         """Gather the events of a wait that is complete, in the order of the inputs."""
         cdef JoinedSpans moved
-        cdef JoinedSpans *added
         cdef int64_t offset
-        cdef int number, i, j
+        cdef int number, i
         cdef bytes payload
         if len(heads) + 1 != wait._needed or wait._needed > _HEADS_MAX:
             return False
@@ -912,8 +916,7 @@ cdef class PlainWaits:
             for i in range(firing.count):
                 if firing.inputs[i] == number:
                     return False
-            added = _add_fired(firing, payload, number, offset)
-            added[0] = moved
+            _add_fired(firing, payload, number, offset)
             i = firing.count - 1
             while i and firing.inputs[i - 1] > number:
                 firing.events[i] = firing.events[i - 1]

@@ -251,6 +251,29 @@ def test_both_halves_decide_alike_on_counts(
     decide_alike(spec_of(kind, fire=fire, keep=keep), found, steps)
 
 
+@pytest.mark.parametrize("count", [16, 63, 64, 65, 66])
+@pytest.mark.parametrize("has_members", [False, True])
+@pytest.mark.parametrize("bytes_max", [1_048_576, 12_000])
+def test_both_halves_decide_alike_on_many(count: int, has_members: bool, bytes_max: int) -> None:
+    """The compiled half has room for 64 events, and no topic gets more than it takes."""
+    found = []
+    for number in range(3 * count):
+        joined = Joined(
+            "x", "ab"[number % 2], f"e-{number}" + "x" * 150, "/s", "t", f"t/0/{number}",
+            b'{"n": 1}', True, member=f"{number * 7 % count:03}" if has_members else None,
+        )  # fmt: skip
+        value = encode_joined(joined)
+        found.append(PlainRecord(TOPIC, 2, 7 + 2 * number, NOW_MS - 1, b"k" * 190, value, ()))
+    spec = spec_of(
+        Counted(count),
+        fire=Fire.EACH,
+        target=Target("out", 5, "out", bytes_max=bytes_max),
+        bounds=Bounds(bytes_max=100_000),
+    )
+    for size in (7, count, 3 * count):
+        decide_alike(spec, found, [(size, 0, False, False)] * (3 * count // size + 1))
+
+
 def decide_alike(
     spec: JoinSpec, given_records: Sequence[PlainRecord], steps: Any, as_sent: bool = False
 ) -> None:
@@ -274,10 +297,13 @@ def decide_alike(
         assert compiled.pipeline.open_waits() == in_python.pipeline.open_waits()
 
 
-def spec_of(kind: Kind, inputs: tuple[str, ...] = ("a", "b"), **rest: Any) -> JoinSpec:
-    correlation = Correlation(
-        "x", "t", kind, inputs, Target("out", 5, "out"), "outcomes", "letters", 3, **rest
-    )
+def spec_of(
+    kind: Kind,
+    inputs: tuple[str, ...] = ("a", "b"),
+    target: Target = Target("out", 5, "out"),  # noqa: B008 - it is frozen
+    **rest: Any,
+) -> JoinSpec:
+    correlation = Correlation("x", "t", kind, inputs, target, "outcomes", "letters", 3, **rest)
     return JoinSpec(TOPIC, 8, {"x": correlation})
 
 

@@ -419,6 +419,20 @@ MUTANTS: Final = (
         (_COMPILED,),
     ),
     Mutant(
+        9,
+        "in C, a result may be larger than its topic takes",
+        f"{_CORE}/_native_waits.pxi",
+        (("if size + _counted(&headers) > self._bytes_max:", "if False:"),),
+        (_COMPILED,),
+    ),
+    Mutant(
+        9,
+        "in C, more events are put together than there is room for",
+        f"{_CORE}/_native_waits.pxi",
+        (("held >= _FIRED_MAX", "False"),),
+        (_COMPILED,),
+    ),
+    Mutant(
         6,
         "in C, a member counts that is not in the list",
         f"{_CORE}/_native_waits.pxi",

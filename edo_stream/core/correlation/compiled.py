@@ -1,8 +1,9 @@
 """Which flows of a task the compiled half takes events of, and what it has to know of them.
 
-It takes those of named inputs, each of which opens a wait, of sequences, of so many events and of
-lists: the first event of a key, one more, and the one that completes it. Whatever else happens to
-such a wait is Python's.
+It takes those of named inputs, each of which opens a wait, of sequences, and of a number or a list
+that the declaration says, no manifest: the first event of a key, one more, and the one that
+completes it. Whatever else happens to such a wait is Python's, and what comes of it that does not
+fit its topic.
 """
 
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from edo_stream.core.correlation.spec import (
 from edo_stream.core.correlation.waits import Waits
 from edo_stream.core.event import id_start
 from edo_stream.core.native import IS_COMPILED
+from edo_stream.core.sizes import FRAME_BYTES
 from edo_stream.core.state import RowCache
 from edo_stream.core.task import TaskIdentity
 
@@ -35,7 +37,6 @@ if IS_COMPILED:
     from edo_stream.core import _native
 
 _TEXT_BYTES_MAX: Final = 400
-_RESULT_BYTES: Final = 16 * 1024
 _INPUTS_MAX: Final = 16
 
 
@@ -69,8 +70,6 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
         needed < 2
         or correlation.opens
         or correlation.history
-        # What does not fit its topic is cut in Python.
-        or bounds.bytes_max + _RESULT_BYTES > target.bytes_max
         or correlation.fallback in correlation.inputs
         or max(len(start), len(place)) > _TEXT_BYTES_MAX
         or not all(map(_is_plain, texts))
@@ -95,6 +94,7 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
             place,
             target.topic,
             target.partitions,
+            target.bytes_max - FRAME_BYTES,
         ),
     )
 

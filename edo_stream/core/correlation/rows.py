@@ -199,7 +199,8 @@ class EventRows:
         self._state = state
         self._fresh: dict[bytes, dict[bytes, HeldEvent]] = {}
         self._released: dict[bytes, None] = {}
-        # Of the wait that was asked for last; within a step they stay as they are.
+        # Rows of the wait that was asked for last, as the table has them: only the end of a step
+        # writes any, and then they are forgotten.
         self._stored: tuple[bytes, dict[bytes, HeldEvent]] = (b"", {})
 
     def pages(self) -> dict[bytes, dict[bytes, HeldEvent]]:
