@@ -83,6 +83,10 @@ def _options(memory: DiskMemory) -> Any:
     table.set_block_cache(memory.cache)
     table.set_bloom_filter(10, False)
     table.set_cache_index_and_filter_blocks(True)
+    # In parts: that of a whole file is larger than a shard of the cache, and would be read from the
+    # disk for each row that is looked for.
+    table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
     options.set_block_based_table_factory(table)
     return options
 

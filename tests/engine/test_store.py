@@ -242,3 +242,19 @@ def test_the_more_disks_share_memory_the_more_there_is_of_it_for_memtables(tmp_p
     assert 1 << 20 == memory.memtables.get_buffer_size()
     for disk in disks:
         disk.close()
+
+
+def test_a_row_is_looked_for_in_the_part_of_a_filter_that_may_have_it(tmp_path: Path) -> None:
+    """A filter read as a whole takes 1.25 bytes of each row of its file, for every look."""
+    disk = RocksDisk(tmp_path / "table-0")
+    for offset in range(100):
+        disk.write({b"%02d%04d" % (offset, n): b"1" for n in range(2_000)}, offset, 0)
+    disk._db.compact_range(None, None)
+    disk.close()
+
+    memory = DiskMemory()
+    disk = RocksDisk(tmp_path / "table-0", memory)
+    assert disk.get(b"500500 is not there") is None
+    assert disk.get(b"500500") == b"1"
+    assert memory.cache.get_usage() < 64 << 10
+    disk.close()

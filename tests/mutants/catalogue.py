@@ -420,6 +420,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         9,
+        "a file's filter is read as a whole for each row",
+        f"{_ENGINE}/store.py",
+        (("    table.set_partition_filters(True)\n", ""),),
+        ("tests/engine/test_store.py",),
+    ),
+    Mutant(
+        9,
         "in C, a result may be larger than its topic takes",
         f"{_CORE}/_native_waits.pxi",
         (("if size + _counted(&headers) > self._bytes_max:", "if False:"),),
