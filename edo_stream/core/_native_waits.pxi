@@ -899,7 +899,7 @@ cdef class PlainWaits:
         cdef int64_t offset
         cdef int number, i
         cdef bytes payload
-        if len(heads) + 1 != wait._needed or wait._needed > _HEADS_MAX:
+        if len(heads) + 1 != wait._needed:
             return False
         _begin_firing(firing)
         _add_fired(firing, value, come.number, come.offset)[0] = joined[0]
@@ -1023,7 +1023,7 @@ cdef class PlainWaits:
         cdef list heads = _field(row, _WAIT_HEADS, "heads")
         cdef Py_ssize_t i, there = len(heads)
         cdef int last = <int>wait._needed - 1, found = 0
-        cdef int64_t first_ms = 0, held_ms, freed = 0, size
+        cdef int64_t first_ms = 0, held_ms, freed = 0, size, offset
         if <int64_t>_field(row, _WAIT_HELD, "held") != there or there >= _HEADS_MAX:
             return False
         for i in range(there):
@@ -1044,19 +1044,16 @@ cdef class PlainWaits:
         if not found:
             self._hold(wait, row, key, name, value, come)
             return True
-        firing.offsets[last] = come.offset
-        firing.inputs[last] = last
-        firing.count = last + 1
-        firing.room = PyBytes_GET_SIZE(value)
+        _begin_firing(&firing)  # Its events are there.
         for i in range(last):
             head = heads[places[i]]
-            firing.inputs[i] = <int>i
-            firing.offsets[i] = _field(head, _HEAD_OFFSET, "offset")
-            firing.room += PyBytes_GET_SIZE(<bytes>_field(head, _HEAD_PAYLOAD, "payload"))
-            if firing.offsets[i] < 0:
+            offset = _field(head, _HEAD_OFFSET, "offset")
+            if offset < 0:
                 return False
+            _add_fired(&firing, <bytes>_field(head, _HEAD_PAYLOAD, "payload"), <int>i, offset)
             size = _field(head, _HEAD_SIZE_BYTES, "size_bytes")
             freed += size
+        _add_fired(&firing, value, last, come.offset)
         opened_ms = _field(heads[places[0]], _HEAD_AT_MS, "at_ms")
         if not self._fire(wait, row, key, opened_ms, joined, last, &firing):
             return False

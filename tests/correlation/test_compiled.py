@@ -8,6 +8,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from edo_stream.core.correlation.joined import Joined, encode_joined
 from edo_stream.core.correlation.pipeline import JoinPipeline
@@ -215,8 +216,7 @@ def test_both_halves_decide_alike_on_sequences(
     at_ms, found = NOW_MS - 40_000, []
     for offset, (name, later_ms, number) in enumerate(links, 7):
         at_ms += later_ms
-        joined = Joined("x", name, f"e-{offset}", "/s", "t", f"t/0/{number}", b"{}", True)
-        found.append(PlainRecord(TOPIC, 2, offset, at_ms, b"k", encode_joined(joined), ()))
+        found.append(arriving(offset, name, at_ms, position=f"t/0/{number}"))
     decide_alike(spec_of(Ordered(), inputs=inputs, fire=fire, within_ms=900), found, steps)
 
 
@@ -243,11 +243,7 @@ def test_both_halves_decide_alike_on_counts(
     at_ms, found = NOW_MS - 40_000, []
     for offset, (name, later_ms, member) in enumerate(ones, 7):
         at_ms += later_ms
-        joined = Joined(
-            "x", name, f"e-{offset}", "/s", "t", f"t/0/{offset}", b"{}", True,
-            member=member if has_members else None,
-        )  # fmt: skip
-        found.append(PlainRecord(TOPIC, 2, offset, at_ms, b"k", encode_joined(joined), ()))
+        found.append(arriving(offset, name, at_ms, member=member if has_members else None))
     decide_alike(spec_of(kind, fire=fire, keep=keep), found, steps)
 
 
@@ -256,14 +252,18 @@ def test_both_halves_decide_alike_on_counts(
 @pytest.mark.parametrize("bytes_max", [1_048_576, 12_000])
 def test_both_halves_decide_alike_on_many(count: int, has_members: bool, bytes_max: int) -> None:
     """The compiled half has room for 64 events, and no topic gets more than it takes."""
-    found = []
-    for number in range(3 * count):
-        joined = Joined(
-            "x", "ab"[number % 2], f"e-{number}" + "x" * 150, "/s", "t", f"t/0/{number}",
-            b'{"n": 1}', True, member=f"{number * 7 % count:03}" if has_members else None,
-        )  # fmt: skip
-        value = encode_joined(joined)
-        found.append(PlainRecord(TOPIC, 2, 7 + 2 * number, NOW_MS - 1, b"k" * 190, value, ()))
+    found = [
+        arriving(
+            7 + 2 * number,
+            "ab"[number % 2],
+            NOW_MS - 1,
+            key=b"k" * 190,
+            id=f"e-{number}" + "x" * 150,
+            data=b'{"n": 1}',
+            member=f"{number * 7 % count:03}" if has_members else None,
+        )
+        for number in range(3 * count)
+    ]
     spec = spec_of(
         Counted(count),
         fire=Fire.EACH,
@@ -307,16 +307,20 @@ def spec_of(
     return JoinSpec(TOPIC, 8, {"x": correlation})
 
 
+def arriving(
+    offset: int, name: str, at_ms: int = NOW_MS, key: bytes = b"k", **parts: Any
+) -> PlainRecord:
+    """An event of an input of ``x``; ``parts`` are what it has besides, or instead."""
+    joined = Joined("x", name, f"e-{offset}", "/s", "t", f"t/0/{offset}", b"{}", True)
+    value = encode_joined(structs.replace(joined, **parts))
+    return PlainRecord(TOPIC, 2, offset, at_ms, key, value, ())
+
+
 def pair(offset: int, key: bytes = b"k") -> list[PlainRecord]:
     return [
-        PlainRecord(TOPIC, 2, offset + n, NOW_MS, key, encode_joined(
-            Joined(
-                "x", name, f"e-{offset + n}", "/s", "t", f"t/0/{n}", b"{}", True, NOW_MS,
-                member=name,
-            )
-        ), ())
+        arriving(offset + n, name, key=key, time_ms=NOW_MS, member=name)
         for n, name in enumerate("ab")
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("kind", [Named(2), Ordered(), Counted(2), Members(("a", "b"))])

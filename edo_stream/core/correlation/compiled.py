@@ -60,7 +60,7 @@ def plain_waits(
 def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     correlation = waits.correlation
     bounds, target = correlation.bounds, correlation.target
-    kind, needed = _kind_of(correlation)
+    kind, needed, members = _kind_of(correlation)
     has_birth = correlation.fire is Fire.EACH or correlation.late is OnLate.NEW_RUN
     start = id_start("firing", identity.app, correlation.flow)
     source = f"/edo/{identity.app}/waits"
@@ -81,7 +81,7 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
         kind,
         correlation.inputs,
         needed,
-        correlation.kind.members if isinstance(correlation.kind, Members) else None,
+        members,
         (correlation.within_ms, correlation.grace_ms, waits.idle_ms),
         (bounds.open_max, bounds.events_max, bounds.bytes_max),
         (correlation.clock is Clock.EVENT, correlation.fire is Fire.ONCE),
@@ -99,19 +99,22 @@ def _plain_wait(identity: TaskIdentity, waits: Waits) -> "PlainWait | None":
     )
 
 
-def _kind_of(correlation: Correlation) -> tuple[int, int]:
-    """What a flow waits for, and how many events complete it; 0: nothing that is taken."""
+def _kind_of(correlation: Correlation) -> tuple[int, int, tuple[str, ...] | None]:
+    """What a flow waits for, how many events complete it, and of which members, if of a list.
+
+    0 events: it is of no kind that is taken.
+    """
     match correlation.kind:
         case Named(needed) if needed <= _INPUTS_MAX:
-            return _native.WAITS_FOR_ALL, needed
+            return _native.WAITS_FOR_ALL, needed, None
         case Ordered() if len(correlation.inputs) <= _INPUTS_MAX:
-            return _native.WAITS_IN_ORDER, len(correlation.inputs)
+            return _native.WAITS_IN_ORDER, len(correlation.inputs), None
         case Counted(expect=int(expect), is_gathered=False, manifest=""):
-            return _native.WAITS_FOR_COUNT, expect
+            return _native.WAITS_FOR_COUNT, expect, None
         case Members(members=tuple(members), manifest="") if len(set(members)) == len(members):
-            return _native.WAITS_FOR_COUNT, len(members)
+            return _native.WAITS_FOR_COUNT, len(members), members
         case _:
-            return _native.WAITS_FOR_ALL, 0
+            return _native.WAITS_FOR_ALL, 0, None
 
 
 def _is_plain(text: str) -> bool:

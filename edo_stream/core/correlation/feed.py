@@ -30,7 +30,7 @@ from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import FlowTrigger, Trigger, plain_key
 
 if IS_COMPILED:
-    from edo_stream.core._native import PlainCommand, PlainFeed
+    from edo_stream.core._native import PlainCommand, PlainFeed, PlainKey
 
 _FLOW: Final = "edo-flow"
 _KEY_BYTES_MAX: Final = 1_024
@@ -105,14 +105,15 @@ class Feed:
     def compiled(self) -> "PlainCommand | PlainFeed | None":
         """What writes the records of plain events, if there is such a thing."""
         trigger = self._trigger
-        readers = [self._key, *([] if self._member is None else [self._member])]
-        is_plain = IS_COMPILED and all(reader.is_plain for reader in readers)
-        if not is_plain or self._expect is not None or trigger.replies is not None:
+        if not IS_COMPILED or self._expect is not None or trigger.replies is not None:
             return None
-        key, *member = [plain_key(reader.place, reader.tokens) for reader in readers]
+        key = self._key.compiled()
+        member = None if self._member is None else self._member.compiled()
+        if key is None or (self._member is not None and member is None):
+            return None
         return PlainFeed(
             key,
-            member[0] if member else None,
+            member,
             trigger.topic,
             trigger.partitions,
             trigger.bytes_max - FRAME_BYTES,
@@ -220,22 +221,13 @@ class Reader:
         place = value.place
         self._pointer = parse_pointer(place) if place is not None and place[0] == "/" else None
 
-    @property
-    def place(self) -> str | None:
-        """Where the value is."""
-        return self._value.place
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the compiled half finds it: as it is, and no attribute but the subject."""
-        value = self._value
-        is_known = value.place in (None, "record", "subject") or value.place[0] == "/"
-        return is_known and value.match is None and value.days is None
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """Of a pointer; else none."""
-        return self._pointer or ()
+    def compiled(self) -> "PlainKey | None":
+        """What reads it as it is of plain events; of attributes the subject only."""
+        place, value = self._value.place, self._value
+        is_known = place in (None, "record", "subject") or place[0] == "/"
+        if not is_known or value.match is not None or value.days is not None:
+            return None
+        return plain_key(place, self._pointer or ())
 
     def find(self, record: Record, facts: Facts) -> Any:
         """The value as it is, bytes or JSON; ``None`` where there is none."""

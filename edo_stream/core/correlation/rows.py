@@ -251,18 +251,12 @@ class EventRows:
 
     def take_all(self, name: bytes) -> list[tuple[bytes, HeldEvent]]:
         """All events of a wait, in order; they are released."""
-        if self.journal is not None:
-            for place, _ in self.all(name):
-                self._note(name, place, None)
-        start, released = events_of(name), self._released
-        found = {}
-        for place, event in self._stored_of(name).items():
-            row = start + place
-            if row not in released:
-                released[row] = None
-                found[place] = event
-        found.update(self._fresh.pop(name, {}))
-        return sorted(found.items())
+        found, start = self.all(name), events_of(name)
+        for place, _ in found:
+            self._note(name, place, None)
+        self._released.update(dict.fromkeys([start + place for place in self._stored_of(name)]))
+        self._fresh.pop(name, None)
+        return found
 
     def _stored_of(self, name: bytes) -> dict[bytes, HeldEvent]:
         """Events of a wait that earlier steps have kept, in order."""
