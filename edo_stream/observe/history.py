@@ -13,14 +13,11 @@ known, ``["poll"]``, or ``["poll", {key: [[offset, value], …]}]``. Values of a
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 Operation = Mapping[str, Any]
 Detail = dict[str, Any]
 Anomalies = dict[str, list[Detail]]
-
-#: Happens on Kafka by design: other transactions write between the records of one.
-ALLOWED: Final = frozenset({"int-send-skip"})
 
 
 class _Send(NamedTuple):
