@@ -197,6 +197,12 @@ def inputs_of(when: When | Combine) -> dict[str, JoinInput]:
     return next((found for kind in _KINDS if (found := getattr(when, kind)) is not None), {})
 
 
+def extra_inputs_of(when: When) -> dict[str, JoinInput]:
+    """What a flow takes besides its inputs: its manifest and its fallback, by their names."""
+    named = ((name, getattr(when, name)) for name in (_MANIFEST, _FALLBACK))
+    return {name: given for name, given in named if given is not None}
+
+
 def join_of(
     document: Document, declared: tuple[str, str, When, Emit | None], registry: Registry
 ) -> Join:
@@ -223,9 +229,7 @@ def join_of(
         }
         if len(named) == 1:
             document.find((_WHEN, kind), "absence: its two inputs need two names")
-    for name in (_MANIFEST, _FALLBACK):
-        if (more := getattr(when, name)) is not None:
-            named[name] = ((_WHEN, name), more)
+    named |= {name: ((_WHEN, name), given) for name, given in extra_inputs_of(when).items()}
     sources = [
         _source(document, (name, place, given), when, registry)
         for name, (place, given) in named.items()

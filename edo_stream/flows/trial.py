@@ -21,7 +21,7 @@ from edo_stream.core.patterns import parse_pattern, reason_of
 from edo_stream.core.record import Record
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.trigger import Trigger
-from edo_stream.flows.correlation import COMBINED, inputs_of
+from edo_stream.flows.correlation import COMBINED, extra_inputs_of, inputs_of
 from edo_stream.flows.declaration import On
 from edo_stream.flows.expression import WhereExpression
 from edo_stream.flows.flow import Flows
@@ -151,7 +151,7 @@ def wanted_by(name: str, flows: Flows, topic: str) -> dict[str, On | JoinInput]:
     """What a flow wants of a topic: the entries of its ``on`` by number, or its inputs by name."""
     join = flows.joins.get(name)
     if join is not None and isinstance(join.when, When):
-        inputs = {**inputs_of(join.when), **({"manifest": m} if (m := join.when.manifest) else {})}
+        inputs = inputs_of(join.when) | extra_inputs_of(join.when)
         return {label: one for label, one in inputs.items() if one.topic == topic}
     entries = enumerate(flows.flows[name].declaration.on)
     return {str(number): on for number, on in entries if on.topic == topic}

@@ -104,3 +104,16 @@ def test_what_is_complete_at_once_waits_for_nothing(place: Path, run: Run) -> No
     flow(place, f"when: {{any: {{order: {{topic: {TOPIC}, key: /order/id}}}}, within: 1h}}\n")
     told = json.loads(tried(place, run, EVENT, "--json").output)
     assert {"key": "o-1", "until": None} == told["wait"]
+
+
+@pytest.mark.parametrize("name", ["manifest", "fallback"])
+def test_a_manifest_and_a_fallback_are_inputs_too(place: Path, run: Run, name: str) -> None:
+    more = f"{{topic: {CANCELLED}, key: /id{', from: /files' if name == 'manifest' else ''}}}"
+    expect = ", expect: 2" if name == "fallback" else ""
+    count = f"count: {{order: {{topic: {TOPIC}, key: /order/id}}}}{expect}"
+    flow(place, f"when: {{{count}, {name}: {more}, within: 1h}}\n")
+    event = {**EVENT, "type": CANCELLED, "data": {"id": "o-7", "files": 3}}
+    result = tried(place, run, event, "--json")
+    told = json.loads(result.output)
+    assert (0, "input", "o-7") == (result.exit_code, told["result"], told["wait"]["key"])
+    assert [{"input": name, "isMet": True, "why": None}] == told["conditions"]
