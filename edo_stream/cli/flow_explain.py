@@ -132,13 +132,29 @@ def explained(
             "result": result if is_wanted else "no-match",
             "why": trial.why,
             "command": _id_of(trial) if trial.is_command else None,
+            **(_wait_of(trial) if result == "input" and is_wanted else {}),
         }
+
+
+def _wait_of(trial: Trial) -> dict[str, Any]:
+    """Which input an event is, where they have names, and of which key."""
+    assert trial.written is not None, "it is written to the task of its key"
+    named = {} if trial.input is None else {"input": trial.input}
+    return {**named, "wait": {"key": readable(trial.written.key or b"")}}
 
 
 def _id_of(trial: Trial) -> str:
     """Id of the command that the event was, if the worker had the same files."""
     assert trial.written is not None, "a command is written"
     return (dict(trial.written.headers)["ce_id"] or b"").decode()
+
+
+def _because(one: dict[str, Any]) -> str:
+    """Why an event came to nothing; of an input, which it is and of which key."""
+    if "wait" not in one:
+        return one["why"] or ""
+    key = f"of key {one['wait']['key']}"
+    return f"{one['input']}, {key}" if "input" in one else key
 
 
 def _show(name: str, told: Sequence[dict[str, Any]]) -> None:
@@ -154,7 +170,7 @@ def _show(name: str, told: Sequence[dict[str, Any]]) -> None:
             Text(one.get("event", "")),
             Text(one.get("key", "")),
             _TOLD.get(one["result"], "no event"),
-            Text(one["why"] or ""),
+            Text(_because(one)),
         )
     console.print(table)
     counts = Counter(one["result"] for one in told)

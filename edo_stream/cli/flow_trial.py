@@ -157,8 +157,8 @@ def _outcome(name: str, flows: Flows, trial: Trial) -> dict[str, Any]:
         until_ms = waits_until_ms(group, app, trial.written)
         until = None if until_ms is None else (time_text(until_ms) or b"").decode()
         waits = {**said, "result": "input", "why": None, "wait": {"key": key, "until": until}}
-        if join.word == "when":
-            return waits
+        if trial.input is not None:
+            return {**waits, "input": trial.input}
         alone = command_alone(name, group, app, trial.written)
         return {**waits, **_end(name, flows, alone, "input")}
     return {**said, **_end(name, flows, trial.written, "command")}
@@ -278,7 +278,10 @@ def _show(told: dict[str, Any]) -> None:
         "dead-letter": "is a dead letter",
         "no-event": "is no event",
     }
-    console.print(f"{told['flow']}: the event {results[told['result']]}", markup=False)
+    result = results[told["result"]]
+    if "input" in told:
+        result = f"is the input {told['input']}, of what the flow waits for"
+    console.print(f"{told['flow']}: the event {result}", markup=False)
     if told.get("why"):
         console.print(f"  {told['why']}", markup=False, highlight=False, soft_wrap=True)
     if (count := told.get("commands", 1)) > 1:

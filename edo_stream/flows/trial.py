@@ -64,6 +64,8 @@ class Trial:
     """How many there are of a flow that splits; ``written`` is the first."""
     waits_for: str | None = None
     """The first row that it looks up and that was not given, and what comes of that."""
+    input: str | None = None
+    """Which input the event is, of a flow that has ``when``."""
 
     @property
     def why(self) -> str | None:
@@ -100,10 +102,10 @@ def trial_of(  # noqa: PLR0913 - all that an answer depends on
     trigger = Trigger(identity, contract, own[0].trigger)
     met = [label for label, one in zip(wanted, answers, strict=True) if one.is_met]
     written: Publish
-    count = 1
+    count, named = 1, None
     if met and own[0].feed is not None:
-        wanting = met[0] if flows.joins[name].word == "when" else COMBINED
-        feed = next(one.feed for one in own if one.feed and one.feed.input == wanting)
+        named = met[0] if flows.joins[name].word == "when" else None
+        feed = next(one.feed for one in own if one.feed and one.feed.input == (named or COMBINED))
         written = Feed(identity, contract, feed).command(record, event, now_ms, facts)
     elif met:
         if own[0].enrichment is not None:
@@ -124,7 +126,8 @@ def trial_of(  # noqa: PLR0913 - all that an answer depends on
     if written.topic != own[0].trigger.dead_letters:
         if not count:
             return Trial(answers, None, is_command=False, reason=f"{_EMPTY}, and it is told so")
-        return Trial(answers, written, is_command=own[0].feed is None, commands=count)
+        is_command = own[0].feed is None
+        return Trial(answers, written, is_command=is_command, commands=count, input=named)
     said = dict(written.headers)
     reason = f"{_text(said.get('edo-reason'))}: {_text(said.get('edo-detail'))}"
     return Trial(answers, written, is_command=False, reason=reason)

@@ -67,3 +67,25 @@ def test_each_record_is_told_with_what_came_of_it(
     assert [f"{TOPIC}/1/1"] == [
         one["place"] for one in explained(environment, "dear", records, b"1")
     ]
+
+
+def test_of_an_input_it_tells_which_it_is_and_of_which_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dear.yaml").write_text(
+        "name: dear\nowner: team\ndescription: Dear.\nwhen:\n  within: 1h\n  all:\n"
+        f"    dear: {{topic: {TOPIC}, key: /id, where: data.total > 100}}\n"
+        f"    cheap: {{topic: {TOPIC}, key: /id, where: data.total < 50}}\n"
+        "action: {kind: noop, idempotency_key: command, replay: safe}\n"
+    )
+    monkeypatch.setenv("EDO_TOPICS", str(ROOT / "topics"))
+    monkeypatch.setenv("EDO_FLOWS", str(tmp_path))
+    totals = [120, 5, 70]
+    records = [
+        record(n, b'{"id":"o-%d","total":%d}' % (n, total)) for n, total in enumerate(totals)
+    ]
+    told = list(explained(Environment.read(), "dear", records, None))
+    assert ["input", "input", "no-match"] == [one["result"] for one in told]
+    assert [("dear", "o-0"), ("cheap", "o-1")] == [
+        (one["input"], one["wait"]["key"]) for one in told if "input" in one
+    ]
