@@ -353,7 +353,10 @@ class Model:
                 if at_ms - sessions[-1][-1] >= kind.gap_ms or is_cut:
                     sessions.append([])
                 sessions[-1].append(at_ms)
-            return [(each[0], each[-1] + kind.gap_ms) for each in sessions[:1]]
+            start, end = sessions[0][0], sessions[0][-1] + kind.gap_ms
+            if kind.session_max_ms:
+                end = min(end, start + kind.session_max_ms)
+            return [(start, end)]
         lowest, highest = times[0] // kind.every_ms, times[-1] // kind.every_ms
         ends = range(
             lowest * kind.every_ms, (highest + 2) * kind.every_ms + kind.size_ms, kind.every_ms
@@ -381,8 +384,6 @@ class Model:
         assert isinstance(kind, Windowed)
         start, end = min(self.windows(state), key=lambda window: window[1])
         inside = [item for item in state.items if start <= item.at_ms < end]
-        if kind.gap_ms and kind.session_max_ms:
-            inside = [i for i in inside if i.at_ms - start < kind.session_max_ms]
         state.runs += 1
         self.tell(key, state, "window", "deadline", None, inside)
         state.settled_ms = max(end, state.settled_ms)

@@ -450,3 +450,12 @@ def test_late_events_of_several_windows_each_come_into_a_result() -> None:
         [one["id"] for one in each["inputs"]["a"]] for each in bench.results()
     ]
     assert {0: "e", 1: "e", 2: "e"} == bench.fates()
+
+
+def test_what_comes_behind_a_session_that_was_cut_is_of_the_next_one() -> None:
+    bench = Bench([correlation(Windowed(gap_ms=100, session_max_ms=150), ["click"])])
+    bench.feed(*(event(n, "click", T + at) for n, at in enumerate((0, 90, 140, 160))))
+    bench.tick(T + 240)
+    bench.feed(event(4, "click", T + 230))
+    bench.tick(T + 1_000)
+    assert [["e0", "e1", "e2"], ["e3", "e4"]] == [each["inputs"]["click"] for each in shorts(bench)]

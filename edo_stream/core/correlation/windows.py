@@ -49,6 +49,12 @@ def session_of(kind: Windowed, times_ms: Sequence[int]) -> int:
     return count
 
 
+def session_end_ms(kind: Windowed, times_ms: Sequence[int]) -> int:
+    """End of the session that has the times: after a pause, or where it is cut."""
+    end_ms = times_ms[-1] + kind.gap_ms
+    return min(end_ms, times_ms[0] + kind.session_max_ms) if kind.session_max_ms else end_ms
+
+
 class InWindows:
     """Decides for one flow that collects in windows."""
 
@@ -85,7 +91,7 @@ class InWindows:
         if self._kind.gap_ms:
             times_ms = [event.at_ms for _, event in events]
             count = session_of(self._kind, times_ms)
-            end_ms = times_ms[count - 1] + self._kind.gap_ms
+            end_ms = session_end_ms(self._kind, times_ms[:count])
             inside, gone = events[:count], count
             start_ms = times_ms[0]
         else:
@@ -132,7 +138,7 @@ class InWindows:
         """Note the earliest event, and set the timer of the window that it is in."""
         row.first_ms = row.opened_ms = first_ms
         if self._kind.gap_ms:
-            row.until_ms = first_ms + self._kind.gap_ms
+            row.until_ms = session_end_ms(self._kind, (first_ms,))
         else:
             row.until_ms = self._next_end_ms(row)
         self._waits.arm(key, row, row.until_ms + self._grace_ms)
