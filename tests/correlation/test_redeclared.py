@@ -197,3 +197,17 @@ def test_every_deadline_of_one_kind_may_pass_under_any_other() -> None:
         life.come()
         life.declare(after)
         life.end()
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [(Counted(3), Counted(2)), (Named(3), Named(2)), (Named(3), Named(1))]
+)
+def test_what_fewer_events_complete_is_complete_and_does_not_time_out(
+    was: Counted | Named, now: Counted | Named
+) -> None:
+    bench = Bench([correlation(was, "abc", within_ms=_WITHIN_MS)])
+    bench.feed(event(0, "a", NOW_MS), event(1, "b", NOW_MS + 1))
+    bench.correlations = [correlation(now, "abc", within_ms=_WITHIN_MS)]
+    bench.__post_init__()
+    bench.tick(NOW_MS + _WITHIN_MS)
+    assert ["complete"] == [each["reason"] for each in bench.results()]

@@ -1,10 +1,11 @@
 """What waits in a way that its flow's declaration knows no longer.
 
-Theory of operation. How events are held is of the kind of a flow and of its inputs: its *shape*.
-Rows say which shape they are of (:meth:`.waits.Waits.is_foreign`). A wait of another shape than the
-flow's is taken apart when it is looked at next, because an event comes, its timer is due or an
-operator wants it: its events are placed anew under the rules that hold now, in the order in which
-they were read. So each has one fate, and what has no place under the new rules is a dead letter.
+Theory of operation. How events are held, and how many it takes, is of the kind of a flow and of
+its inputs: its *shape*. Rows say which shape they are of (:meth:`.waits.Waits.is_foreign`). A wait
+of another shape than the flow's is taken apart when it is looked at next, because an event comes,
+its timer is due or an operator wants it: its events are placed anew under the rules that hold now,
+in the order in which they were read. So each has one fate, and what has no place under the new
+rules is a dead letter.
 
 Deadlines of other kinds are others: the timer that has led here is set anew, not obeyed. What the
 rules of a kind have made of events stays made: a burst is its last event, the others are stale.
@@ -22,6 +23,7 @@ from edo_stream.core.correlation.spec import (
     Counted,
     Debounced,
     Members,
+    Named,
     Windowed,
 )
 from edo_stream.core.correlation.waits import Arrival, Waits, arrivals_of
@@ -36,8 +38,12 @@ def shape_of(correlation: Correlation) -> int:
     match kind:
         case Absent():
             parts += [kind.after, kind.without]
+        case Named() if kind.needed != len(correlation.inputs):
+            parts += [kind.needed]
         case Counted():
             parts += [kind.manifest, kind.is_carried, kind.is_gathered]
+            if kind.expect is not None:
+                parts += [kind.expect]
         case Members():
             parts += [kind.manifest, kind.members]
         case Windowed():
