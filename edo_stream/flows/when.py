@@ -226,7 +226,7 @@ class When(Declared):
     late: Literal["new-run", "append", "drop", "dead-letter"] | None = Field(
         default=None,
         description="What comes after the end: opens the next wait, makes a result of its own, is "
-        "counted, or a dead letter; with fire: each new-run, else drop.",
+        "counted, or a dead letter; with fire: each new-run, else and of a window drop.",
     )
     keep: Literal["first", "last"] = Field(
         default="last", description="Which event of an input or member stays."
