@@ -66,6 +66,8 @@ _OF_KINDS: Final = {
     "sliding": ("window",),
     "session": ("window",),
     "aggregate": ("window",),
+    "collect": ("window",),
+    "keep": ("all", "any", "some", "count", "set", "gather"),
     "opens": ("all", "some", "count", "set"),
     "fallback": ("all", "any", "some", "count", "set"),
     "on_timeout": ("all", "any", "some", "count", "set", "sequence", "gather"),
@@ -218,6 +220,7 @@ def join_of(
     kind = kinds[0] if kinds else ""
     _check_keys(document, when, kind)
     _check_times(document, when, kind)
+    _check_sense(document, when, kind)
     named: dict[str, tuple[Place, JoinInput]] = {
         name: ((_WHEN, kind, name), given) for name, given in inputs_of(when).items()
     }
@@ -282,6 +285,26 @@ def _check_keys(document: Document, when: When, kind: str) -> None:
         if kind == "set" and one.member is None:
             message = f"member is missing in {name}: which member is an event of?"
             document.find((_WHEN, kind, name), message)
+
+
+def _check_sense(document: Document, when: When, kind: str) -> None:
+    """Find what would be of no effect, and what could never be complete."""
+    if kind == "window" and when.fire == "once":
+        document.find((_WHEN, "fire"), "fire: a window fires each time that one ends: leave it out")
+    if when.look_back and kind != "absence" and when.opens is None:
+        message = "look_back: each input opens a wait: say by opens which ones do"
+        document.find((_WHEN, "look_back"), message)
+    inputs = inputs_of(when)
+    needed = {
+        "all": len(inputs),
+        "some": when.n or 0,
+        "count": when.expect if isinstance(when.expect, int) else 0,
+        "set": len(set(when.members or ())),
+        "sequence": len(inputs),
+    }.get(kind, 0)
+    if needed > when.max.events:
+        message = f"max.events: {kind} needs {needed} events, and {when.max.events} may wait"
+        document.find((_WHEN,), message)
 
 
 def _check_times(document: Document, when: When, kind: str) -> None:
