@@ -226,13 +226,13 @@ class FlowWorld:
         return [run for run in self._actions.runs if run.flow == flow]
 
     def outcomes(self, flow: str) -> list[Seen]:
-        """How the commands of a flow ended that were no dead letters."""
-        return self.records(self._known(flow).policy.outcomes)
+        """How the commands of a flow ended that were no dead letters, and which waits failed."""
+        return self.records(self._ends(flow).outcomes)
 
     def dead_letters(self, name: str) -> list[Seen]:
         """Dead letters of a flow, or of a topic."""
-        if name in self.flows.flows:
-            return self.records(self.flows.flows[name].policy.dead_letters)
+        if name in self.flows.flows or name in self.flows.joins:
+            return self.records(self._ends(name).dead_letters)
         return self.records(self.registry.topics[name].contract.dead_letters)
 
     def results(self, topic: str) -> list[Seen]:
@@ -415,6 +415,13 @@ class FlowWorld:
     def _known(self, flow: str) -> Any:
         assert flow in self.flows.flows, f"{flow} is none of {', '.join(self.flows.flows)}"
         return self.flows.flows[flow]
+
+    def _ends(self, flow: str) -> Any:
+        """What names the topics of a flow's ends; one that emits has waits, and no commands."""
+        if flow not in self.flows.flows and flow in self.flows.joins:
+            group = self.flows.joins[flow].when.group
+            return self.flows.join_groups[group].spec.correlations[flow]
+        return self._known(flow).policy
 
     def _on_exception(self, loop: Any, context: dict[str, Any]) -> None:
         if "never retrieved" not in context.get("message", ""):

@@ -226,3 +226,24 @@ def test_what_flows_wait_for_comes_in_the_same_world(project: Path) -> None:
     (run,) = world.runs("ready")
     assert run.key == "o-1"
     world.close()
+
+
+def test_a_wait_that_ends_in_an_event_has_outcomes_and_dead_letters_too(project: Path) -> None:
+    add_topic(project, "shop.parcel.sent")
+    for name in ("failure", "dead-letter"):
+        (project / f"flows/{name}.yaml").write_text(
+            f"name: {name}\nowner: team\ndescription: Both.\n"
+            "when:\n  all:\n"
+            "    order: {topic: shop.order.placed, key: /order/id}\n"
+            "    parcel: {topic: shop.parcel.sent, key: /parcel/id}\n"
+            f"  within: 1h\n  on_timeout: {name}\n"
+            "emit: {topic: shop.order.confirmed}\n"
+        )
+    world = FlowWorld.of_project(project)
+    world.publish(TOPIC, order(1))
+    world.advance(3_700)
+    assert ["edo.failure.timed-out"] == [one.type for one in world.outcomes("failure")]
+    assert [] == world.outcomes("dead-letter")
+    (letter,) = world.dead_letters("dead-letter")
+    assert "correlation-timeout" == letter.headers["edo-reason"]
+    world.close()
