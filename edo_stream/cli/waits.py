@@ -138,7 +138,10 @@ def force(
 def expire(
     flow: FlowName, key: Key = None, key_base64: KeyBase64 = None, timeout: Timeout = 30.0
 ) -> None:
-    """End a wait as if its deadline had passed; forget a key whose wait is over."""
+    """End a wait as if its deadline had passed; forget a key whose wait is over.
+
+    What an absence or a window holds is let go of, without a result: 'edo waits force' fires it.
+    """
     _operate("wait.expire", flow, key_bytes(key, key_base64), timeout)
 
 
