@@ -164,6 +164,7 @@ class TaskConsumer(driver.Consumer):
         self._wanted: dict[TopicPartition, int] = {}
         self._outstanding: dict[TopicPartition, tuple[int, int]] = {}
         self._asker: AIOKafkaConsumer | None = None
+        self._asker_begins = asyncio.Lock()
         self._paused: set[TopicPartition] = set()
         self._resuming: set[asyncio.Task[None]] = set()
         #: When the drain loop last came round, on the event loop's clock.
@@ -406,30 +407,35 @@ class TaskConsumer(driver.Consumer):
 
     async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> list[int]:
         """See :class:`edo_stream.engine.ports.Intake`."""
-        if self._asker is None:
-            # On the main loop, with a connection of its own: the consumer sees stable ends only.
-            app: Any = self.app
-            asker = AIOKafkaConsumer(
-                **app.worker_settings.access.client(
-                    isolation_level="read_uncommitted",
-                    enable_auto_commit=False,
-                    request_timeout_ms=int(app.conf.broker_session_timeout * 1000),
-                )
-            )
-            pace_metadata(asker._client)
-            try:
-                await asker.start()
-            except BaseException:
-                await asker.stop()
-                raise
-            self._asker = asker
+        asker = await self._open_asker()
         try:
-            ends = await self._asker.end_offsets(partitions)
+            ends = await asker.end_offsets(partitions)
         except KafkaError:
             # Its connection may be dead; the next question gets a new one.
             await self._close_asker()
             raise
         return [ends[partition] for partition in partitions]
+
+    async def _open_asker(self) -> AIOKafkaConsumer:
+        """On the main loop, with a connection of its own: the consumer sees stable ends only."""
+        async with self._asker_begins:  # Tasks ask side by side, and have one between them.
+            if self._asker is None:
+                app: Any = self.app
+                asker = AIOKafkaConsumer(
+                    **app.worker_settings.access.client(
+                        isolation_level="read_uncommitted",
+                        enable_auto_commit=False,
+                        request_timeout_ms=int(app.conf.broker_session_timeout * 1000),
+                    )
+                )
+                pace_metadata(asker._client)
+                try:
+                    await asker.start()
+                except BaseException:
+                    await asker.stop()
+                    raise
+                self._asker = asker
+            return self._asker
 
     async def _close_asker(self) -> None:
         asker, self._asker = self._asker, None

@@ -217,3 +217,43 @@ def test_a_worker_never_leaves_its_group_for_not_polling(monkeypatch: pytest.Mon
 
     a_year_of_restarts_apart_ms = 20 * 86_400_000
     assert given["max_poll_interval_ms"] > a_year_of_restarts_apart_ms
+
+
+async def _asked_at_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What becomes of the connections when several tasks ask for the ends of logs at once."""
+    told = []
+
+    class Asker:
+        _client = None
+
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        async def start(self) -> None:
+            told.append("start")
+            await asyncio.sleep(0)
+
+        async def stop(self) -> None:
+            told.append("stop")
+
+        async def end_offsets(self, places: Any) -> dict[TopicPartition, int]:
+            return dict.fromkeys(places, 7)
+
+    monkeypatch.setattr(transport, "AIOKafkaConsumer", Asker)
+    monkeypatch.setattr(transport, "pace_metadata", lambda _: None)
+    consumer: Any = TaskConsumer.__new__(TaskConsumer)
+    consumer._asker, consumer._asker_begins = None, asyncio.Lock()
+    settings = SimpleNamespace(access=SimpleNamespace(client=lambda **more: more))
+    consumer.app = SimpleNamespace(
+        worker_settings=settings, conf=SimpleNamespace(broker_session_timeout=10.0)
+    )
+    ends = await asyncio.gather(*(consumer.high_watermarks([PLACE]) for _ in range(3)))
+    assert [[7]] * 3 == ends
+    await consumer._close_asker()
+    return told
+
+
+def test_tasks_that_ask_at_once_have_one_connection_which_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert ["start", "stop"] == asyncio.run(_asked_at_once(monkeypatch))
