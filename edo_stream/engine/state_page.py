@@ -4,7 +4,7 @@ What is asked comes in the path and the query; the answer is a document in JSON,
 last record that was applied of each input (``Edo-Applied``) and where the owner is (``Location``).
 """
 
-from base64 import urlsafe_b64decode
+from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -92,7 +92,7 @@ def _key(text: str, encoding: str) -> bytes:
     if encoding != _BASE64:
         raise ValueError(f"encoding={encoding[:20]}: write {_TEXT} or {_BASE64}")
     try:
-        return urlsafe_b64decode(unquote_to_bytes(text))
+        return b64decode(unquote_to_bytes(text), altchars=b"-_", validate=True)
     except ValueError as error:
         raise ValueError(f"the key is no base64 in its form for URLs: {error}") from None
 

@@ -52,6 +52,7 @@ def test_what_cannot_be_asked_is_told(name: str, value: str, told: str) -> None:
     assert len(str(caught.value)) < 500
 
 
-def test_a_key_that_is_no_base64_is_told() -> None:
+@pytest.mark.parametrize("key", ["a", "!!", "bz!E=", "bz%0AE=", "b%C3%BC"])
+def test_a_key_that_is_no_base64_is_told(key: str) -> None:
     with pytest.raises(ValueError, match="base64"):
-        question_of("pair", "a", [("encoding", "base64")])
+        question_of("pair", key, [("encoding", "base64")])
