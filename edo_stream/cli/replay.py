@@ -80,6 +80,7 @@ def replay(  # noqa: PLR0913 - the command line
     environment = Environment.read()
     found = _topic(environment, topic)
     bounds = _bound(start, "--from"), _bound(end, "--to")
+    _require_order(*bounds)
     condition = _condition(where)
     flows = _flows(environment, topic, flow or (), doubles)
     spec = ReplaySpec(
@@ -129,6 +130,13 @@ def _bound(text: str | None, option: str) -> Bound:
         return None, time_ms(text)
     except ValueError as error:
         raise CommandError(f"{option}: write an offset or a time: {error}", USAGE) from error
+
+
+def _require_order(start: Bound, end: Bound) -> None:
+    """Refuse a range that ends before it begins; an offset and a time cannot be compared."""
+    for first, last in zip(start, end, strict=True):
+        if first is not None and last is not None and last < first:
+            raise CommandError("--to: it is before --from", USAGE)
 
 
 def _partitions(topic: Topic, wanted: Sequence[int] | None) -> tuple[int, ...]:

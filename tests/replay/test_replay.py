@@ -248,6 +248,11 @@ def test_without_the_accounts_of_the_range_the_results_tell_what_went_on() -> No
     [
         (["shop.order.paced"], "did you mean shop.order.placed?"),
         ([TOPIC, "--from", "yesterday"], "--from: write an offset or a time"),
+        ([TOPIC, "--from", "5", "--to", "2"], "--to: it is before --from"),
+        (
+            [TOPIC, "--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T11:00:00Z"],
+            "before --from",
+        ),
         ([TOPIC, "--partition", "4"], "has no partition 4"),
         ([TOPIC, "--where", "{"], "--where: "),
         ([TOPIC, "--where", '{"data": 5}'], "--where: "),
