@@ -80,6 +80,8 @@ def query(  # noqa: PLR0913 - options
         raise CommandError(f"{flow}, key {readable(name)}: {why}", NOT_DONE)
     if status == _BAD_REQUEST:
         raise CommandError(why, USAGE)
+    if status == _NOT_IN_TIME:
+        why = f"not applied within {timeout:g} s"  # A worker was asked for a part of it at a time.
     raise CommandError(f"{why} ({document.get('reason', status)})", UNREACHABLE)
 
 
