@@ -93,7 +93,10 @@ class RequestFailedError(Exception):
 
 
 class NoReplyError(TimeoutError):
-    """No reply came in time: the command may have run or not, and does not begin any more."""
+    """No reply came in time: what was asked for may have happened, or may still happen.
+
+    Only a command of the request alone, of a flow with ``replies``, does not begin any more.
+    """
 
     def __init__(self, message: str, sent: Sent | None) -> None:
         super().__init__(message)
@@ -353,6 +356,7 @@ def _silence(topic: str, timeout_s: float, sent: Sent | None) -> str:
         return f"no reply within {timeout_s:g} s: the request to {topic} may be written or not"
     place = f"{sent.topic}-{sent.partition}, offset {sent.offset}"
     return (
-        f"no reply within {timeout_s:g} s: the request is at {place}. Its command does not begin "
-        "any more; if it runs, its end will be an event of its flow's outcomes"
+        f"no reply within {timeout_s:g} s: the request is at {place}. A command of it alone does "
+        "not begin any more. What runs goes on, and so does what waits for other events, is split, "
+        "or is a saga: its end will be an event of its flow"
     )

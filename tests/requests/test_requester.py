@@ -7,7 +7,16 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from edo_stream.outgoing import NotProducedError
-from edo_stream.requester import Book, Heard, Reply, Requester, RequestFailedError, read_reply
+from edo_stream.producer import Sent
+from edo_stream.requester import (
+    Book,
+    Heard,
+    NoReplyError,
+    Reply,
+    Requester,
+    RequestFailedError,
+    read_reply,
+)
 from edo_stream.settings import read_settings
 
 pytestmark = pytest.mark.asyncio
@@ -197,3 +206,25 @@ async def test_a_topic_that_is_not_there_is_told(
     with pytest.raises(NotProducedError, match="a flow has to say replies: shop"):
         async with requester(tmp_path):
             raise AssertionError("it must not begin")
+
+
+class _Written:
+    """A producer whose events are written, and to which nobody replies."""
+
+    def prepare(self, *_: object) -> None:
+        return None
+
+    async def deliver(self, _: object) -> list[Sent]:
+        return [Sent("shop.label.wanted", 0, 7, "one")]
+
+
+async def test_without_a_reply_it_is_told_what_may_happen_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event may wait for others, or have started a saga, and goes on then."""
+    one = requester(tmp_path)
+    monkeypatch.setattr(one, "_producer", _Written())
+    with pytest.raises(NoReplyError, match="is at shop") as told:
+        await one.request("shop.label.wanted", "k", {}, timeout=0.01)
+    assert "shop.label.wanted-0, offset 7. A command of it alone does not begin" in str(told.value)
+    assert "what waits for other events, is split, or is a saga" in str(told.value)
