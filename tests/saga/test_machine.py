@@ -279,6 +279,31 @@ def test_a_reply_of_an_attempt_before_does_not_count_for_the_one_that_is_out() -
     assert "late-reply" == saga.kinds()[-1]
 
 
+def test_a_dead_letter_of_an_attempt_before_counts_when_it_is_done_after_all() -> None:
+    """Of the pivot: there is no way back then, whatever its last attempt has come to."""
+    saga = pivoted()
+    saga.reply("a")
+    (first,) = saga.open
+    saga.reply("pay", "exhausted")
+    saga.ask("saga.retry")
+    saga.settle()
+    saga.reply("pay", "exhausted")
+    assert "pay: no" == saga.row().stuck
+    saga.end(first, "done", "after all")
+    saga.settle()
+    row = saga.row()
+    assert (StepStatus.DONE, "") == (row.steps["pay"].status, row.stuck)
+    saga.ask("saga.compensate")
+    saga.settle()
+    assert "pay is done: there is no way back" in refusals(saga)[-1]
+    saga.end(first, "done", "again")
+    saga.settle()
+    assert "late-reply" == saga.kinds()[-1]
+    saga.reply("mail")
+    assert SagaStatus.COMPLETED is saga.row().status
+    judge(saga)
+
+
 def test_a_person_does_a_step_and_may_refuse_to() -> None:
     saga = started(*MANUAL)
     saga.reply("a")

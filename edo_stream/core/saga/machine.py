@@ -12,9 +12,9 @@ comes. Undoing what has not happened yet would leave what happens afterwards.
 A *pivot* that is done closes the way back, and one that is out, or unsure, blocks it: what fails
 then waits for a person (*stuck*). So does a compensation that fails.
 
-Each command's id derives from instance, step, direction and attempt, and a reply counts if it is
-of the last one. A step that had failed and is done after all (its dead letter was sent again)
-counts as done: forward it goes on, backward it is undone.
+Each command's id derives from instance, step, direction and attempt, and while one is out a reply
+counts if it is of that one. A step that had failed and is done after all (its dead letter was sent
+again, of whichever attempt) counts as done: forward it goes on, backward it is undone.
 """
 
 from collections.abc import Sequence
@@ -107,7 +107,7 @@ class Machine:
         for step in self._definition.steps:
             state = self._row.steps[step.name]
             if reply.flow == step.flow:
-                is_heard = reply.command_id == state.command_id and self._hear(step, state, reply)
+                is_heard = self._hear(step, state, reply)
             elif reply.flow == step.undo:
                 is_heard = reply.command_id == state.undo_id and self._hear_undo(step, state, reply)
             else:
@@ -212,19 +212,29 @@ class Machine:
     def _hear(self, step: SagaStep, state: StepRow, reply: Reply) -> bool:
         if self._row.status is SagaStatus.ABANDONED:
             return False
-        if state.status is StepStatus.SENT:
+        is_last = reply.command_id == state.command_id
+        if state.status is StepStatus.SENT and is_last:
             if reply.said is Said.DONE:
                 self._done(step, reply.result)
             else:
                 self._fail(step, reply.error, is_unsure=reply.said is Said.UNSURE)
             return True
-        if reply.said is not Said.DONE or state.was_done:
+        if state.status is StepStatus.SENT or reply.said is not Said.DONE or state.was_done:
             return False
-        # It had failed, and its dead letter was sent again.
+        if not is_last and not self._is_earlier(step, state, reply.command_id):
+            return False
+        # It had failed, and its dead letter was sent again; also one from before a retry.
         self._done(step, reply.result)
         if self._row.status is SagaStatus.COMPENSATED:
             self._emit(Compensating(reason=f"{step.name} was done after all"))
         return True
+
+    def _is_earlier(self, step: SagaStep, state: StepRow, command_id: str) -> bool:
+        """Whether a command is an attempt of a step before its last one."""
+        return any(
+            command_id == self._command_id(step.name, "do", attempt)
+            for attempt in range(1, state.attempt)
+        )
 
     def _hear_undo(self, step: SagaStep, state: StepRow, reply: Reply) -> bool:
         if self._row.status is SagaStatus.ABANDONED:
