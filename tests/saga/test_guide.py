@@ -97,6 +97,15 @@ def test_a_step_that_is_given_up_is_undone_too(shop: FlowWorld) -> None:
     assert "compensated" == changes(shop)[-1]
 
 
+def test_the_first_step_may_be_given_up_as_well(shop: FlowWorld) -> None:
+    """Its compensation bears it that nobody knows what the step has returned."""
+    shop.fail("ship-order.v1.reserve", times=6)
+    place(shop, "o1", 20)
+    shop.advance(600)
+    assert [None] == [data["result"] for step, data in deeds(shop) if step == "reserve.undo"]
+    assert "compensated" == changes(shop)[-1]
+
+
 def test_a_reply_that_is_late_turns_the_saga_back_and_is_undone_once_it_has_come(
     tmp_path: Path,
 ) -> None:
