@@ -15,7 +15,7 @@ def find_unusable_actions(case: FlowCase) -> None:
     from edo_stream.actions.rendered import templates_of  # noqa: PLC0415
     from edo_stream.actions.template import Template  # noqa: PLC0415
 
-    import_from(flow.file.parent.parent)
+    import_from(flow.file.parents[2 if case.place else 1])  # Sagas have a folder of their own.
     outside = Outside(lambda: 0, reads_secrets=False)
     for key in ("action", "fallback"):
         action = getattr(flow.declaration, key)

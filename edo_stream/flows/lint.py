@@ -59,6 +59,12 @@ def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowRevie
         findings += document.findings[before:]
     sagas = survey_sagas(root / SAGAS, registry, flows.flows.values())
     findings += sagas.findings
+    for deed, document, place in sagas.deeds:
+        before = len(document.findings)
+        case = FlowCase(deed.policy.flow, deed, None, document, registry, graph, shapes, place)
+        for rule in more:
+            rule(case)
+        findings += document.findings[before:]
     whole = replace(flows, sagas=sagas.groups, starts=sagas.starts)
     findings += rival_replies(whole, survey.documents, root / SAGAS)
     names = sorted(file.stem for file in root.glob("*.yaml")) if root.is_dir() else []

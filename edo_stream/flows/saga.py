@@ -25,7 +25,7 @@ from edo_stream.flows.flow import Flow, SagaGroup, policy_of
 from edo_stream.flows.replying import replies_by
 from edo_stream.flows.saga_declaration import Deed, SagaDeclaration, StepDeclaration
 from edo_stream.registry import Finding, Registry
-from edo_stream.registry.document import Document, read
+from edo_stream.registry.document import Document, Place, read
 from edo_stream.registry.mistakes import find_mistake, nearest
 from edo_stream.registry.names import INTERNAL_PREFIX
 
@@ -45,6 +45,8 @@ class SagaSurvey:
     """By topic of the events."""
     flows: list[Flow] = field(default_factory=list)
     """Of all steps and compensations."""
+    deeds: list[tuple[Flow, Document, Place]] = field(default_factory=list)
+    """The same flows, and where their actions stand."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -189,7 +191,9 @@ def _put_together(files: Sequence[_File], survey: SagaSurvey) -> None:
                 _add_starts(file, specs[name], partitions, survey)
         survey.groups[group] = SagaGroup(group, partitions, specs)
         for file in found:
-            survey.flows += _flows(file, partitions)
+            deeds = _flows(file, partitions)
+            survey.flows += [flow for flow, _ in deeds]
+            survey.deeds += [(flow, file.document, place) for flow, place in deeds]
 
 
 def _spec(files: Sequence[_File]) -> SagaSpec:
@@ -259,18 +263,19 @@ def _flow_name(saga: SagaDeclaration, step: str) -> str:
     return f"{saga.name}.v{saga.version}.{step}"
 
 
-def _flows(file: _File, partitions: int) -> list[Flow]:
-    """Flows of the steps and compensations of a version."""
+def _flows(file: _File, partitions: int) -> list[tuple[Flow, Place]]:
+    """Flows of the steps and compensations of a version, and the place of each in the file."""
     saga = file.declaration
-    flows = []
-    for step in saga.steps:
-        name = _flow_name(saga, step.name)
+    flows: list[tuple[Flow, Place]] = []
+    for number, step in enumerate(saga.steps):
+        name, place = _flow_name(saga, step.name), ("steps", number)
         if step.action is not None:
             what = f"Step {step.name} of saga {saga.name}, version {saga.version}."
-            flows.append(_flow(file, name, what, step, partitions))
+            flows.append((_flow(file, name, what, step, partitions), place))
         if step.compensate is not None:
             what = f"Undoes step {step.name} of saga {saga.name}, version {saga.version}."
-            flows.append(_flow(file, f"{name}.undo", what, step.compensate, partitions))
+            undo = _flow(file, f"{name}.undo", what, step.compensate, partitions)
+            flows.append((undo, (*place, "compensate")))
     return flows
 
 

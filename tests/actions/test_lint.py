@@ -92,3 +92,31 @@ def test_the_inbox_is_printed(table: str, code: int) -> None:
         assert "CREATE INDEX IF NOT EXISTS inbox_done_at ON shop.inbox" in result.stdout
     else:
         assert getattr(result.exception, "code", None) == code
+
+
+SAGA = """\
+name: ship-all
+version: 1
+owner: team-shipping
+description: Ships.
+on: shop.order.placed
+steps:
+  - name: a
+    action: {kind: python, handler: "ship_all:nope", idempotency_key: command, replay: forbidden}
+    compensate:
+      action: {kind: http, url: "http://x/{{ dta }}", idempotency_key: command, replay: forbidden}
+  - name: b
+    action: {kind: python, handler: "ship_all:there", idempotency_key: command, replay: forbidden}
+"""
+
+
+def test_actions_of_a_saga_are_made_too(tmp_path: Path, lint: Lint) -> None:
+    """With the line of each, and with handlers from the folder that the flows are in."""
+    (tmp_path / "flows" / "sagas").mkdir()
+    (tmp_path / "flows" / "sagas" / "ship-all.yaml").write_text(SAGA)
+    (tmp_path / "ship_all.py").write_text("async def there(_, __):\n    pass\n")
+    code, said = lint(FLOW.replace("action:\n", "action:\n  kind: noop\n"))
+    assert 1 == code
+    assert re.search(r"ship-all.yaml:8: action.handler: .*no function 'nope'", said)
+    assert re.search(r"ship-all.yaml:10: .*dta is not", said)
+    assert "2 findings" in said

@@ -36,6 +36,8 @@ class FlowCase:
     graph: Graph
     """Of all flows."""
     shapes: Shapes
+    place: Place = ()
+    """Where it stands in the file, if that is a saga's."""
 
     @property
     def declaration(self) -> FlowDeclaration | None:
@@ -72,7 +74,7 @@ class FlowCase:
 
     def find(self, place: Place, message: str) -> None:
         """Add a finding at a value of the file."""
-        self.document.find(place, message)
+        self.document.find((*self.place, *place), message)
 
 
 Rule = Callable[[FlowCase], None]
