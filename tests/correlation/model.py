@@ -156,6 +156,7 @@ class Model:
         kind = self.c.kind
         if isinstance(kind, Absent) and state.phase == "open" and item.input == kind.without:
             self.fates[item.offset] = "s"
+            self.let_go_of(state.postponed, self.others(state, item.at_ms), "s")
             state.postponed += [each for each in state.items if each.at_ms > item.at_ms]
             self.let_go(state, [i for i in state.items if i.at_ms <= item.at_ms], "s")
             state.items.clear()
@@ -165,6 +166,14 @@ class Model:
             self.fates[item.offset] = "x"
             return
         self.fates[item.offset] = "h"
+        if isinstance(kind, Absent) and state.phase == "open":
+            if item.at_ms >= state.first_ms:
+                *covered, _ = sorted([*self.others(state), item], key=_at)
+                state.postponed.append(item)
+                self.let_go_of(state.postponed, covered, "s")
+                return
+            state.postponed += state.items
+            state.items.clear()
         self.put(state, item)
         if state.phase != "open" and not is_opener:
             state.phase = "early"
@@ -180,12 +189,19 @@ class Model:
         elif has_moved:
             self.replay(key, state)
 
+    def others(self, state: Key, before_ms: int | None = None) -> list[Item]:
+        """What an absence waits behind when its wait has ended, from before its deadline."""
+        assert isinstance(self.c.kind, Absent)
+        until_ms = state.first_ms + self.c.within_ms if before_ms is None else before_ms
+        after = self.c.kind.after
+        return [i for i in state.postponed if i.input == after and i.at_ms <= until_ms]
+
     def put(self, state: Key, item: Item) -> None:
         """Of two events for one place, one is stale."""
         there = [each for each in state.items if self.place(each) == self.place(item)]
         state.items.append(item)
         if there and self.place(item) is not None:
-            first = self.c.keep is Keep.FIRST and not isinstance(self.c.kind, Absent)
+            first = self.c.keep is Keep.FIRST
             both = [there[0], item]
             stays = min(both, key=_at) if first else max(reversed(both), key=_at)
             self.let_go(state, [each for each in both if each is not stays], "s")
@@ -249,8 +265,11 @@ class Model:
             self.collect(key, state, item)
 
     def let_go(self, state: Key, items: list[Item], fate: str) -> None:
+        self.let_go_of(state.items, items, fate)
+
+    def let_go_of(self, held: list[Item], items: list[Item], fate: str) -> None:
         for item in items:
-            state.items.remove(item)
+            held.remove(item)
             self.fates[item.offset] = fate
 
     def tell(

@@ -22,6 +22,7 @@ from edo_stream.core.correlation.spec import (
     Target,
     Windowed,
 )
+from edo_stream.core.headers import time_text
 from tests.correlation.bench import NOW_MS, Bench, correlation, event, request, short
 
 T = NOW_MS - 1_000_000
@@ -275,6 +276,42 @@ def test_an_absence_fires_at_its_deadline() -> None:
     assert ("k", 1, "absent", "deadline", None, {"order": "e0"}) == short(result)
     assert ["payment"] == result["missing"]
     assert {0: "e", 1: "s", 2: "s"} == bench.fates()
+
+
+SILENCE = correlation(
+    Absent("order", "payment"), ["order", "payment"], fire=Fire.EACH, late=OnLate.NEW_RUN
+)
+
+
+@pytest.mark.parametrize("seconds", [(0, 3, 6, 8), (6, 8, 0, 3), (8, 6, 3, 0)])
+def test_a_silence_is_told_with_what_it_follows(seconds: tuple[int, ...]) -> None:
+    """And once for the time that it lasts: what lies between the first and the last is in it."""
+    bench = Bench([SILENCE])
+    bench.feed(*(event(n, "order", T + 1_000 * at) for n, at in enumerate(seconds)))
+    bench.tick(T + 10_000)
+    (result,) = bench.results()
+    assert {"order": f"e{seconds.index(0)}"} == short(result)[-1]
+    assert (time_text(T) or b"").decode() == result["opened"]
+    fates = {0: "e", 3: "s", 6: "s", 8: "h"}
+    assert fates == {at: bench.fates()[n] for n, at in enumerate(seconds)}
+    bench.feed(event(4, "payment", T + 12_000))
+    bench.tick(T + 30_000)
+    assert [result] == bench.results()
+    assert "sss" == "".join(bench.fates()[n] for n in (seconds.index(3), seconds.index(8), 4))
+
+
+def test_a_silence_after_the_last_is_told_as_well() -> None:
+    bench = Bench([SILENCE])
+    bench.feed(event(0, "order", T), event(1, "order", T + 8_000))
+    bench.tick(T + 18_000)
+    assert [{"order": "e0"}, {"order": "e1"}] == [short(one)[-1] for one in bench.results()]
+
+
+def test_what_follows_the_first_follows_those_before_it_too() -> None:
+    bench = Bench([SILENCE])
+    bench.feed(event(0, "order", T), event(1, "order", T + 8_000), event(2, "payment", T + 9_000))
+    bench.tick(T + 30_000)
+    assert ([], {0: "s", 1: "s", 2: "s"}) == (bench.results(), bench.fates())
 
 
 @pytest.mark.parametrize(("before_ms", "fires"), [(-1, False), (0, False), (1, True)])

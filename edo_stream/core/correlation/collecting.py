@@ -11,6 +11,9 @@ wait, and is looked at when the wait has ended. Should an event be read later th
 earlier, so does its deadline, and what is beyond it now is postponed. So neither an outage, nor
 which partition is read first, changes which events belong together.
 
+Of several events that an absence waits behind, the first has the wait; the last is looked at when
+that has ended, and those between are stale: each silence is told, once for the time that it lasts.
+
 Where only some inputs open a wait, the others are held early, for the look-back, and at least for
 a minute: which topic is read first says nothing about what happened first. Their times decide
 whether they count.
@@ -118,6 +121,9 @@ class Collecting:
         key, waits = arrival.key, self._waits
         if self._contradicts(row, arrival):
             waits.settle(arrival, Fate.STALE)
+            self._drop_postponed(
+                row, [head for head in self._others(row) if _is_before(head, arrival)]
+            )
             # What came after it opens the next wait; one event may be of both inputs.
             behind = [head for head in row.heads if not _is_before(head, arrival)]
             row.heads = [head for head in row.heads if head not in behind]
@@ -125,6 +131,13 @@ class Collecting:
             self._let_go(key, row, Fate.STALE)
             self._rest(key, row)
             return
+        if row.phase == Phase.OPEN and self._absent is not None:
+            if arrival.at_ms >= row.opened_ms:
+                self._hold_last(row, arrival)
+                return
+            openers = [head for head in row.heads if head.input == arrival.joined.input]
+            row.heads = [head for head in row.heads if head not in openers]
+            row.postponed += openers
         refusal = self._stock.add(row, arrival)
         if refusal is not None:
             waits.refuse(arrival, refusal)
@@ -145,6 +158,34 @@ class Collecting:
             waits.put(key, row)
             if has_moved:
                 self._replay(key, row)
+
+    def _others(self, row: WaitRow) -> list[Head]:
+        """What an absence waits behind as well, once it has ended; within its deadline one."""
+        absent, until_ms = self._absent, row.until_ms
+        assert absent is not None, "asked of an absence"
+        assert until_ms is not None, "an open wait has a deadline"
+        return [h for h in row.postponed if h.input == absent.after and h.at_ms <= until_ms]
+
+    def _hold_last(self, row: WaitRow, arrival: Arrival) -> None:
+        """Hold another event that an absence waits behind, in place of one from before it."""
+        others = self._others(row)
+        if any(head.at_ms > arrival.at_ms for head in others):
+            self._waits.settle(arrival, Fate.STALE)
+            return
+        freed_bytes = sum(head.size_bytes for head in others) if others else None
+        refusal = self._waits.refusal(row, arrival.size_bytes, freed_bytes)
+        if refusal is not None:
+            self._waits.refuse(arrival, refusal)
+            return
+        self._drop_postponed(row, others)
+        self._waits.postpone(row, arrival)
+        self._waits.put(arrival.key, row)
+
+    def _drop_postponed(self, row: WaitRow, heads: Sequence[Head]) -> None:
+        for head in heads:
+            row.postponed.remove(head)
+            self._waits.forget(row, head.size_bytes)
+            self._waits.settle(head, Fate.STALE)
 
     def _complete(self, key: bytes, row: WaitRow, last: Joined) -> None:
         """All that is needed is there; of gathered ends some may have failed."""

@@ -69,8 +69,7 @@ class NamedStock:
         self._inputs = waits.correlation.inputs
         self._order = {name: index for index, name in enumerate(self._inputs)}
         self._needed = kind.needed if isinstance(kind, Named) else 1
-        is_absence = isinstance(kind, Absent)
-        self._keep = Keep.LAST if is_absence else waits.correlation.keep
+        self._keep = waits.correlation.keep
         # Whichever of it is in time counts.
         self._unwanted = kind.without if isinstance(kind, Absent) else ""
 
