@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from edo_stream.actions.build import targets_of
-from edo_stream.actions.handler import import_from
 from edo_stream.actions.outside import Outside
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
@@ -31,6 +30,7 @@ from edo_stream.engine.task_spec import TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.engine.worker import EdoApp, WorkerSettings, make_app
 from edo_stream.flows import load_flows
+from edo_stream.flows.in_python import import_from
 from edo_stream.flows.targets import target_policies
 from edo_stream.observe.health import health_page, ready_page, status_page
 from edo_stream.observe.lateness import Lateness

@@ -7,13 +7,11 @@ becomes the outcome's data: nothing, bytes, or anything that :mod:`msgspec` writ
 
 import importlib
 import inspect
-import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter
-from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from edo_stream.actions.invocation import Call, Invocation, Meanings, call_of, reader_of
@@ -55,13 +53,6 @@ def action(event_type: Any = Any, *, pool: Where = "thread") -> Callable[[F], F]
         return function
 
     return declare
-
-
-def import_from(folder: Path) -> None:
-    """Let handlers be imported from a folder: the one that the flows' own is in."""
-    place = str(folder.resolve())
-    if place not in sys.path:
-        sys.path.insert(0, place)
 
 
 def load_handler(name: str) -> Callable[..., Any]:

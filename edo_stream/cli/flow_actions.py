@@ -10,10 +10,10 @@ def find_unusable_actions(case: FlowCase) -> None:
         return
     # Clients of HTTP and templates: other commands of `edo` do not wait for them.
     from edo_stream.actions.executors import ActionError, executor_of  # noqa: PLC0415
-    from edo_stream.actions.handler import import_from  # noqa: PLC0415
     from edo_stream.actions.outside import Outside  # noqa: PLC0415
     from edo_stream.actions.rendered import templates_of  # noqa: PLC0415
     from edo_stream.actions.template import Template  # noqa: PLC0415
+    from edo_stream.flows.in_python import import_from  # noqa: PLC0415
 
     import_from(flow.file.parents[2 if case.place else 1])  # Sagas have a folder of their own.
     outside = Outside(lambda: 0, reads_secrets=False)

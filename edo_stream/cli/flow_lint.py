@@ -12,6 +12,7 @@ from edo_stream.cli.flow_read import flows_root
 from edo_stream.cli.screen import screen
 from edo_stream.flows.lint import lint as review_all
 from edo_stream.registry import Finding
+from edo_stream.registry.document import Document
 from edo_stream.registry.mistakes import nearest
 
 
@@ -31,7 +32,7 @@ def lint(
     for name in wanted:
         if name not in review.names:
             raise CommandError(f"flow {name} is not declared: {nearest(name, review.names)}", 2)
-    findings = [one for one in review.findings if not wanted or one.file.stem in wanted]
+    findings = [one for one in review.findings if not wanted or Document(one.file).name in wanted]
     if as_json:
         print_json(_as_json(findings, len(wanted) or len(review.names)))
     else:

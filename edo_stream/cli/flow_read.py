@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from edo_stream.actions.handler import import_from
 from edo_stream.cli.environment import CommandError, own_settings
 from edo_stream.flows import Flows, load_flows
+from edo_stream.flows.in_python import import_from
 from edo_stream.registry import Registry, RegistryError
 from edo_stream.registry.mistakes import nearest
 

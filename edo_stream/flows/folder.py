@@ -11,6 +11,7 @@ from edo_stream.flows.control import check_control
 from edo_stream.flows.correlation import Join
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, Flows, flows_of, policy_of
+from edo_stream.flows.in_python import files_of, read_file
 from edo_stream.flows.lookup import found_lookups, group_name
 from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
@@ -24,7 +25,7 @@ from edo_stream.flows.waiting import (
     waiting_flow,
 )
 from edo_stream.registry import Finding, Registry, RegistryError
-from edo_stream.registry.document import Document, read
+from edo_stream.registry.document import Document
 from edo_stream.registry.mistakes import find_mistake, nearest
 
 
@@ -42,7 +43,7 @@ class FlowSurvey:
 
 
 def load_flows(root: Path, registry: Registry) -> Flows:
-    """Read every ``<root>/<name>.yaml``, and all sagas; no folder means no flows.
+    """Read every ``<root>/<name>.yaml`` and ``.py``, and all sagas; no folder means no flows.
 
     Raises:
         RegistryError: with every mistake of every file.
@@ -65,9 +66,9 @@ def survey_flows(root: Path, registry: Registry) -> FlowSurvey:
     flows: list[Flow] = []
     joins: list[Join] = []
     documents: dict[str, Document] = {}
-    files = sorted(root.glob("*.yaml")) if root.is_dir() else []
+    files = files_of(root, "flow")
     for file in files:
-        document = read(file)
+        document = read_file(file, "flow", root.parent)
         if is_result_flow(document):
             results = result_flow(document, registry)
             joins += results
@@ -107,7 +108,7 @@ def _declaration(document: Document) -> FlowDeclaration | None:
         return None
     listed(document)
     try:
-        return FlowDeclaration.model_validate(document.value, context={"file": document.file.stem})
+        return FlowDeclaration.model_validate(document.value, context={"file": document.name})
     except ValidationError as error:
         for item in error.errors(include_url=False):
             find_mistake(document, item, FlowDeclaration)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edo_stream.flows.folder import survey_flows
 from edo_stream.flows.graph import graph_of
+from edo_stream.flows.in_python import files_of
 from edo_stream.flows.rules.case import FlowCase, Rule
 from edo_stream.flows.rules.cycles import find_cycles
 from edo_stream.flows.rules.expressions import find_odd_expressions, find_unknown_names
@@ -22,6 +23,7 @@ from edo_stream.flows.saga import FOLDER as SAGAS
 from edo_stream.flows.saga import survey_sagas
 from edo_stream.flows.shapes import Shapes
 from edo_stream.registry import Finding, Registry
+from edo_stream.registry.document import Document
 
 RULES: Sequence[Rule] = (
     find_cycles,
@@ -67,5 +69,5 @@ def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowRevie
         findings += document.findings[before:]
     whole = replace(flows, sagas=sagas.groups, starts=sagas.starts)
     findings += rival_replies(whole, survey.documents, root / SAGAS)
-    names = sorted(file.stem for file in root.glob("*.yaml")) if root.is_dir() else []
+    names = sorted(Document(file).name for file in files_of(root, "flow"))
     return FlowReview(names, sorted(set(findings)))

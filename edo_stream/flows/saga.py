@@ -22,10 +22,11 @@ from edo_stream.core.trigger import FlowTrigger
 from edo_stream.flows.conditions import conditions_of, listed
 from edo_stream.flows.declaration import FlowDeclaration
 from edo_stream.flows.flow import Flow, SagaGroup, policy_of
+from edo_stream.flows.in_python import files_of, read_file
 from edo_stream.flows.replying import replies_by
 from edo_stream.flows.saga_declaration import Deed, SagaDeclaration, StepDeclaration
 from edo_stream.registry import Finding, Registry
-from edo_stream.registry.document import Document, Place, read
+from edo_stream.registry.document import Document, Place
 from edo_stream.registry.mistakes import find_mistake, nearest
 from edo_stream.registry.names import INTERNAL_PREFIX
 
@@ -59,11 +60,11 @@ class _File:
 
 
 def survey_sagas(root: Path, registry: Registry, flows: Iterable[Flow]) -> SagaSurvey:
-    """Read every ``<root>/<name>.yaml`` and ``<name>.v<version>.yaml``; no folder means none."""
+    """Read every ``<name>.yaml`` and ``<name>.v<version>.yaml``, or ``.py``; no folder: none."""
     survey = SagaSurvey()
     files: list[_File] = []
-    for path in sorted(root.glob("*.yaml")) if root.is_dir() else ():
-        document = read(path)
+    for path in files_of(root, "saga"):
+        document = read_file(path, "saga", root.parent.parent)
         file = _file(document)
         if file is not None:
             _check(file, registry)
@@ -83,7 +84,7 @@ def _file(document: Document) -> _File | None:
         document.find((), "not a saga: write its keys, such as name: ship-order")
         return None
     listed(document)
-    stem = document.file.stem
+    stem = document.name
     versioned = _VERSIONED.fullmatch(stem)
     context = {"file": versioned[1] if versioned else stem}
     try:

@@ -56,7 +56,7 @@ def result_flow(document: Document, registry: Registry) -> list[Join]:
     if document.findings:
         return []
     try:
-        flow = ResultFlow.model_validate(document.value, context={"file": document.file.stem})
+        flow = ResultFlow.model_validate(document.value, context={"file": document.name})
     except ValidationError as error:
         for item in error.errors(include_url=False):
             find_mistake(document, item, ResultFlow)

@@ -71,6 +71,12 @@ class Document:
     lines: dict[Place, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """What the file's name says; a module cannot have ``-`` in it."""
+        stem = self.file.stem
+        return stem.replace("_", "-") if self.file.suffix == ".py" else stem
+
     def line(self, path: Place) -> int:
         """Line of a value's key; where the value is missing, the line of what should have it."""
         while path not in self.lines and path:

@@ -23,7 +23,6 @@ from typing import Any, Final, Self, cast
 
 from aiokafka import TopicPartition
 
-from edo_stream.actions.handler import import_from
 from edo_stream.actions.outside import Outside
 from edo_stream.core.event import derive_id
 from edo_stream.core.partitioner import partition_of
@@ -43,6 +42,7 @@ from edo_stream.engine.task_spec import Ports, TaskSpec
 from edo_stream.engine.ticks import ticker_plans, ticker_topics
 from edo_stream.flows import Flows, load_flows
 from edo_stream.flows.declaration import FlowDeclaration
+from edo_stream.flows.in_python import import_from
 from edo_stream.flows.targets import rate_limit, target_of, target_policies
 from edo_stream.outgoing import Envelope, NotProducedError, Writer
 from edo_stream.registry import Registry, load

@@ -183,7 +183,7 @@ def test_the_guide_s_actions_are_some(
 
 
 def test_the_guide_s_handler_ships() -> None:
-    (text,) = _blocks("python")
+    text, _ = _blocks("python")
     module: dict[str, Any] = {"__name__": "guide"}
     exec(compile(text, "docs/flows.md", "exec"), module)  # the guide's own code
     executor = PythonExecutor(module["ship"])

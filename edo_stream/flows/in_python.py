@@ -1,0 +1,192 @@
+"""Flows and sagas in Python: a file that assigns ``flow``, or ``saga``, what a YAML file would say.
+
+Its values are those of :mod:`.typed`; beside texts, numbers, lists and mappings they may be a
+``timedelta``, a path, a handler's function and an exception's class, which are read as the texts
+that name them. So what follows, the checks and the lint, is the same for both.
+"""
+
+import ast
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any, Final, Literal
+
+from edo_stream.registry import Finding
+from edo_stream.registry.document import Document, Place, read
+from edo_stream.registry.quantity import duration_text
+
+Declares = Literal["flow", "saga"]
+_PYTHON: Final = ".py"
+
+
+def import_from(folder: Path) -> None:
+    """Let modules be imported from a folder: the one that the flows' own is in."""
+    place = str(folder.resolve())
+    if place not in sys.path:
+        sys.path.insert(0, place)
+
+
+def files_of(root: Path, declares: Declares) -> list[Path]:
+    """Files of a folder that declare a flow, or a saga; other modules may lie beside them."""
+    if not root.is_dir():
+        return []
+    in_python = [file for file in root.glob(f"*{_PYTHON}") if _is_declaring(file, declares)]
+    return sorted([*root.glob("*.yaml"), *in_python])
+
+
+def read_file(file: Path, declares: Declares, project: Path) -> Document:
+    """Read one of them; what is wrong with it is among the findings.
+
+    ``project`` is the folder that it may import modules from.
+    """
+    if file.suffix != _PYTHON:
+        return read(file)
+    document = Document(file)
+    twin = file.with_name(f"{document.name}.yaml")
+    if twin.exists():
+        document.find((), f"{twin.name} declares {document.name} as well: keep one of them")
+        return document
+    try:
+        source = file.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+    except (OSError, ValueError, SyntaxError) as error:
+        line = getattr(error, "lineno", None) or 1
+        why = getattr(error, "msg", None) or error
+        document.findings.append(Finding(file, line, f"not Python: {why}"))
+        return document
+    _note_lines(document, _assigned(tree, declares))
+    import_from(project)
+    module = _run(document, compile(tree, str(file), "exec"))
+    if module is not None:
+        document.value = _Plain(document, module.__name__).value((), getattr(module, declares))
+    return document
+
+
+def _is_declaring(file: Path, declares: Declares) -> bool:
+    try:
+        return _assigned(ast.parse(file.read_text(encoding="utf-8")), declares) is not None
+    except (OSError, ValueError, SyntaxError):
+        return True  # It is told when it is read.
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.Assign | ast.AnnAssign | None:
+    """The last statement that gives a name of the module its value."""
+    for statement in reversed(tree.body):
+        match statement:
+            case ast.Assign(targets=[*targets]):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=one), value=ast.expr()):
+                names = [one]
+            case _:
+                continue
+        if name in names:
+            return statement
+    return None
+
+
+def _note_lines(document: Document, assigned: ast.Assign | ast.AnnAssign | None) -> None:
+    """Where the values stand, as far as they are written where they are assigned."""
+    if assigned is None or assigned.value is None:
+        return
+    document.lines[()] = assigned.lineno
+    left: list[tuple[Place, ast.expr]] = [((), assigned.value)]
+    while left:
+        place, node = left.pop()
+        parts: list[tuple[str | int, int, ast.expr]] = []
+        match node:
+            case ast.Dict(keys=keys, values=values):
+                parts = [
+                    (key.value, key.lineno, value)
+                    for key, value in zip(keys, values, strict=True)
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                ]
+            case ast.Call(keywords=keywords):
+                parts = [(one.arg, one.lineno, one.value) for one in keywords if one.arg]
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                parts = [(number, one.lineno, one) for number, one in enumerate(elements)]
+            case _:
+                continue
+        for name, line, value in parts:
+            document.lines[*place, name] = line
+            left.append(((*place, name), value))
+
+
+def _run(document: Document, code: Any) -> ModuleType | None:
+    """Run a file as a module of a name of its own; what it raises is found where it does."""
+    name = f"edo_flow_files.{document.file.stem}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(document.file))
+    assert spec is not None, "a spec without a loader is made as it is"
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(document.file)
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - it is the project's own, as its handlers are
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told with its place
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [one.lineno for one in frames if one.filename == str(document.file)]
+        told = f"it cannot be run: {type(error).__name__}: {error}"
+        document.findings.append(Finding(document.file, (lines and lines[-1]) or 1, told))
+        return None
+    return module
+
+
+class _Plain:
+    """Turns the values of one file into what YAML would have given."""
+
+    def __init__(self, document: Document, module: str) -> None:
+        self._document = document
+        self._module = module
+        self._above: list[int] = []
+
+    def value(self, place: Place, value: Any) -> Any:
+        """A value as plain texts, numbers, lists and mappings."""
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, timedelta):
+            return duration_text(value // timedelta(milliseconds=1))
+        if isinstance(value, PurePath):
+            return str(value)
+        if isinstance(value, type) or callable(value):
+            return self._name(place, value)
+        if id(value) in self._above:
+            self._find(place, "it is within itself")
+            return None
+        self._above.append(id(value))
+        try:
+            return self._parts(place, value)
+        finally:
+            self._above.pop()
+
+    def _parts(self, place: Place, value: Any) -> Any:
+        kind = type(value).__name__
+        odd = f"expected a text, a number, a list or a mapping, found {kind}"
+        if isinstance(value, Mapping):
+            names = [key for key in value if not isinstance(key, str)]
+            if not names:
+                return {key: self.value((*place, key), one) for key, one in value.items()}
+            odd = f"the key {names[0]!r} is no text"
+        elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+            return [self.value((*place, number), one) for number, one in enumerate(value)]
+        self._find(place, odd)
+        return None
+
+    def _name(self, place: Place, value: Any) -> str:
+        """What a function or a class can be imported by."""
+        name = getattr(value, "__qualname__", "") or type(value).__name__
+        module = getattr(value, "__module__", None)
+        if not name.isidentifier() or not module or module in (self._module, "__main__"):
+            self._find(
+                place,
+                f"{name} cannot be imported by its name: put it at the top of a module of the "
+                "project, such as handlers/shipping.py",
+            )
+        if not isinstance(value, type):
+            return f"{module}:{name}"
+        return name if module == "builtins" else f"{module}.{name}"
+
+    def _find(self, place: Place, message: str) -> None:
+        label = ".".join(map(str, place))
+        self._document.find(place, f"{label}: {message}" if label else message)
