@@ -1,7 +1,6 @@
 """`edo pattern`: whether an event is one that a pattern wants."""
 
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,13 +8,14 @@ import msgspec
 import typer
 
 from edo_stream.cli.environment import CommandError
+from edo_stream.core.exact import exact
 from edo_stream.core.patterns import Pattern, PatternError, PatternIndex, parse_pattern
 
 app = typer.Typer(no_args_is_help=True, help="Patterns: which events a flow wants.")
 
 _FINDINGS: Final = 1
 _USAGE: Final = 2
-_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
+_DECODER: Final = msgspec.json.Decoder(float_hook=exact)
 
 
 @app.callback()

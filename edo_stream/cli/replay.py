@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,6 +15,7 @@ from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson
 from edo_stream.cli.screen import screen
 from edo_stream.core.event import derive_id
+from edo_stream.core.exact import exact
 from edo_stream.core.patterns import PatternError, parse_pattern
 from edo_stream.core.replay import DOUBLES, Bounds, Replayable, Replayer
 from edo_stream.core.routing import Condition
@@ -31,7 +31,7 @@ from edo_stream.schema_ids import schema_ids
 from edo_stream.schemas.enforcement import Decode, Tally, enforced
 from edo_stream.sources import decoder
 
-_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
+_DECODER: Final = msgspec.json.Decoder(float_hook=exact)
 
 
 def replay(  # noqa: PLR0913 - the command line

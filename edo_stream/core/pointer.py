@@ -1,12 +1,13 @@
 """JSON pointers (RFC 6901) into an event's data."""
 
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
+from edo_stream.core.exact import exact
+
 #: Numbers keep every digit: two ids that a double cannot tell apart are two ids.
-_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
+_DECODER: Final = msgspec.json.Decoder(float_hook=exact)
 
 
 class Missing:

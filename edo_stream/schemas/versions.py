@@ -7,13 +7,13 @@ attribute or header ``dataschemaversion``. One that says none is taken to be of 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 import orjson
 
+from edo_stream.core.exact import exact
 from edo_stream.schemas.casting import Cast, Step, cast_of, undone
 from edo_stream.schemas.compatibility import SchemaFormat
 from edo_stream.schemas.defaults import filler
@@ -23,7 +23,7 @@ from edo_stream.schemas.validators import AvroCodec, Fault, JsonCheck
 
 _NUMBER: Final = re.compile(r"(?:^|[/:#=])v?([1-9][0-9]{0,5})(?:\.schema\.json|\.avsc)?$")
 #: Numbers keep every digit when data is written anew.
-_EXACT: Final = msgspec.json.Decoder(float_hook=Decimal)
+_EXACT: Final = msgspec.json.Decoder(float_hook=exact)
 _WRITER: Final = msgspec.json.Encoder(decimal_format="number")
 NO_DATA: Final = b"null"
 

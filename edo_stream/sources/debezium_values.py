@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edo_stream.core.exact import exact
 from edo_stream.sources.refused import INVALID, RefusedError
 
 Convert = Callable[[Any], Any]
@@ -35,7 +36,7 @@ _DIGITS_MAX: Final = 200_000
 _DEPTH_MAX: Final = 32
 _DAY_S: Final = 86_400
 
-PARSE: Final = msgspec.json.Decoder(float_hook=Decimal)
+PARSE: Final = msgspec.json.Decoder(float_hook=exact)
 """Parses a value whose number may have more digits than a float has."""
 WRITE: Final = msgspec.json.Encoder(decimal_format="number")
 """Writes what :data:`PARSE` has read, digit for digit."""

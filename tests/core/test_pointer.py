@@ -37,3 +37,9 @@ def test_a_pointer_finds_its_value(pointer: str, expected: Any) -> None:
 @pytest.mark.parametrize("data", [None, b"", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_holds_nothing(data: bytes | None) -> None:
     assert parse_json(data) is MISSING
+
+
+def test_an_exponent_that_no_decimal_has_hides_nothing_else() -> None:
+    document = parse_json(b'{"id":"o-1","tiny":-1.5e-99999999999999999999,"n":1e999999999}')
+    assert {"id": "o-1", "tiny": 0, "n": Decimal("1e999999999")} == document
+    assert parse_json(b'{"huge":1e99999999999999999999}') is MISSING
