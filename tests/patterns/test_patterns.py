@@ -123,6 +123,17 @@ def test_too_many_combinations_and_too_deep_a_pattern_are_refused() -> None:
             parse_pattern(pattern)
 
 
+def test_arrays_do_not_multiply_one_another() -> None:
+    names = "abcdef"
+    wanted = {name: {"x": [1], "w": [1]} for name in names}
+    event: Any = {name: [{"x": 1, "w": 1}] * 300 for name in names}
+    crossed = [{"x": 1, "w": 2}, {"x": 2, "w": 1}]
+    assert matches(wanted, event)
+    assert not matches(wanted, {**event, "f": crossed})
+    assert not matches({"in": wanted}, {"in": [{**event, "f": crossed}] * 3})
+    assert matches({"in": wanted}, {"in": [{**event, "f": crossed}, event]})
+
+
 def test_an_event_may_be_as_deep_as_it_likes() -> None:
     event: Any = 1
     for _ in range(50_000):

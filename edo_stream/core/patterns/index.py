@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from edo_stream.core.patterns.leaves import Leaf, Leaves, Seats, leaves_of
+from edo_stream.core.patterns.leaves import Leaf, Leaves, leaves_of
 from edo_stream.core.patterns.parse import Field, Pattern, Rule
 from edo_stream.core.patterns.places import Places
 
 T = TypeVar("T", bound=Hashable)
+Way = tuple[tuple[int, int], ...]
+"""Seats of a leaf, from the outermost array in."""
 
 
 class PatternIndex(Generic[T]):
@@ -121,7 +123,7 @@ def _is_anchored(field: Field) -> bool:
 
 def is_match(rule: Rule, leaves: Leaves) -> bool:
     """Whether an event's leaves meet a rule, those of one array by the same element."""
-    met: list[list[Seats]] = []
+    met: list[list[Way]] = []
     for field in rule:
         found = leaves.get(field.path)
         if found is None:
@@ -131,10 +133,10 @@ def is_match(rule: Rule, leaves: Leaves) -> bool:
         seats = [leaf.seats for leaf in found if passes(field, leaf)]
         if not seats:
             return False
-        if any(seats):
+        if all(seats):
             # Without a seat it agrees with everything.
-            met.append([] if not all(seats) else seats)
-    return _agree([seats for seats in met if seats], {})
+            met.append([tuple(one.items()) for one in seats])
+    return len(met) < 2 or _agree(met)
 
 
 def passes(field: Field, leaf: Leaf) -> bool:
@@ -146,14 +148,40 @@ def passes(field: Field, leaf: Leaf) -> bool:
     )
 
 
-def _agree(met: list[list[Seats]], taken: Seats) -> bool:
-    """Whether each field has a leaf whose elements are those of the others' leaves."""
-    if not met:
-        return True
-    first, rest = met[0], met[1:]
-    for seats in first:
-        if all(taken.get(array, index) == index for array, index in seats.items()) and _agree(
-            rest, {**taken, **seats}
-        ):
-            return True
+def _agree(met: list[list[Way]]) -> bool:
+    """Whether each field has a leaf whose elements are those of the others' leaves.
+
+    What is below one array does not ask what is below another, and each leaf is below one element:
+    each is looked at once, however many of them there are.
+    """
+    by_array: dict[int, list[list[Way]]] = {}
+    for number, ways in enumerate(met):
+        arrays = {way[0][0] for way in ways}
+        if len(arrays) > 1:
+            # One path, several arrays: a name with dots stands beside names without.
+            others = [*met[:number], *met[number + 1 :]]
+            return any(
+                _agree([*others, [way for way in ways if way[0][0] == array]]) for array in arrays
+            )
+        by_array.setdefault(arrays.pop(), []).append(ways)
+    return all(len(some) < 2 or _agree_in_one(some) for some in by_array.values())
+
+
+def _agree_in_one(met: list[list[Way]]) -> bool:
+    """The same of fields that lead through one array: whether an element of it has them all."""
+    elements: dict[int, list[list[Way]]] = {}
+    for number, ways in enumerate(met):
+        here: dict[int, list[Way]] = {}
+        for way in ways:
+            here.setdefault(way[0][1], []).append(way[1:])
+        for element, rest in here.items():
+            if number == 0:
+                elements[element] = [rest]
+            elif len(elements.get(element, ())) == number:
+                elements[element].append(rest)
+    for inner in elements.values():
+        if len(inner) == len(met):
+            below = [ways for ways in inner if all(ways)]
+            if len(below) < 2 or _agree(below):
+                return True
     return False
