@@ -134,6 +134,14 @@ def test_arrays_do_not_multiply_one_another() -> None:
     assert matches({"in": wanted}, {"in": [{**event, "f": crossed}, event]})
 
 
+def test_the_stars_of_a_wildcard_do_not_multiply_one_another() -> None:
+    wanted = {"a": [{"wildcard": "*a*a*a*a*a*a*a*b*c"}]}
+    assert not matches(wanted, {"a": "a" * 5_000 + "c"})
+    assert matches(wanted, {"a": "a" * 5_000 + "bc"})
+    assert matches({"a": [{"wildcard": "x*xy*y"}]}, {"a": "xxyxyy"})
+    assert not matches({"a": [{"wildcard": "xy*y"}]}, {"a": "xy"})
+
+
 def test_an_event_may_be_as_deep_as_it_likes() -> None:
     event: Any = 1
     for _ in range(50_000):

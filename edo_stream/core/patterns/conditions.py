@@ -163,7 +163,7 @@ def _wildcard(argument: Any, where: str) -> Condition:
 
 
 def _wildcard_expression(text: str, where: str) -> re.Pattern[str]:
-    parts: list[str] = []
+    parts = [""]
     characters = iter(text)
     was_star = False
     for character in characters:
@@ -171,16 +171,21 @@ def _wildcard_expression(text: str, where: str) -> re.Pattern[str]:
         if is_star and was_star:
             raise PatternError(f"{where}: two * in a row; write one")
         if is_star:
-            parts.append(".*")
+            parts.append("")
         elif character == "\\":
             escaped = next(characters, "")
             if escaped not in ("*", "\\"):
                 raise PatternError(f"{where}: \\ stands only before * and \\")
-            parts.append(re.escape(escaped))
+            parts[-1] += re.escape(escaped)
         else:
-            parts.append(re.escape(character))
+            parts[-1] += re.escape(character)
         was_star = is_star
-    return re.compile("".join(parts), re.DOTALL)
+    if len(parts) == 1:
+        return re.compile(parts[0])
+    first, *middle, last = parts
+    # Where a part was found first is as good as any later place: it is never looked for again.
+    found = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 
 
 def _cidr(argument: Any, where: str) -> Condition:
