@@ -134,6 +134,16 @@ def test_arrays_do_not_multiply_one_another() -> None:
     assert matches({"in": wanted}, {"in": [{**event, "f": crossed}, event]})
 
 
+def test_a_rule_that_many_leaves_lead_to_is_looked_at_once() -> None:
+    event = {"a": ["x"] * 20_000, "b": "y"}
+    for wanted in ({"a": ["x"], "b": ["z", {"anything-but": "y"}]}, {"a": ["x", "w"], "b": [1, 2]}):
+        assert not matches(wanted, event)
+    index = PatternIndex(
+        [(n, parse_pattern({"a": ["x"], "b": [wanted]})) for n, wanted in ((1, "z"), (2, "y"))]
+    )
+    assert [2] == index.matches({"a": ["x"] * 3, "b": "y"})
+
+
 def test_the_stars_of_a_wildcard_do_not_multiply_one_another() -> None:
     wanted = {"a": [{"wildcard": "*a*a*a*a*a*a*a*b*c"}]}
     assert not matches(wanted, {"a": "a" * 5_000 + "c"})

@@ -84,9 +84,15 @@ class PatternIndex(Generic[T]):
         """What the patterns that match are for, each once, in the order of their filing."""
         leaves = leaves_of(event, self._paths)
         found: dict[T, None] = {}
+        # Many leaves may lead to one rule; it is told apart by where it is, which costs least.
+        refused: set[tuple[T, int]] = set()
         for target, rule in self._candidates(leaves):
-            if target not in found and is_match(rule, leaves):
+            if target in found or (target, id(rule)) in refused:
+                continue
+            if is_match(rule, leaves):
                 found[target] = None
+            else:
+                refused.add((target, id(rule)))
         return list(found)
 
     def _candidates(self, leaves: Leaves) -> Iterator[tuple[T, Rule]]:
