@@ -37,6 +37,7 @@ _REFUSED: Final = frozenset(
         "inputs",
         "input_filename",
         "input_line_number",
+        "modulemeta",
         "debug",
         "stderr",
         "halt",
@@ -46,9 +47,9 @@ _REFUSED: Final = frozenset(
         "strflocaltime",
     }
 )
-_WORD: Final = re.compile(r"""(?<![\w.$"])(\$?[A-Za-z_]\w*)(?!\s*:)(?![\w"])""")
-_ASIDE: Final = re.compile(r'"(?:[^"\\]|\\[^(])*"|#.*')
-"""Texts without code in them, and comments."""
+_WORD: Final = re.compile(r"(?<![\w.$])(\$?[A-Za-z_]\w*)(?!\s*:)(?!\w)")
+_COMMENT: Final = re.compile(r"#(?:\\\\|\\\r?\n|[^\n])*")
+"""To the end of its line, and the next one after a backslash."""
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{16}")
 _EXACT_MAX: Final = 1 << 53
 _DETAIL_CHARS_MAX: Final = 300
@@ -159,5 +160,35 @@ def _inexact(value: Any) -> int | None:
 
 
 def _refused_word(program: str) -> str | None:
-    words = (word.removeprefix("$").lower() for word in _WORD.findall(_ASIDE.sub('""', program)))
+    words = (word.removeprefix("$").lower() for word in _WORD.findall(_code(program)))
     return next((word for word in words if word in _REFUSED), None)
+
+
+def _code(program: str) -> str:
+    """A program without comments, and of its texts what ``\\(…)`` computes in them.
+
+    The colon of a slice is a comma: what stands before it is no name of a field.
+    """
+    code: list[str] = []
+    opened: list[str] = []
+    is_text = False
+    at = 0
+    while at < len(program):
+        piece = program[at]
+        if is_text:
+            piece = program[at : at + 2] if piece == "\\" else piece
+            is_text = piece not in ('"', "\\(")
+            if piece == "\\(":
+                opened.append(piece)
+            code.append(" " if is_text else piece)
+        elif piece == "#" and (comment := _COMMENT.match(program, at)) is not None:
+            piece = comment[0]
+        else:
+            is_text = piece == '"'
+            if piece in "([{":
+                opened.append(piece)
+            elif piece in ")]}" and opened:
+                is_text = opened.pop() == "\\("
+            code.append("," if piece == ":" and opened[-1:] == ["["] else piece)
+        at += len(piece)
+    return "".join(code)

@@ -258,7 +258,8 @@ def test_no_data_is_too_bad_for_a_reason(declared: dict[str, str], data: bytes) 
 @pytest.mark.parametrize(
     "program",
     ["range(3)", "$ENV.HOME", "env", "now", "def f: f; f", '"\\(range(3))"', "{a: input}",
-     '"#" | range(1)'],
+     '"#" | range(1)', '"\\(1)#\\(env.HOME)"', '"a\\("b" + "\\(2)#")c" + now', ".data.s[now:5]",
+     "1 # \\\\\n | env", '{"a": "\\\\\\(env)"}'],
 )  # fmt: skip
 def test_jq_may_neither_loop_for_ever_nor_look_outside(program: str) -> None:
     with pytest.raises(ValueError, match="may not be used"):
