@@ -101,6 +101,8 @@ def test_what_matches(pattern: Any, event: Any, expected: bool) -> None:
         ({"a": [{"numeric": []}]}, "one or two comparisons"),
         ({"a": [{"anything-but": []}]}, "an empty list"),
         ({"a": [{"anything-but": [None]}]}, "texts or numbers"),
+        ({"a": [{"anything-but": [True]}]}, "texts or numbers"),
+        ({"a": [{"anything-but": False}]}, "texts or numbers"),
         ({"a": [{"anything-but": {"cidr": "10.0.0.0/8"}}]}, "is not one of"),
         ({"a": [{"cidr": "10.0.0.0/99"}]}, "cidr"),
         ({"a": [{"wildcard": "a**b"}]}, "two * in a row"),

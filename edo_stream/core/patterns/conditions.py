@@ -77,6 +77,7 @@ _COMPARE: Final = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 _LOWER: Final = frozenset({">", ">="})
 _UPPER: Final = frozenset({"<", "<="})
 _NUMBER_MAX: Final = Decimal(10) ** 17
+_NAMED: Final = (str, int, float, Decimal)
 _BEYOND: Final = Decimal("Infinity")
 
 
@@ -252,7 +253,7 @@ def _anything_but(argument: Any, where: str) -> Condition:
     values = argument if isinstance(argument, list) else [argument]
     if not values:
         raise PatternError(f"{where}: an empty list; name what is not wanted")
-    if not all(isinstance(value, str | int | float | Decimal) for value in values):
+    if any(isinstance(one, bool) or not isinstance(one, _NAMED) for one in values):
         raise PatternError(f"{where}: expected texts or numbers")
     unwanted = frozenset(value_of(value) for value in values)
     return Holds(lambda value: value_of(value) not in unwanted)
