@@ -16,6 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="Patterns: which events a flow want
 _FINDINGS: Final = 1
 _USAGE: Final = 2
 _DECODER: Final = msgspec.json.Decoder(float_hook=exact)
+#: An id comes back as the number that it is.
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 
 
 @app.callback()
@@ -44,7 +46,7 @@ def match(
         for line in sys.stdin.buffer:
             if line.strip():
                 # Flushed, so that a program may ask and wait for the answer.
-                sys.stdout.buffer.write(msgspec.json.encode(_answer(line)) + b"\n")
+                sys.stdout.buffer.write(_ENCODER.encode(_answer(line)) + b"\n")
                 sys.stdout.buffer.flush()
         return
     if pattern_file is None:
@@ -88,7 +90,14 @@ def _answer(line: bytes) -> dict[str, Any]:
         # A pattern may come as the text that it has in a rule.
         wanted = case["pattern"]
         if isinstance(wanted, str):
-            wanted = _DECODER.decode(wanted)
+            wanted = _pattern_of(wanted)
         return {"id": case_id, "match": _matches(parse_pattern(wanted), case["event"])}
     except (PatternError, ValueError, RecursionError) as error:
         return {"id": case_id, "error": str(error)}
+
+
+def _pattern_of(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise PatternError(f"the pattern is not JSON: {error}") from error
