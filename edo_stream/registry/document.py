@@ -15,7 +15,7 @@ Place = tuple[str | int, ...]
 _SCALARS: Final = (
     ("tag:yaml.org,2002:null", re.compile(r"~|null|")),
     ("tag:yaml.org,2002:bool", re.compile(r"true|false")),
-    ("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]{1,18}")),
+    ("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]{1,18}|[0-9]{19}")),
     ("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+\.[0-9]+")),
 )
 #: What one of these begins with; all else is a text.

@@ -16,6 +16,7 @@ from edo_stream.flows.declaration import Input
 from edo_stream.flows.expression import Expression, ExpressionError, WhereExpression
 from edo_stream.flows.inputs import maker_of
 from edo_stream.registry import Registry, RegistryError, load
+from edo_stream.registry.document import read
 
 ROOT = Path(__file__).parents[2]
 ORDER = {
@@ -79,6 +80,13 @@ def test_a_flow_says_what_it_wants(
     for topic in expected:
         assert ["ship"] == [trigger.flow for trigger in flows.triggers(topic)]
     assert flows.routes("shop.invoice.requested") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-7", "999999999999999999", "1234567890123456789", "9223372036854775807"]
+)
+def test_a_whole_number_of_a_file_is_one_as_far_as_ids_go(text: str) -> None:
+    assert [int(text)] == read(Path("ship.yaml"), f"[{text}]").value
 
 
 @pytest.mark.parametrize(
