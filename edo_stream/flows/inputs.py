@@ -10,6 +10,7 @@ event; the words for that are refused when the flow is read.
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -105,9 +106,13 @@ class _CelMaker:
 
     def __call__(self, facts: Facts) -> bytes:
         try:
-            made = msgspec.json.encode(self._expression.value(facts))
+            value = self._expression.value(facts)
+            made = msgspec.json.encode(value)
         except Exception as error:
             raise UnmadeError(f"input: {detail_of(error)}") from error
+        if not _is_finite(value):
+            # As JSON it would be null.
+            raise UnmadeError("input: a number is out of range")
         return _bounded(made)
 
 
@@ -157,6 +162,20 @@ def _inexact(value: Any) -> int | None:
         elif isinstance(one, int) and abs(one) > _EXACT_MAX:
             return one
     return None
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether each number of a value is one."""
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, dict):
+            stack += one.values()
+        elif isinstance(one, list | tuple):
+            stack += one
+        elif isinstance(one, float) and not isfinite(one):
+            return False
+    return True
 
 
 def _refused_word(program: str) -> str | None:

@@ -253,6 +253,12 @@ def test_what_cannot_be_made_says_why(declared: dict[str, str], expected: str) -
     assert expected in str(unmade.value)
 
 
+@pytest.mark.parametrize("cel", ["{'n': [1.0, data.total * 1e308]}", "0.0 / 0.0", "-1.0 / 0.0"])
+def test_what_is_no_number_any_more_is_not_made(cel: str) -> None:
+    with pytest.raises(UnmadeError, match="out of range"):
+        maker_of(Input(cel=cel))(facts())
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"{", b'"\\ud800"', b"[" * 9_999])
 @pytest.mark.parametrize(
     "declared", [{"jq": ".data.x"}, {"cel": "data.x"}, {"template": "{{data.x}}"}]
