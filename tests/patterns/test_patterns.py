@@ -136,6 +136,15 @@ def test_arrays_do_not_multiply_one_another() -> None:
     assert matches({"in": wanted}, {"in": [{**event, "f": crossed}, event]})
 
 
+def test_arrays_may_be_nested_as_deep_as_they_like() -> None:
+    crossed = [{"x": 1, "y": 2}, {"x": 2, "y": 1}]
+    event: Any = crossed
+    for _ in range(500):
+        event = [event, crossed]
+    assert not matches({"a": {"x": [1], "y": [1]}}, {"a": event})
+    assert matches({"a": {"x": [1], "y": [2]}}, {"a": event})
+
+
 def test_a_rule_that_many_leaves_lead_to_is_looked_at_once() -> None:
     event = {"a": ["x"] * 20_000, "b": "y"}
     for wanted in ({"a": ["x"], "b": ["z", {"anything-but": "y"}]}, {"a": ["x", "w"], "b": [1, 2]}):

@@ -10,7 +10,7 @@ Parts of an event that no pattern asks for are not walked through.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from edo_stream.core.patterns.leaves import Leaf, Leaves, leaves_of
@@ -160,34 +160,54 @@ def _agree(met: list[list[Way]]) -> bool:
     What is below one array does not ask what is below another, and each leaf is below one element:
     each is looked at once, however many of them there are.
     """
+    # A stack of its own: arrays may be nested deeper than Python likes.
+    stack = [_looks(met, 0)]
+    answer = None
+    while stack:
+        try:
+            inner = stack[-1].send(answer)
+        except StopIteration as end:
+            answer = end.value
+            stack.pop()
+        else:
+            answer = None
+            stack.append(_looks(*inner))
+    return answer is True
+
+
+def _looks(met: list[list[Way]], at: int) -> Generator[tuple[list[list[Way]], int], Any, bool]:
+    """The same of ways that agree before a place; asks for what is further in."""
     by_array: dict[int, list[list[Way]]] = {}
     for number, ways in enumerate(met):
-        arrays = {way[0][0] for way in ways}
+        arrays = {way[at][0] for way in ways}
         if len(arrays) > 1:
             # One path, several arrays: a name with dots stands beside names without.
             others = [*met[:number], *met[number + 1 :]]
-            return any(
-                _agree([*others, [way for way in ways if way[0][0] == array]]) for array in arrays
-            )
+            for array in arrays:
+                if (yield [*others, [way for way in ways if way[at][0] == array]], at):
+                    return True
+            return False
         by_array.setdefault(arrays.pop(), []).append(ways)
-    return all(len(some) < 2 or _agree_in_one(some) for some in by_array.values())
+    for some in by_array.values():
+        for inner in _by_element(some, at):
+            below = [ways for ways in inner if all(len(way) > at + 1 for way in ways)]
+            if len(below) < 2 or (yield below, at + 1):
+                break
+        else:
+            return False
+    return True
 
 
-def _agree_in_one(met: list[list[Way]]) -> bool:
-    """The same of fields that lead through one array: whether an element of it has them all."""
+def _by_element(met: list[list[Way]], at: int) -> Iterator[list[list[Way]]]:
+    """Ways of fields that lead through one array, for each of its elements that has them all."""
     elements: dict[int, list[list[Way]]] = {}
     for number, ways in enumerate(met):
         here: dict[int, list[Way]] = {}
         for way in ways:
-            here.setdefault(way[0][1], []).append(way[1:])
-        for element, rest in here.items():
+            here.setdefault(way[at][1], []).append(way)
+        for element, some in here.items():
             if number == 0:
-                elements[element] = [rest]
+                elements[element] = [some]
             elif len(elements.get(element, ())) == number:
-                elements[element].append(rest)
-    for inner in elements.values():
-        if len(inner) == len(met):
-            below = [ways for ways in inner if all(ways)]
-            if len(below) < 2 or _agree(below):
-                return True
-    return False
+                elements[element].append(some)
+    return (inner for inner in elements.values() if len(inner) == len(met))
