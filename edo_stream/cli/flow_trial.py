@@ -246,7 +246,7 @@ def _record(registry: Registry, topic: str, content: bytes, key: str | None) -> 
     try:
         document = msgspec.json.decode(content)
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"not JSON: {error}", 2) from error
+        raise CommandError(f"the event is not JSON: {error}", 2) from error
     try:
         writer = outgoing.Writer(entry, source)
     except outgoing.NotProducedError:
