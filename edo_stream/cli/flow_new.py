@@ -51,7 +51,8 @@ def new(
     )
     files = flow_files(plan)
     project = root.parent
-    there = [file for file in files if (project / file).exists()]
+    in_python = f"{root.name}/{name.replace('-', '_')}.py"
+    there = [file for file in (*files, in_python) if (project / file).exists()]
     if there:
         raise CommandError(f"{project / there[0]} is there already: choose another name", 2)
     write_files(project, files)

@@ -401,6 +401,8 @@ def test_a_new_flow_passes_the_lint_and_its_samples_do_what_they_say(
 def test_a_new_flow_overwrites_nothing(project: Path, run: Run) -> None:
     run("new", "ship-order")
     assert "is there already" in refused(run("new", "ship-order"))[0]
+    (project / "flows" / "send_order.py").write_text("flow = {}\n")
+    assert "send_order.py is there already" in refused(run("new", "send-order"))[0]
     assert refused(run("new", "Ship"))[1] == 2
     assert refused(run("new", "other", "--on", "shop.order.placd"))[1] == 2
     add_topic(project, "shop.parcel.sent")
