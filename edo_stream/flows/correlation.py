@@ -42,12 +42,13 @@ from edo_stream.flows.combine import Batch, Combine, Debounce
 from edo_stream.flows.conditions import condition_of
 from edo_stream.flows.declaration import FlowName, TargetName
 from edo_stream.flows.replying import replies_by
-from edo_stream.flows.when import Emit, JoinInput, Manifest, When
+from edo_stream.flows.when import WINDOWS_MAX, Emit, JoinInput, Manifest, When
 from edo_stream.registry import Registry
 from edo_stream.registry.declaration import Declared
 from edo_stream.registry.document import Document, Place
 from edo_stream.registry.mistakes import nearest
 from edo_stream.registry.names import INTERNAL_PREFIX, Text
+from edo_stream.registry.quantity import duration_text
 
 _PARTITIONS: Final = 8
 _MANIFEST: Final = "manifest"
@@ -312,6 +313,10 @@ def _check_times(document: Document, when: When, kind: str) -> None:
         _check_window(document, when)
     elif kind and when.within is None:
         document.find((_WHEN,), "within is missing: a wait must end; write for instance within: 1d")
+    elif kind and kind != "any" and not when.within:
+        # What any event completes never comes to its deadline.
+        message = "within is 0ms: a wait would end as it begins: write for instance within: 1d"
+        document.find((_WHEN, "within"), message)
 
 
 def _check_window(document: Document, when: When) -> None:
@@ -321,11 +326,21 @@ def _check_window(document: Document, when: When) -> None:
     elif sliding is not None and (sliding.size % sliding.every or not sliding.size):
         message = "sliding: size is a multiple of every"
         document.find((_WHEN, "sliding"), message)
+    elif sliding is not None and sliding.size // sliding.every > WINDOWS_MAX:
+        size, every = duration_text(sliding.size), duration_text(sliding.every)
+        message = (
+            f"sliding: expected size of at most {WINDOWS_MAX} times every, found {size} and "
+            f"{every}: each event would be in {sliding.size // sliding.every} windows: raise every"
+        )
+        document.find((_WHEN, "sliding"), message)
     if when.late == "new-run" and sliding is not None:
         message = "late: a sliding window has no new run: write append, drop or dead-letter"
         document.find((_WHEN, "late"), message)
     if when.within is not None and when.session is None:
         document.find((_WHEN, "within"), "within is not of this window, but of a session")
+    elif when.within == 0:
+        message = "within is 0ms: a session of no length holds nothing: leave it out, or raise it"
+        document.find((_WHEN, "within"), message)
 
 
 def _source(

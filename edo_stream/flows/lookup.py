@@ -157,6 +157,12 @@ def _check(document: Document, name: str, rules: LookupRules, registry: Registry
     if rules.missing == "wait" and rules.within is None:
         message = "within is missing: a wait must end; write for instance within: 10m"
         document.find(place, f"lookup.{name}: {message}")
+    elif rules.missing == "wait" and not rules.within:
+        message = (
+            "within is 0ms: no row would be waited for: write for instance within: 10m, or "
+            f"missing: {rules.then}"
+        )
+        document.find((*place, "within"), f"lookup.{name}: {message}")
     for key in ("within", "then"):
         if rules.missing != "wait" and key in rules.model_fields_set:
             document.find((*place, key), f"lookup.{name}: {key} is of missing: wait")

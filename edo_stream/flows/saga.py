@@ -108,6 +108,9 @@ def _check(file: _File, registry: Registry) -> None:
             if on.topic in registry.entries:
                 message = f"on: no worker reads {on.topic}: its contract has no emit"
             document.find(("on", number, "topic"), message)
+    if saga.deadline == 0:
+        message = "deadline is 0ms: each instance would be undone as it starts: leave deadline out"
+        document.find(("deadline",), message)
     above: list[str] = []
     for number, step in enumerate(saga.steps):
         _check_step(document, number, step, above)
@@ -124,6 +127,9 @@ def _check_step(
         document.find((*place, "name"), f"steps.{number}.name: {step.name} stands twice")
     if (step.action is None) == (step.manual is None):
         document.find(place, f"step {step.name}: write either action or manual")
+    if step.timeout == 0:
+        message = "timeout is 0ms: it would fail before any reply: leave timeout out"
+        document.find((*place, "timeout"), f"step {step.name}: {message}")
     for index, before in enumerate(step.after or ()):
         if before not in above:
             message = f"step {step.name}: no step {before} above it: {nearest(before, above)}"

@@ -10,6 +10,8 @@ from edo_stream.registry.declaration import Declared, Partitions
 from edo_stream.registry.names import GroupName, Place, Text, TopicName, is_pointer
 from edo_stream.registry.quantity import Duration, Size
 
+#: That an event may be in: each is a result of its own, and a batch may have to fire all of them.
+WINDOWS_MAX: Final = 10_000
 _INPUT: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _FUNCTIONS: Final = ("sum", "min", "max", "avg", "first", "last", "distinct", "count")
 _ATTRIBUTE: Final = re.compile(r"[a-z][a-z0-9]{0,19}")
@@ -129,7 +131,11 @@ class Absence(Declared):
 
 class Sliding(Declared):
     size: Duration = Field(examples=["1h"], description="How long a window is.")
-    every: Duration = Field(examples=["10m"], description="How far apart windows begin.")
+    every: Duration = Field(
+        examples=["10m"],
+        description="How far apart windows begin; size is a multiple of it, at most "
+        f"{WINDOWS_MAX} times.",
+    )
 
 
 class WaitBounds(Declared):

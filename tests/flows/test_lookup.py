@@ -219,6 +219,10 @@ def project(folder: Path, rules: str, more: str = "", made: str = INPUT) -> Flow
 
 MISTAKES = [
     (f"{{topic: {PROFILE}, missing: wait}}", "5: lookup.c: within is missing"),
+    (
+        f"{{topic: {PROFILE}, missing: wait, within: 0s}}",
+        "5: lookup.c: within is 0ms: no row would be waited for",
+    ),
     (f"{{topic: {PROFILE}, within: 1m}}", "5: lookup.c: within is of missing: wait"),
     ("{topic: shop.customer.profil}", f"did you mean {PROFILE}?"),
     ("{topic: shop.order.quoted}", "shop.order.quoted does not keep the last record of each key"),

@@ -154,6 +154,8 @@ def test_what_decides_how_an_instance_goes_on_is_in_the_digest(
         ("name: mail", "name: Mail", "21: steps.3.name: Mail is not a step's name"),
         ("after: [pay]", "pivot: true", "22: pivot: only one step closes the way back"),
         ("timeout: 5m", "timeout: soon", "12: steps.0.timeout: soon is not a duration"),
+        ("timeout: 5m", "timeout: 0s", "12: step reserve: timeout is 0ms: it would fail before"),
+        ("deadline: 1h", "deadline: 0s", "7: deadline is 0ms: each instance would be undone"),
         ("deadline: 1h", "deadlin: 1h", "7: deadlin is not a key: did you mean deadline?"),
     ],
 )

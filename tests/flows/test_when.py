@@ -84,6 +84,7 @@ def test_each_kind_is_declared(tmp_path: Path, registry: Registry, when: str, ki
     [
         ("tumbling: 1m", Windowed(60_000, 60_000)),
         ("sliding: {size: 1m, every: 20s}", Windowed(60_000, 20_000)),
+        ("sliding: {size: 10s, every: 1ms}", Windowed(10_000, 1)),
         ("session: 1m, within: 1h", Windowed(gap_ms=60_000, session_max_ms=3_600_000)),
     ],
 )
@@ -100,6 +101,8 @@ MISTAKES = [
     ("within: 1h", "4: when: expected one of all, any"),
     (f"{BOTH}, any: {{a: {ORDER}}}, within: 1h", "found several"),
     (BOTH, "4: within is missing"),
+    (f"{BOTH}, within: 0s", "4: within is 0ms: a wait would end as it begins"),
+    (f"window: {{a: {ORDER}}}, session: 1h, within: 0s", "4: within is 0ms: a session of no"),
     (f"{BOTH}, within: 1h, max: {{bytes: 2MiB}}", "max.bytes: a command has at most 1 MiB"),
     (f"{BOTH}, within: 1h, n: 2", "n is not of all, but of some"),
     (f"some: {{a: {ORDER}}}, n: 2, within: 1h", "some needs a number up to 1"),
@@ -109,6 +112,10 @@ MISTAKES = [
     (f"window: {{a: {ORDER}}}", "window needs one of tumbling, sliding and session"),
     (f"window: {{a: {ORDER}}}, tumbling: 1h, on_timeout: drop", "on_timeout is not of window"),
     (f"window: {{a: {ORDER}}}, sliding: {{size: 1h, every: 7m}}", "a multiple of every"),
+    (
+        f"window: {{a: {ORDER}}}, sliding: {{size: 1d, every: 1ms}}",
+        "4: sliding: expected size of at most 10000 times every, found 1d and 1ms: each",
+    ),
     (f"window: {{a: {ORDER}}}, tumbling: 1h, fire: once", "a window fires each time"),
     (f"window: {{a: {ORDER}}}, tumbling: 1h, keep: first", "keep is not of window, but of all"),
     (f"{BOTH}, within: 1h, collect: false", "collect is not of all, but of window"),
