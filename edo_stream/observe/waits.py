@@ -14,12 +14,15 @@ from edo_stream.core.correlation.rows import (
     decode_wait,
 )
 from edo_stream.core.correlation.spec import (
+    Absent,
     Batched,
     Correlation,
     Counted,
     Debounced,
     JoinSpec,
     Members,
+    OnFailed,
+    OnTimeout,
     Windowed,
 )
 from edo_stream.core.correlation.waits import joined_of
@@ -67,10 +70,13 @@ class Wait(msgspec.Struct, frozen=True):
     events: int
     size_bytes: int
     firings: int
+    """Results and failure events."""
     ended: str
     """How the last wait ended; empty before that."""
     ended_ms: int
     completed_by: str
+    failing: tuple[str, ...] = ()
+    """How a wait ends with a failure event; empty: all firings are results."""
 
 
 class WaitRows(HeldRows[WaitRow, HeldInput]):
@@ -128,7 +134,18 @@ def wait_of(
         ended=row.ended,
         ended_ms=row.ended_ms,
         completed_by=row.completed_by,
+        failing=_failing(correlation),
     )
+
+
+def _failing(correlation: Correlation) -> tuple[str, ...]:
+    if isinstance(correlation.kind, Windowed | Debounced | Batched | Absent):
+        return ()
+    reasons = {
+        "timeout": correlation.on_timeout is OnTimeout.FAILURE,
+        "failed": correlation.failed is OnFailed.FAILURE,
+    }
+    return tuple(reason for reason, fails in reasons.items() if fails)
 
 
 def _count(correlation: Correlation, row: WaitRow) -> int:
@@ -265,13 +282,24 @@ def explained(wait: Wait) -> list[str]:
         last = "its last wait" if wait.since_ms is not None else "its wait"
         lines.append(f"{last} ended {_time(wait.ended_ms)}: {wait.ended}, by {wait.completed_by}")
     if wait.firings:
-        lines.append(f"{wait.firings} results so far")
+        lines.append(_fired(wait))
     lines += [
         f"has {one.input}{'' if one.member is None else f' {one.member}'}: "
         f"{one.id} of {_time(one.at_ms)}, {one.position}"
         for one in wait.held[:_SHOWN_MAX]
     ]
     return lines
+
+
+def _fired(wait: Wait) -> str:
+    """What came of a key; its row has one number for results and failure events."""
+    one = wait.firings == 1
+    if one and wait.ended in wait.failing:
+        return "no result so far, 1 failure event"
+    if not wait.failing or (one and wait.ended != "timeout"):
+        return f"{wait.firings} {'result' if one else 'results'} so far"
+    what = "result or failure event" if one else "results or failure events"
+    return f"{wait.firings} {what} so far"
 
 
 def _time(at_ms: int | None) -> str:

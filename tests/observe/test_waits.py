@@ -2,7 +2,15 @@
 
 from edo_stream.cli.waits import as_document
 from edo_stream.core.correlation.changes import decode_change
-from edo_stream.core.correlation.spec import Correlation, Counted, Members, Named
+from edo_stream.core.correlation.spec import (
+    Correlation,
+    Counted,
+    Fire,
+    Members,
+    Named,
+    OnLate,
+    OnTimeout,
+)
 from edo_stream.observe.waits import Wait, WaitRows, change_told, explained
 from tests.correlation.bench import NOW_MS, Bench, correlation, event, request
 
@@ -34,7 +42,7 @@ def test_an_open_wait_says_what_is_missing_since_when_and_until_when() -> None:
     ] == explained(wait)
     assert [
         "its wait ended 2023-11-14T22:13:20.000Z: complete, by payment",
-        "1 results so far",
+        "1 result so far",
     ] == explained(waits["done"])
     document = as_document(waits["done"])
     assert ("over", "complete", "payment", []) == (
@@ -43,6 +51,30 @@ def test_an_open_wait_says_what_is_missing_since_when_and_until_when() -> None:
         document["completedBy"],
         document["missing"],
     )
+
+
+def _ends(bench: Bench) -> str:
+    bench.tick(T + 20_000)
+    return explained(seen(bench)["k"])[1]
+
+
+def test_a_failure_event_is_not_told_as_a_result() -> None:
+    bench = Bench([correlation(Named(2), ["order", "payment"])])
+    bench.feed(event(0, "order", T))
+    assert _ends(bench) == "no result so far, 1 failure event"
+    kept = correlation(Named(2), ["order", "payment"], on_timeout=OnTimeout.PARTIAL)
+    partial = Bench([kept])
+    partial.feed(event(0, "order", T))
+    assert _ends(partial) == "1 result so far"
+
+
+def test_of_several_ends_of_which_some_may_have_failed_none_is_called_a_result() -> None:
+    wanted = correlation(Named(2), ["order", "payment"], fire=Fire.EACH, late=OnLate.NEW_RUN)
+    bench = Bench([wanted])
+    bench.feed(event(0, "order", T))
+    bench.tick(T + 20_000)
+    bench.feed(event(1, "order", T + 30_000), event(2, "payment", T + 30_000))
+    assert explained(seen(bench)["k"])[1] == "2 results or failure events so far"
 
 
 def _tally(kind: Counted | Members) -> tuple[int, int | None, tuple[str, ...], str]:
