@@ -75,7 +75,8 @@ def replay(  # noqa: PLR0913 - the command line
     Only flows whose actions are `replay: safe`, and only events that went on the first time.
     Nothing is written to the topic or its results. Both ends default to those of the log.
 
-    Exit codes: 0 done, 1 no flow may run again, 2 wrong usage, 3 the broker is unreachable.
+    Exit codes: 0 done, 1 no flow may run again, or nothing did and --where could not be judged on
+    some events, 2 wrong usage, 3 the broker is unreachable.
     """
     environment = Environment.read()
     found = _topic(environment, topic)
@@ -109,7 +110,8 @@ def replay(  # noqa: PLR0913 - the command line
             _tell_where(run.progress)
             raise
     _show(spec, flows | _left_out(environment, topic, flow), progress, as_json)
-    if all(bounds.refusal is not None for bounds in flows.values()):
+    is_missed = progress.where_failed is not None and not replayed(progress)
+    if is_missed or all(bounds.refusal is not None for bounds in flows.values()):
         raise typer.Exit(NOT_DONE)
 
 
@@ -219,6 +221,9 @@ def _show(spec: ReplaySpec, flows: Mapping[str, Bounds], progress: Progress, as_
                 {"partition": number, "from": first, "to": end}
                 for number, (first, end) in sorted(progress.ranges.items())
             ],
+            "whereFailed": None
+            if progress.where_failed is None
+            else progress.where_failed._asdict(),
         }
         print(json.dumps(told))
         return
@@ -230,6 +235,12 @@ def _show(spec: ReplaySpec, flows: Mapping[str, Bounds], progress: Progress, as_
         screen().print(table)
     verb = "would be sent" if spec.is_dry else "sent"
     print(f"{progress.records} records, {replayed(progress)} commands {verb} again")
+    if progress.where_failed is not None:
+        position, detail = progress.where_failed
+        print(f"--where could not be judged on some events: first on {position}: {detail}")
+        print(
+            "they are left out: mend it, or ask by has(data.field) && … whether they have a field"
+        )
     for name, bounds in flows.items():
         if bounds.refusal is not None:
             print(f"{name}: not run again: {_why(bounds.refusal)}")

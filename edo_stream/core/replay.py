@@ -30,6 +30,8 @@ REPLAYED: Final = "replayed"
 DOUBLES: Final = "doubles"
 """It would write a record that its readers cannot tell from the first one any more."""
 FILTERED: Final = "filtered"
+WHERE_FAILED: Final = "where-failed"
+"""Whether it was asked for cannot be told."""
 INVALID: Final = "invalid"
 """By its contract of today it is no event."""
 NO_COMMAND: Final = "no-command"
@@ -59,6 +61,8 @@ class Judged(NamedTuple):
     flow: str
     reason: str
     command: Publish | None = None
+    detail: str = ""
+    """Why it cannot be told whether the record was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,9 @@ class Replayer:
         """Judge a record by what became of it, for each flow in turn."""
         event, reason = self._event(record, fate)
         facts = None if event is None else Facts(event)
-        if facts is not None and not _is_chosen(self._where.choose(facts)):
-            reason = FILTERED
+        detail = ""
+        if facts is not None:
+            reason, detail = _left_out(self._where.choose(facts))
         routes = self._topic.routes
         chosen = {} if facts is None else {one.route: one for one in routes.choose(facts)}
         judged = []
@@ -102,7 +107,8 @@ class Replayer:
                 is_forgotten = now_ms - record.timestamp >= bounds.remembered_ms
                 why = DOUBLES if is_forgotten else None
             if why is not None or event is None:
-                judged.append(Judged(route.trigger.flow, why or INVALID))
+                told = detail if why == WHERE_FAILED else ""
+                judged.append(Judged(route.trigger.flow, why or INVALID, detail=told))
                 continue
             trigger = self._triggers_of(record.partition)[number]
             commands = trigger.commands(record, event, now_ms, facts)
@@ -137,9 +143,12 @@ class Replayer:
         return triggers
 
 
-def _is_chosen(choices: Sequence[Choice]) -> bool:
-    """Whether the events are those that were asked for; of what cannot be told they are not."""
-    return any(choice.undecided is None for choice in choices)
+def _left_out(choices: Sequence[Choice]) -> tuple[str | None, str]:
+    """Why an event is none of those that were asked for, and details; ``None``: it is one."""
+    if not choices:
+        return FILTERED, ""
+    undecided = choices[0].undecided
+    return (None, "") if undecided is None else (WHERE_FAILED, undecided)
 
 
 def _not_wanted(choice: Choice | None) -> str | None:

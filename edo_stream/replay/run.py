@@ -10,14 +10,14 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.contract import Contract
 from edo_stream.core.effects import Publish
-from edo_stream.core.replay import REPLAYED, Judged, Replayer
+from edo_stream.core.replay import REPLAYED, WHERE_FAILED, Judged, Replayer
 from edo_stream.replay.fates import read_fates
 
 _PIECES_PER_S: Final = 4
@@ -45,6 +45,14 @@ class ReplaySpec:
     is_dry: bool
 
 
+class WhereFailure(NamedTuple):
+    """An event of which it cannot be told whether it was asked for."""
+
+    position: str
+    """``topic/partition/offset``."""
+    detail: str
+
+
 @dataclass(slots=True)
 class Progress:
     """How far a replay is; whole pieces only."""
@@ -55,6 +63,8 @@ class Progress:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     """Events by flow and reason."""
     records: int = 0
+    where_failed: WhereFailure | None = None
+    """The first one."""
 
 
 @dataclass(slots=True)
@@ -65,6 +75,7 @@ class _Piece:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     next_offsets: dict[int, int] = field(default_factory=dict)
     records: int = 0
+    where_failed: WhereFailure | None = None
 
     def add(self, record: ConsumerRecord, judged: Sequence[Judged]) -> None:
         self.records += 1
@@ -73,6 +84,9 @@ class _Piece:
             self.counts.setdefault(one.flow, Counter())[one.reason] += 1
             if one.command is not None:
                 self.commands.append(one.command)
+            if one.reason == WHERE_FAILED and self.where_failed is None:
+                position = f"{record.topic}/{record.partition}/{record.offset}"
+                self.where_failed = WhereFailure(position, one.detail.removeprefix("where: "))
 
 
 class Replay:
@@ -226,6 +240,7 @@ class Replay:
         progress = self.progress
         progress.records += piece.records
         progress.next_offsets |= piece.next_offsets
+        progress.where_failed = progress.where_failed or piece.where_failed
         for flow, counts in piece.counts.items():
             progress.counts.setdefault(flow, Counter()).update(counts)
 

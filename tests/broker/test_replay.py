@@ -106,6 +106,7 @@ def test_a_range_runs_again_with_the_same_keys_while_the_shop_goes_on(
     assert dry["flows"][shop.bill] == {"refusal": "forbidden", "counts": {"forbidden": 64}}
     assert (64, 60, None) == (dry["records"], dry["replayed"], dry["replay"])
     assert len(bench.read(f"edo.commands.{shop.ship}")) == 60
+    _judge_mistaken(shop)
     refused = bench.edo("replay", shop.topic, "--flow", shop.bill, "--to", "0")
     assert refused.returncode == 1
     assert "its action is replay: forbidden" in refused.stdout
@@ -131,8 +132,17 @@ def test_a_range_runs_again_with_the_same_keys_while_the_shop_goes_on(
 
     assert len(bench.read(f"{shop.topic}.out")) == results + 30
     for flow, expected in (
-        (shop.ship, {"replayed": 11, "filtered": 29}),
-        (shop.bill, {"forbidden": 40}),
+        (
+            shop.ship,
+            {
+                "replayed": 11,
+                "filtered": 29,
+                "where-failed": 60,
+                "duplicate": 3,
+                "dead-lettered": 1,
+            },
+        ),
+        (shop.bill, {"forbidden": 104}),
     ):
         wait_for(
             lambda flow=flow, expected=expected: expected == replayed_metrics(shop.worker, flow),
@@ -140,6 +150,18 @@ def test_a_range_runs_again_with_the_same_keys_while_the_shop_goes_on(
         )
     audit = bench.edo("audit")
     assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def _judge_mistaken(shop: Shop) -> None:
+    """What cannot be judged is left out with its reason, which is told once."""
+    mistaken = shop.bench.edo("replay", shop.topic, "--where", "data.nofield == 1", "--json")
+    assert mistaken.returncode == 1
+    said = json.loads(mistaken.stdout)
+    assert {"dead-lettered": 1, "duplicate": 3, "where-failed": 60} == said["flows"][shop.ship][
+        "counts"
+    ]
+    assert said["whereFailed"]["position"].startswith(f"{shop.topic}/")
+    assert said["whereFailed"]["detail"] == "the event has no nofield"
 
 
 def _judge_order(shop: Shop, outcomes: list[Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from edo_stream.cli.main import app
@@ -16,9 +17,11 @@ from edo_stream.core.replay import Bounds, Replayable, Replayer
 from edo_stream.core.routing import Condition, Router
 from edo_stream.core.task import TaskIdentity
 from edo_stream.flows import Flows, load_flows
+from edo_stream.flows.expression import WhereExpression
 from edo_stream.registry import Registry, load
 from edo_stream.replay.fates import Fates
 from edo_stream.replay.plan import bounds_of, left_out
+from edo_stream.replay.run import Progress, Replay, WhereFailure
 from edo_stream.sources import decoder
 from tests.catalog.shelf import CLEAN, Shelf
 
@@ -161,6 +164,70 @@ def test_conditions_of_the_flow_and_of_the_replay_both_hold(folder: Folder) -> N
     assert {"cheap": "not-wanted", "exact": "replayed"} == reasons(replayer, dear)
     other = record(data={"id": "x", "total": 5, "limit": 5})
     assert {"cheap": "filtered", "exact": "filtered"} == reasons(replayer, other)
+
+
+@pytest.mark.parametrize(
+    ("where", "detail"),
+    [
+        ("data.nofield == 1", "nofield"),
+        ("data.total", "expected true or false, found a"),
+    ],
+)
+def test_what_where_cannot_be_judged_on_is_left_out_with_a_reason_of_its_own(
+    folder: Folder, where: str, detail: str
+) -> None:
+    folder.flow("ship")
+    folder.flow("bill", "forbidden")
+    replayer = folder.replayer(Condition(where=WhereExpression(where)))
+    judged = {one.flow: one for one in replayer.judge(record(), Fate.EMITTED, NOW_MS)}
+    assert {"ship": "where-failed", "bill": "forbidden"} == {
+        name: one.reason for name, one in judged.items()
+    }
+    assert judged["ship"].command is None
+    assert detail in judged["ship"].detail
+    assert not judged["bill"].detail
+
+
+def told(folder: Folder, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> list[Result]:
+    """What the command says of a replay that ended so, as text and as JSON."""
+
+    async def ended(self: Replay) -> Progress:
+        failure = WhereFailure(f"{TOPIC}/3/7", "No such key: nofield")
+        failed = failure if counts.get("where-failed") else None
+        self.progress = Progress({}, {}, {"ship": Counter(counts)}, 9, failed)
+        return self.progress
+
+    folder.flow("ship")
+    monkeypatch.setattr(Replay, "run", ended)
+    environment = {"EDO_TOPICS": str(folder.shelf.root), "EDO_BROKER": "127.0.0.1:1"}
+    command = ["replay", TOPIC, "--where", "data.nofield == 1"]
+    return [
+        CliRunner().invoke(app, [*command, *more], env=environment) for more in ([], ["--json"])
+    ]
+
+
+def test_where_that_fails_is_told_once_with_its_place(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, as_json = told(folder, {"where-failed": 4, "filtered": 5}, monkeypatch)
+    assert (1, 1) == (text.exit_code, as_json.exit_code)
+    assert (
+        f"--where could not be judged on some events: first on {TOPIC}/3/7: No such key: nofield"
+    ) in text.stdout
+    document = json.loads(as_json.stdout)
+    assert {"position": f"{TOPIC}/3/7", "detail": "No such key: nofield"} == document["whereFailed"]
+    assert {"where-failed": 4, "filtered": 5} == document["flows"]["ship"]["counts"]
+
+
+def test_where_that_chose_some_or_failed_nowhere_is_done(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for counts in ({"where-failed": 4, "replayed": 5}, {"filtered": 9}):
+        text, as_json = told(folder, counts, monkeypatch)
+        assert (0, 0) == (text.exit_code, as_json.exit_code)
+        has_failed = "where-failed" in counts
+        assert has_failed == ("could not be judged" in text.stdout)
+        assert has_failed == (json.loads(as_json.stdout)["whereFailed"] is not None)
 
 
 def test_what_cannot_be_made_a_command_was_a_dead_letter_and_stays_one(folder: Folder) -> None:
