@@ -89,6 +89,12 @@ def _show(report: Report) -> None:
         console.print(str(finding), style="red", markup=False)
     for problem, count in report.counts.items():
         console.print(f"{count:,} offsets: {problem.value}", markup=False)
+    for flow, count in sorted(report.not_declared.items()):
+        console.print(
+            f"{count:,} events of flow {flow}, which is not declared now: what they led to is not "
+            "judged; to have it judged, put the flow's file back and run edo audit",
+            markup=False,
+        )
     if report.foreign:
         console.print(f"{report.foreign:,} results and dead letters of others left out")
     console.print("all adds up" if report.is_clean else "does NOT add up")

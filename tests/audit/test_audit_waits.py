@@ -24,7 +24,7 @@ from edo_stream.core.record import Record
 from edo_stream.observe.audit.application import Audit, Internal
 from edo_stream.observe.audit.evidence import Bounds, Closing
 from edo_stream.observe.audit.report import Findings, Place, Problem, Report
-from edo_stream.observe.audit.waits import part_of
+from edo_stream.observe.audit.waits import Part, part_of
 from tests.correlation.bench import JOINS, NOW_MS, RESULTS, Bench, correlation, event, request
 
 START_MS = NOW_MS - 1_000_000
@@ -122,6 +122,28 @@ def test_whatever_happens_to_what_waits_it_adds_up(seed: int) -> None:
         tally.dead_lettered,
     )
     assert len(fates) == tally.records
+
+
+@pytest.mark.parametrize(("read", "counts"), [(("g",), {}), ((), {Problem.MISSING_RESULT: 2})])
+def test_what_a_flow_that_is_gone_has_written_is_not_missed_and_that_of_others_is(
+    read: Sequence[str], counts: dict[Problem, int]
+) -> None:
+    bench = Bench([correlation(Named(2), "ab", flow=flow) for flow in "fg"])
+    joined = [event(offset, "aabb"[offset], START_MS, flow="fgfg"[offset]) for offset in range(4)]
+    bench.feed(*joined)
+    audit = Audit("app", [JOINS], Findings(9), internal=Internal([JOINS], parts={"g": Part.RESULT}))
+    audit.source(JOINS, 0, Bounds(0, 4, 4))
+    for number, account in enumerate(bench.accounts):
+        audit.account(msgspec.json.encode(account), Place("accounts", 0, number), is_firm=True)
+    audit.records(JOINS, 0, range(4))
+    for one in joined:
+        audit.joined(Place(JOINS, 0, one.offset), one.value)
+    for number, fired in enumerate(bench.published):
+        if dict(fired.headers).get("edo-flow", b"").decode() in read:
+            audit.firing(fired.headers, Place(fired.topic, 0, number))
+    report = audit.conclude({(JOINS, 0): Closing(0, True)}, True)
+    assert (counts, {"f": 2}) == (dict(report.counts), report.not_declared)
+    assert 4 == report.tallies[JOINS].emitted
 
 
 Tamper = Callable[[list[Publish], Publish], list[Publish]]

@@ -85,6 +85,8 @@ def test_events_become_one_command_through_a_kill_and_what_waits_is_shown(
     shown = bench.edo("waits", "show", batch, "k7")
     assert "forced, by operator" in shown.stdout, shown.stderr
     _judge(bench, {quiet: count, batch: KEYS + 1})
+    worker.kill()
+    _judge_gone(bench, tmp_path / "flows" / f"{quiet}.yaml", f"edo.joins.{group}")
 
 
 def _judge(bench: Bench, counts: dict[str, int]) -> None:
@@ -96,6 +98,26 @@ def _judge(bench: Bench, counts: dict[str, int]) -> None:
         wait_for(lambda topic=outcomes, n=count: len(bench.read(topic)) == n, "all ends")
     audit = bench.edo("audit")
     assert 0 == audit.returncode, audit.stdout + audit.stderr
+
+
+def _judge_gone(bench: Bench, file: Path, joins: str) -> None:
+    """No loss is told of a flow whose file is gone, but the flow; with its file all is judged."""
+    gone = file.rename(file.with_suffix(".gone"))
+    events = len(bench.read(joins))
+    worker = bench.worker()
+    worker.start()
+    bench.send(bench.topic("edited"), [event("last", "k7", partition=1)])
+    wait_for(lambda: len(bench.read(joins)) == events + 1, "the event, by the flow that is left")
+    worker.kill()
+    assert {file.stem: events // 2} == _not_declared(bench)
+    gone.rename(file)
+    assert {} == _not_declared(bench)
+
+
+def _not_declared(bench: Bench) -> Any:
+    audit = bench.edo("audit", "--json")
+    assert 0 == audit.returncode, audit.stdout + audit.stderr
+    return json.loads(audit.stdout)["not_declared"]
 
 
 def _bursts(times_ms: list[int]) -> list[int]:

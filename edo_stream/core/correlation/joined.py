@@ -43,10 +43,17 @@ class Joined(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who asks to be told what comes of it."""
 
 
+class _Addressed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The beginning of a :class:`Joined`."""
+
+    flow: str
+
+
 _LAST: Final = "content_type"
 """The last field that every event may have."""
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Joined)
+_FLOW_DECODER: Final = msgspec.msgpack.Decoder(_Addressed)
 
 
 def encode_joined(joined: Joined) -> bytes:
@@ -61,6 +68,14 @@ def joined_frame(flow: str, name: str) -> tuple[bytes, bytes]:
     told = [flow, name, *[None] * (len(fields) - 2)]
     ends = [_ENCODER.encode(field.default) for field in fields[last + 1 :]]
     return _ENCODER.encode(told)[: 2 - len(fields)], b"".join(ends)
+
+
+def flow_of(value: bytes | None) -> str | None:
+    """The flow that a record's value is for; ``None``: it is no such value."""
+    try:
+        return _FLOW_DECODER.decode(value or b"").flow
+    except (ValueError, RecursionError):
+        return None
 
 
 def decode_joined(value: bytes | None) -> Joined | Violation:

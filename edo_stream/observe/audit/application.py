@@ -8,6 +8,7 @@ import msgspec
 
 from edo_stream.core.accounts import Account, Fate
 from edo_stream.core.act.command import ORIGIN
+from edo_stream.core.correlation.joined import flow_of
 from edo_stream.core.correlation.outlet import OF
 from edo_stream.core.record import Headers
 from edo_stream.observe.audit.commands import Chains, Trace, commands_of, problems_of_command
@@ -75,6 +76,7 @@ class Audit:
         self._sources: dict[tuple[str, int], SourceAudit] = {}
         self._tallies = {topic: Tally() for topic in topics}
         self._foreign = 0
+        self._not_declared: Counter[str] = Counter()
         self._chains = Chains(self._sources, findings)
 
     def source(self, topic: str, partition: int, bounds: Bounds) -> SourceAudit:
@@ -104,6 +106,17 @@ class Audit:
         record = self._sources[topic, partition].record
         for offset in offsets:
             record(offset)
+
+    def joined(self, at: Place, value: bytes | None) -> None:
+        """Take a record of a topic of joins, besides :meth:`records`.
+
+        Where results of a flow are that is declared no more, nothing says: none is missed.
+        """
+        flow = flow_of(value)
+        if flow is None or flow in self._parts:
+            return
+        if self._sources[at[:2]].unfollowed(at.offset):
+            self._not_declared[flow] += 1
 
     def retries(self, at: Place, at_ms: int, headers: Headers) -> None:
         """Take a record of a tier, besides :meth:`records`."""
@@ -225,7 +238,9 @@ class Audit:
             for flow, topic in self._flows.items()
         }
         kept, counts = tuple(self._findings.kept), self._findings.counts
-        return Report(self._tallies, kept, counts, self._foreign, flows, sagas or {})
+        return Report(
+            self._tallies, kept, counts, self._foreign, flows, sagas or {}, self._not_declared
+        )
 
     def _take(
         self, cause: Place | None, at: Place, count: Callable[[SourceAudit, int], bool]

@@ -35,6 +35,7 @@ class Evidence(NamedTuple):
     """What is known of an offset."""
 
     record: int
+    """1, or 2 where what its fate has led to is not read."""
     account: int
     settled: int
     results: int
@@ -49,7 +50,7 @@ class Evidence(NamedTuple):
     @property
     def is_firm(self) -> bool:
         """Whether all that its fate has led to was read."""
-        return not self.settled & _TENTATIVE
+        return not self.settled & _TENTATIVE and self.record != _UNFOLLOWED
 
 
 Judge = Callable[[Evidence], Iterator[Problem]]
@@ -58,6 +59,8 @@ Judge = Callable[[Evidence], Iterator[Problem]]
 _CODES: Final = {fate.value: code for code, fate in enumerate(Fate, start=1)}
 _FATES: Final = dict(enumerate(Fate, start=1))
 _HELD: Final = _CODES[Fate.HELD.value]
+#: Of a record whose flow is declared no more.
+_UNFOLLOWED: Final = 2
 #: Set on a fate settled by an account whose results may not have been read.
 _TENTATIVE: Final = 0x40
 _MANY: Final = 255
@@ -106,6 +109,16 @@ class SourceAudit:
             self._tally.pending += 1
         elif offset >= self.bounds.first:
             self._records[offset - self.bounds.first] = 1
+
+    def unfollowed(self, offset: int) -> bool:
+        """What the fate of a record has led to is not read; false when it is not judged anyway.
+
+        After :meth:`record`.
+        """
+        is_judged = self.bounds.first <= offset < self._until
+        if is_judged:
+            self._records[offset - self.bounds.first] = _UNFOLLOWED
+        return is_judged
 
     def account(self, account: Account, is_firm: bool) -> None:
         """Take what a transaction says that it did.
@@ -181,7 +194,8 @@ class SourceAudit:
         begin = audited_from - self.bounds.first
         # Records of which the log, or the accounts, were deleted meanwhile.
         due_from = max(self._start or 0, self.bounds.first) - self.bounds.first
-        tally.not_auditable += self._deleted + self._records.count(1, due_from, begin)
+        of_log = sum(self._records.count(one, due_from, begin) for one in (1, _UNFOLLOWED))
+        tally.not_auditable += self._deleted + of_log
         bad: dict[tuple[int, ...], list[Problem]] = {}
         for combination, count in Counter(self._evidence(begin)).items():
             evidence = Evidence(*combination)

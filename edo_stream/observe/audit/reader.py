@@ -153,6 +153,7 @@ class _Reading:
         topics += [*flows.values(), *self._tiers, *self._spec.accounted]
         waits = {group.spec.topic: group.spec.correlations for group in self._spec.joins}
         topics += waits
+        self._waits = frozenset(waits)
         correlations = [one for found in waits.values() for one in found.values()]
         self._joins_of: dict[str, set[str]] = {}
         for group in self._spec.joins:
@@ -326,6 +327,9 @@ class _Reading:
         async for place, records in self._records("sources", partitions, self._source_ends):
             topic, number = place
             self._audit.records(topic, number, [record.offset for record in records])
+            if topic in self._waits:
+                for record in records:
+                    self._audit.joined(Place(topic, number, record.offset), record.value)
             if topic in self._starts:
                 for record in records:
                     at = Place(topic, number, record.offset)

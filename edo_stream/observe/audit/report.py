@@ -178,6 +178,8 @@ class Report:
     """Results and dead letters of other applications, or of sources that were not audited."""
     flows: Mapping[str, Commands] = field(default_factory=dict)
     sagas: Mapping[str, Instances] = field(default_factory=dict)
+    not_declared: Mapping[str, int] = field(default_factory=dict)
+    """Events that came to flows which are declared no more: what they led to is not judged."""
 
     @property
     def is_clean(self) -> bool:
@@ -204,4 +206,5 @@ class Report:
                 for one in self.findings
             ],
             "foreign": self.foreign,
+            "not_declared": dict(self.not_declared),
         }
