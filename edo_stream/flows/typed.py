@@ -79,7 +79,7 @@ class Sliding(TypedDict, total=False):
     size: Required[str | timedelta]
     """How long a window is."""
     every: Required[str | timedelta]
-    """How far apart windows begin."""
+    """How far apart windows begin; size is a multiple of it, at most 10000 times."""
 
 
 class WaitBounds(TypedDict, total=False):
