@@ -11,6 +11,7 @@ nothing but transaction markers, which no commit ever covers; a look into the lo
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -40,6 +41,8 @@ from edo_stream.flows.correlation import JoinGroup
 from edo_stream.registry import control_topic
 from edo_stream.registry.plan import DEAD_LETTERS_RETENTION_MS, deleted_by_age
 
+log = logging.getLogger(__name__)
+
 _RETENTION_MS: Final = 7 * DAY_MS
 _HISTORY_RETENTION_MS: Final = 90 * DAY_MS
 #: A row of a wait has several events in it.
@@ -63,6 +66,7 @@ class JoinTask(Task):
     ) -> None:
         super().__init__(spec, partition, tables, pipeline, ports, on_given_up)
         assert isinstance(pipeline, JoinPipeline)
+        self._joins = pipeline
         self._upstream = [
             TopicPartition(topic, number)
             for topic, count in pipeline.upstream
@@ -136,6 +140,17 @@ class JoinTask(Task):
                     return False
         self._empty[partition] = (offset, end)
         return True
+
+    async def _position(self) -> None:
+        await super()._position()
+        for flow, row in self._joins.not_declared.items():
+            log.warning(
+                "task %s: %d events wait for flow %s, which is not declared in its group: they "
+                "stay until it is declared again; edo waits list shows them",
+                self.name,
+                row.held,
+                flow,
+            )
 
     def _arm_timer(self) -> None:
         if self._awaited is None:

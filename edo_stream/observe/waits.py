@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
+from msgspec import structs
 
 from edo_stream.core.correlation.changes import WaitChange, decode_change
 from edo_stream.core.correlation.rows import (
@@ -33,6 +34,7 @@ from edo_stream.observe.rows import read_rows, read_topics
 
 STATES: Final = ("open", "early", "over", "resting")
 _SHOWN_MAX: Final = 20
+_NOT_DECLARED: Final = "the flow is not declared"
 
 
 class HeldInput(msgspec.Struct, frozen=True):
@@ -86,14 +88,16 @@ class WaitRows(HeldRows[WaitRow, HeldInput]):
         super().__init__(WAIT, decode_wait, lambda event: held_of(event.at_ms, event.payload))
 
     def waits(self, group: str, partition: int, spec: JoinSpec) -> list[Wait]:
-        """Keys as of the last record taken; those of flows that are no more are left out."""
+        """Keys as of the last record taken; what waits for flows that are no more says so."""
         found = []
         for name, row in self.rows.items():
             flow, _, key = name.partition(b"\0")
             correlation = spec.correlations.get(flow.decode())
+            events = [*self.events(name).values(), *heads_of(row)]
             if correlation is not None:
-                events = [*self.events(name).values(), *heads_of(row)]
                 found.append(wait_of((group, partition, key), correlation, row, events))
+            elif row.held:
+                found.append(_left((group, partition, key), flow.decode(), row, events))
         return found
 
 
@@ -113,20 +117,32 @@ def wait_of(
     place: tuple[str, int, bytes], correlation: Correlation, row: WaitRow, held: list[HeldInput]
 ) -> Wait:
     """A row in words; ``place`` is group, partition and key."""
+    missing, expected = _missing(correlation, row, held) if _is_waiting(row) else ((), None)
+    return structs.replace(
+        _left(place, correlation.flow, row, held),
+        missing=missing,
+        expected=expected,
+        count=_count(correlation, row),
+        failing=_failing(correlation),
+    )
+
+
+def _left(
+    place: tuple[str, int, bytes], flow: str, row: WaitRow, held: Sequence[HeldInput]
+) -> Wait:
+    """What is known of a row without its flow's declaration."""
     group, partition, key = place
-    is_waiting = row.phase in (Phase.EARLY, Phase.OPEN)
-    missing, expected = _missing(correlation, row, held) if is_waiting else ((), None)
     return Wait(
-        flow=correlation.flow,
+        flow=flow,
         partition=partition,
         key=key,
         group=group,
         state=Phase(row.phase).name.lower(),
-        since_ms=row.opened_ms if is_waiting else None,
-        until_ms=row.until_ms if is_waiting else None,
-        missing=missing,
-        count=_count(correlation, row),
-        expected=expected,
+        since_ms=row.opened_ms if _is_waiting(row) else None,
+        until_ms=row.until_ms if _is_waiting(row) else None,
+        missing=(_NOT_DECLARED,),
+        count=row.held,
+        expected=None,
         held=tuple(held),
         events=row.held,
         size_bytes=row.size_bytes,
@@ -134,8 +150,11 @@ def wait_of(
         ended=row.ended,
         ended_ms=row.ended_ms,
         completed_by=row.completed_by,
-        failing=_failing(correlation),
     )
+
+
+def _is_waiting(row: WaitRow) -> bool:
+    return row.phase in (Phase.EARLY, Phase.OPEN)
 
 
 def _failing(correlation: Correlation) -> tuple[str, ...]:

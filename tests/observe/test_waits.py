@@ -53,6 +53,20 @@ def test_an_open_wait_says_what_is_missing_since_when_and_until_when() -> None:
     )
 
 
+def test_what_waits_for_a_flow_that_is_gone_is_shown() -> None:
+    bench = Bench([correlation(Named(2), ["order", "payment"])])
+    bench.feed(event(0, "order", T), event(1, "order", T, "done"), event(2, "payment", T, "done"))
+    before = bench.pipeline.open_waits()["f"][0]
+    bench.correlations = []
+    bench.__post_init__()
+    assert {"f": before} == bench.pipeline.not_declared
+    assert {"f": (before, None)} == bench.pipeline.open_waits()
+    assert (1, None) == bench.pipeline.held()[event(0, "order", T).topic]
+    (wait,) = seen(bench).values()
+    assert ("f", b"k", "open", 1) == (wait.flow, wait.key, wait.state, wait.events)
+    assert "missing: the flow is not declared" in explained(wait)
+
+
 def _ends(bench: Bench) -> str:
     bench.tick(T + 20_000)
     return explained(seen(bench)["k"])[1]

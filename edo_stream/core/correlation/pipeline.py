@@ -36,6 +36,7 @@ from edo_stream.core.correlation.rows import (
     decode_stamp,
     decode_wait,
     encode_wait,
+    not_declared,
 )
 from edo_stream.core.correlation.spec import (
     Batched,
@@ -114,18 +115,21 @@ class JoinPipeline(TaskPipeline):
         self._events.discard()
         for flow in self._flows.values():
             flow.waits.restore()
+        self.not_declared: Mapping[str, FlowRow] = not_declared(self._state, self._flows)
+        """Flows that are no more, and for which events wait, as the state was restored."""
         for ledger in (self._ledger, self._control):
             ledger.discard()
 
     def held(self) -> Mapping[str, tuple[int, int | None]]:
         """Events held, and since when the oldest wait is open; call between steps."""
-        count = sum(flow.waits.flow.held for flow in self._flows.values())
+        count = sum(row.held for row, _ in self.open_waits().values())
         since = [at_ms for _, at_ms in self.open_waits().values() if at_ms is not None]
         return {self._ledger.topic: (count, min(since, default=None))}
 
     def open_waits(self) -> Mapping[str, tuple[FlowRow, int | None]]:
         """Counters of each flow, and since when its oldest wait is open; call between steps."""
-        return {
+        gone = {name: (row, None) for name, row in self.not_declared.items()}
+        return gone | {
             name: (flow.waits.flow, flow.waits.oldest_ms()) for name, flow in self._flows.items()
         }
 

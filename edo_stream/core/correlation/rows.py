@@ -154,17 +154,18 @@ _encode_event: Final = msgspec.msgpack.Encoder().encode
 decode_event: Final = msgspec.msgpack.Decoder(HeldEvent).decode
 
 
-def stranded(state: Table, flows: Container[str]) -> dict[str, int]:
-    """How many events wait to be in commands of flows that are not among these, by flow."""
+def not_declared(state: Table, flows: Container[str]) -> dict[str, FlowRow]:
+    """Flows that are not among these, and for which events wait."""
     found = {
         key[len(FLOW) :].decode(): decode_flow(value)
         for key, value in state.scan(FLOW, bytes([FLOW[0] + 1]))
     }
-    return {
-        flow: row.held
-        for flow, row in found.items()
-        if row.is_owed and row.held and flow not in flows
-    }
+    return {flow: row for flow, row in found.items() if row.held and flow not in flows}
+
+
+def stranded(state: Table, flows: Container[str]) -> dict[str, int]:
+    """How many events wait to be in commands of flows that are not among these, by flow."""
+    return {flow: row.held for flow, row in not_declared(state, flows).items() if row.is_owed}
 
 
 def events_of(name: bytes) -> bytes:
