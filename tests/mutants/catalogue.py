@@ -49,6 +49,7 @@ _GLOBAL: Final = "tests/lookup/test_global_table.py"
 _IN_FULL: Final = "tests/simulation/test_global_lookups.py"
 _PIECES: Final = "tests/core/test_pieces.py"
 _COMPILED: Final = "tests/correlation/test_compiled.py"
+_RULES: Final = "tests/correlation/test_correlation.py"
 _COMBINING: Final = "tests/correlation/test_combining.py"
 _COMBINED: Final = "tests/simulation/test_combine.py"
 _REPLIES: Final = "tests/act/test_replies.py"
@@ -1832,5 +1833,48 @@ MUTANTS: Final = (
         f"{_ENGINE}/task.py",
         (("            self._inbox.appendleft(rest)\n", "            del rest\n"),),
         ("tests/simulation/test_full_steps.py",),
+    ),
+    Mutant(
+        6,
+        "of two events that an absence waits behind, the later one's silence is not told",
+        f"{_CORRELATION}/collecting.py",
+        (
+            (
+                (
+                    "        self._drop_postponed(row, others)\n"
+                    "        self._waits.postpone(row, arrival)\n"
+                ),
+                "        self._waits.settle(arrival, Fate.STALE)\n",
+            ),
+        ),
+        (_RULES,),
+    ),
+    Mutant(
+        5,
+        "an absence waits behind an event that was followed in time",
+        f"{_CORRELATION}/collecting.py",
+        (("if _is_before(head, arrival)]", "if False]"),),
+        (_RULES,),
+    ),
+    Mutant(
+        10,
+        "a number with an exponent that no decimal has stops a partition",
+        f"{_CORE}/exact.py",
+        (("    except ArithmeticError:\n", "    except TypeError:\n"),),
+        ("tests/core/test_pointer.py",),
+    ),
+    Mutant(
+        6,
+        "events that wait for a flow that is gone are not told",
+        f"{_CORRELATION}/rows.py",
+        (("if row.held and flow not in flows}", "if row.open < 0 and flow not in flows}"),),
+        ("tests/observe/test_waits.py",),
+    ),
+    Mutant(
+        6,
+        "a step whose earlier attempt is done after all does not count",
+        f"{_SAGA}/machine.py",
+        (("if not is_last and not self._is_earlier(", "if not is_last or not self._is_earlier("),),
+        (_SAGA_RULES,),
     ),
 )
