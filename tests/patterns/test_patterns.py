@@ -104,7 +104,10 @@ def test_what_matches(pattern: Any, event: Any, expected: bool) -> None:
         ({"a": [{"anything-but": [True]}]}, "texts or numbers"),
         ({"a": [{"anything-but": False}]}, "texts or numbers"),
         ({"a": [{"anything-but": {"cidr": "10.0.0.0/8"}}]}, "is not one of"),
+        ({"a": [{"anything-but": ["x", 1]}]}, "texts and numbers in one list"),
+        ({"a": [{"anything-but": {"prefix": ["x", ""]}}]}, "which every text has"),
         ({"a": [{"cidr": "10.0.0.0/99"}]}, "cidr"),
+        ({"a": [{"cidr": "10.0.0.7"}]}, "10.0.0.7/32"),
         ({"a": [{"wildcard": "a**b"}]}, "two * in a row"),
         ({"a": [{"wildcard": "a\\b"}]}, "stands only before"),
     ],
@@ -189,7 +192,7 @@ _OPERATORS = st.one_of(
     st.fixed_dictionaries({"suffix": _TEXTS}),
     st.fixed_dictionaries({"equals-ignore-case": _TEXTS}),
     st.fixed_dictionaries({"anything-but": st.lists(_TEXTS, min_size=1, max_size=2)}),
-    st.fixed_dictionaries({"anything-but": st.fixed_dictionaries({"prefix": _TEXTS})}),
+    st.fixed_dictionaries({"anything-but": st.fixed_dictionaries({"prefix": _TEXTS.filter(bool)})}),
     st.fixed_dictionaries(
         {"numeric": st.tuples(st.sampled_from("<>="), st.integers(-1, 1)).map(list)}
     ),

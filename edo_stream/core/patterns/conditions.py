@@ -191,6 +191,8 @@ def _wildcard_expression(text: str, where: str) -> re.Pattern[str]:
 
 def _cidr(argument: Any, where: str) -> Condition:
     text = _text(argument, where)
+    if "/" not in text:
+        raise PatternError(f"{where}: {text!r} has no /; one address is written {text}/32 or /128")
     try:
         network = ip_network(text, strict=False)
     except ValueError as error:
@@ -255,6 +257,8 @@ def _anything_but(argument: Any, where: str) -> Condition:
         raise PatternError(f"{where}: an empty list; name what is not wanted")
     if any(isinstance(one, bool) or not isinstance(one, _NAMED) for one in values):
         raise PatternError(f"{where}: expected texts or numbers")
+    if len({isinstance(one, str) for one in values}) > 1:
+        raise PatternError(f"{where}: texts and numbers in one list; EventBridge takes one kind")
     unwanted = frozenset(value_of(value) for value in values)
     return Holds(lambda value: value_of(value) not in unwanted)
 
@@ -270,6 +274,8 @@ def _anything_but_operator(argument: dict[str, Any], where: str) -> Condition:
         values = [values]
     if not values:
         raise PatternError(f"{where}: {name}: an empty list; name what is not wanted")
+    if "" in values and name in ("prefix", "suffix"):
+        raise PatternError(f"{where}: {name}: an empty text, which every text has")
     tests = [compile_(value, f"{where}: {name}").test for value in values]
     return Holds(lambda value: not any(test(value) for test in tests))
 
