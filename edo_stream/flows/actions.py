@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from edo_stream.core.contract import DAY_MS
 from edo_stream.registry.declaration import Declared, Partitions
 from edo_stream.registry.names import Text, TopicName
-from edo_stream.registry.quantity import Duration
+from edo_stream.registry.quantity import PositiveDuration
 
 _HANDLER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SECRET: Final = re.compile(r"(env|file):.+")
@@ -133,7 +133,7 @@ class _Action(Declared):
     replay: Replay = Field(
         examples=["safe"], description="Whether a replay of old events may run it."
     )
-    timeout: Duration = Field(default=30_000, description="Of one run.")
+    timeout: PositiveDuration = Field(default=30_000, description="Of one run.")
 
 
 class PythonAction(_Action):
@@ -193,7 +193,7 @@ class SqlAction(_Action):
         default={}, description="JSON pointers into the data, by the parameter's name."
     )
     inbox: Table = Field(default="edo_inbox", description="Table that tells what has run.")
-    inbox_kept: Duration = Field(
+    inbox_kept: PositiveDuration = Field(
         default=_INBOX_KEPT_MS, description="How long it tells; longer than a command may come."
     )
     rules: list[StateMeaning] = Field(default=[], description="What SQLSTATEs mean.")

@@ -11,7 +11,7 @@ from edo_stream.flows.combine import Batch, Debounce
 from edo_stream.flows.when import InputName, When
 from edo_stream.registry.declaration import Declared, Partitions, Retry
 from edo_stream.registry.names import GroupName, Key, Place, Text, TopicName, is_pointer
-from edo_stream.registry.quantity import Duration
+from edo_stream.registry.quantity import Duration, PositiveDuration
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
@@ -256,8 +256,8 @@ class BreakerRules(Declared):
     consecutive: Annotated[int, Field(ge=1)] = Field(
         default=10, description="Failures in a row at which it opens."
     )
-    open: Duration = Field(default=5_000, description="How long it stays open at first.")
-    open_max: Duration = Field(default=60_000, description="And at most.")
+    open: PositiveDuration = Field(default=5_000, description="How long it stays open at first.")
+    open_max: PositiveDuration = Field(default=60_000, description="And at most.")
     probes: Annotated[int, Field(ge=1)] = Field(
         default=3, description="Successful probes that close it."
     )
@@ -265,7 +265,7 @@ class BreakerRules(Declared):
 
 class FlowLetters(Declared):
     owner: Text | None = Field(default=None, description="Who looks; default: the flow's owner.")
-    acknowledge_within: Duration = Field(default=DAY_MS, description="How soon.")
+    acknowledge_within: PositiveDuration = Field(default=DAY_MS, description="How soon.")
     after: Literal["continue", "stop"] = Field(
         default="continue",
         description="stop: nothing more of the key runs until an operator lets it go on.",

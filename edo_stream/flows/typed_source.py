@@ -21,7 +21,7 @@ from edo_stream.flows.declaration import (
 from edo_stream.flows.saga_declaration import SagaDeclaration, StepDeclaration
 from edo_stream.flows.when import AggregateText
 from edo_stream.registry.declaration import Declared
-from edo_stream.registry.quantity import Duration, Size
+from edo_stream.registry.quantity import Duration, PositiveDuration, Size
 
 _ROOTS: Final = (FlowDeclaration, ResultFlow, SagaDeclaration)
 _NAMES: Final = {FlowDeclaration: "Flow", SagaDeclaration: "Saga", StepDeclaration: "Step"}
@@ -30,6 +30,7 @@ _WIDTH: Final = 100
 #: What is to be written is another type than what is read.
 _WRITTEN: Final[tuple[tuple[Any, str], ...]] = (
     (Duration, "str | timedelta"),
+    (PositiveDuration, "str | timedelta"),
     (Size, "str"),
     (Handler, "str | Callable[..., Any]"),
     (Codes, "int | str"),

@@ -10,7 +10,7 @@ from edo_stream.gateway.expression import ExpressionError, compile_expression
 from edo_stream.gateway.secrets import is_reference
 from edo_stream.registry.declaration import Declared
 from edo_stream.registry.names import TopicName
-from edo_stream.registry.quantity import Duration, Size
+from edo_stream.registry.quantity import Duration, PositiveDuration, Size
 from edo_stream.webhooks.options import (
     Algorithm,
     Auth,
@@ -129,7 +129,7 @@ class Verify(Declared):
     secrets: list[Annotated[str, BeforeValidator(_reference)]] = Field(
         default=[], description="Where the secrets are; several while one is rotated."
     )
-    window: Duration | None = None
+    window: PositiveDuration | None = None
     header: HeaderName | None = None
     prefix: str = ""
     algorithm: Algorithm = "sha256"
@@ -194,9 +194,9 @@ class Source(Declared):
 
 class Limits(Declared):
     connections: Count = 4_096
-    header_time: Duration = 10_000
-    body_time: Duration = 30_000
-    idle_time: Duration = 75_000
+    header_time: PositiveDuration = 10_000
+    body_time: PositiveDuration = 30_000
+    idle_time: PositiveDuration = 75_000
     header_bytes: Annotated[Size, Field(ge=1 << 10, le=1 << 20)] = 16 << 10
     in_flight: Count = 20_000
     in_flight_bytes: Annotated[Size, Field(ge=1 << 16)] = 64 << 20
@@ -221,7 +221,7 @@ class Declaration(Declared):
     reuse_port: bool = False
     trusted_proxies: list[Network] = Field(default=[])
     limits: Limits = Limits()
-    produce_time: Duration = 5_000
+    produce_time: PositiveDuration = 5_000
     drain_time: Duration = 15_000
     remembered: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
     rejected: Refused = Refused()

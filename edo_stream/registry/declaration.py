@@ -28,7 +28,7 @@ from edo_stream.registry.names import (
     VersionKey,
     VersionNumber,
 )
-from edo_stream.registry.quantity import Duration, Size, time_ms, time_text
+from edo_stream.registry.quantity import Duration, PositiveDuration, Size, time_ms, time_text
 
 #: Keys of ``ordering`` that mean something with each policy.
 ORDERING_KEYS: Final[dict[str, frozenset[str]]] = {
@@ -150,7 +150,7 @@ class Dedupe(Declared):
         description="Events with the same values are one event: attributes (source, id, type, "
         "subject, key) or JSON pointers into the data.",
     )
-    ttl: Duration = Field(default=7 * DAY_MS, description="How long they are remembered.")
+    ttl: PositiveDuration = Field(default=7 * DAY_MS, description="How long they are remembered.")
 
 
 class Ordering(Declared):
@@ -188,7 +188,7 @@ class Ordering(Declared):
     on_late: Literal["dead-letter", "emit", "drop"] = Field(
         default="dead-letter", description="When a number that was skipped comes after all."
     )
-    idle_ttl: Duration = Field(
+    idle_ttl: PositiveDuration = Field(
         default=30 * DAY_MS, description="A key that is not seen for so long starts anew."
     )
 
@@ -211,7 +211,7 @@ class Emit(Declared):
 class DeadLetters(Declared):
     topic: TopicName | None = Field(default=None, description="Default: edo.dead-letters.<name>.")
     owner: Text | None = Field(default=None, description="Who looks at them; default: the owner.")
-    acknowledge_within: Duration | None = Field(
+    acknowledge_within: PositiveDuration | None = Field(
         default=None, description="How soon its owner has to acknowledge a dead letter."
     )
 
@@ -318,11 +318,11 @@ class Delivery(Declared):
 
 
 class Retry(Declared):
-    initial: Duration = Field(default=1_000, description="Wait before the first retry.")
+    initial: PositiveDuration = Field(default=1_000, description="Wait before the first retry.")
     factor: Annotated[float, Field(ge=1, le=10, strict=False)] = Field(
         default=2.0, description="Each further wait is so many times as long."
     )
-    max: Duration = Field(default=30_000, description="No wait is longer.")
+    max: PositiveDuration = Field(default=30_000, description="No wait is longer.")
     retries: Annotated[int, Field(ge=0, le=20)] = Field(
         default=5, description="How often it is tried again after the first attempt."
     )
@@ -341,7 +341,7 @@ class Retry(Declared):
 
 
 class Objective(Declared):
-    trigger_to_ready: Duration = Field(
+    trigger_to_ready: PositiveDuration = Field(
         examples=["30s"], description="From the fact in the world to the result on its topic."
     )
     percentile: Annotated[float, Field(gt=0, le=100, strict=False)] = Field(
@@ -417,7 +417,9 @@ class Declaration(Declared):
     replication: Annotated[int, Field(ge=1, le=9)] = Field(
         default=1, description="Copies in the cluster; 3 in production."
     )
-    retention: Duration = Field(default=7 * DAY_MS, description="How long Kafka keeps the records.")
+    retention: PositiveDuration = Field(
+        default=7 * DAY_MS, description="How long Kafka keeps the records."
+    )
     cleanup: Literal["delete", "compact", "compact,delete"] = Field(
         default="delete",
         description="delete: by age; compact: the last record of each key is kept.",

@@ -4,11 +4,13 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 _DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+#: A hundred years: times that it is added to stay within 64 bits.
+_LONGEST_MS: Final = 36_500 * _UNIT_MS["d"]
 _UNIT_BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -20,7 +22,12 @@ def duration_ms(value: object) -> int:
             f"{_shown(value)} is not a duration: write a whole number and its unit, "
             "ms, s, m, h or d, such as 30s"
         )
-    return int(match[1]) * _UNIT_MS[match[2]]
+    found = int(match[1]) * _UNIT_MS[match[2]]
+    if found > _LONGEST_MS:
+        raise ValueError(
+            f"{value} is longer than {duration_text(_LONGEST_MS)}: write a shorter one"
+        )
+    return found
 
 
 def size_bytes(value: object) -> int:
@@ -66,6 +73,12 @@ def time_text(value_ms: int) -> str:
     return text.replace("+00:00", "Z").replace(".000Z", "Z")
 
 
+def _some(value_ms: int) -> int:
+    if value_ms < 1:
+        raise ValueError("0ms is no time: write 1ms or longer")
+    return value_ms
+
+
 def _shown(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -78,6 +91,8 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
 ]
 """Milliseconds; in the file, a whole number and its unit."""
+PositiveDuration = Annotated[Duration, AfterValidator(_some)]
+"""A duration that is not 0."""
 Size = Annotated[
     int,
     BeforeValidator(size_bytes),
