@@ -17,6 +17,7 @@ from edo_stream.actions.outside import Outside
 from edo_stream.core.effects import Effects
 from edo_stream.engine.act_plans import act_plans, act_topics
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.fleet_link import join_fleet
 from edo_stream.engine.hooks import Hooks
 from edo_stream.engine.joins import join_plans, join_topics
@@ -77,7 +78,7 @@ def build(settings: Settings) -> EdoApp:
         transactions_per_s=settings.transactions_per_second_max,
         instance_id=settings.instance,
         standbys=settings.standbys,
-        compression=None if settings.compression == "none" else settings.compression,
+        compression=Compression(settings.compression, settings.compression_internal),
         transaction_protocol=settings.transaction_protocol,
         web_bind=settings.web_bind,
         web_port=settings.web_port,

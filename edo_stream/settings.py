@@ -122,6 +122,11 @@ class Settings(BaseModel):
         description="Compression of what workers write: results, dead letters, changelogs; "
         "records are read whatever they were written with",
     )
+    compression_internal: Literal["lz4", "zstd", "none"] = Field(
+        "lz4",
+        description="Compression of what workers' tasks write for one another: commands, events on "
+        "their way to a wait, retries; zstd halves their bytes, for more CPU (docs/benchmarks.md)",
+    )
     web_bind: str = Field(
         "127.0.0.1", min_length=1, description="Address that the web server listens on"
     )

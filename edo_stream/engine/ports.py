@@ -67,8 +67,8 @@ class Producer(Protocol):
     async def begin_transaction(self) -> None:
         """Open a transaction, locally."""
 
-    def create_batch(self) -> BatchBuilder:
-        """Give an empty batch to fill."""
+    def create_batch(self, topic: str) -> BatchBuilder:
+        """Give an empty batch to fill, for a topic."""
 
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int

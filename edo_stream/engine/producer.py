@@ -17,10 +17,11 @@ from aiokafka.producer import sender
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from edo_stream.engine.batches import AppendedBatch, WrittenBatch, empty_batch
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.lz4_frame import lz4_encode
 from edo_stream.engine.ports import Producer
-from edo_stream.engine.record_batch import CODECS, ZSTD_LEVEL
+from edo_stream.engine.record_batch import ZSTD_LEVEL
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import BATCH_BYTES_MAX
 from edo_stream.engine.transaction_v2.choice import TransactionProtocol
@@ -48,9 +49,13 @@ _FLUSH_S = 1.0
 class TaskProducer(AIOKafkaProducer):  # type: ignore[misc]
     """A producer that may be dropped in the middle of a failed transaction."""
 
-    def create_batch(self) -> AppendedBatch | WrittenBatch:
-        """Give an empty batch to fill."""
-        return empty_batch(BATCH_BYTES_MAX, self._message_accumulator._compression_type)
+    def __init__(self, compression: Compression, **client: Any) -> None:
+        super().__init__(**client)
+        self._compression = compression
+
+    def create_batch(self, topic: str) -> AppendedBatch | WrittenBatch:
+        """Give an empty batch to fill, for a topic."""
+        return empty_batch(BATCH_BYTES_MAX, self._compression.codec(topic))
 
     async def stop(self) -> None:
         """Flush if that is quick, and close the connections whatever is unfinished.
@@ -87,16 +92,16 @@ def _tasks_of(*owners: object) -> Iterator[asyncio.Task[Any]]:
 def producer_factory(
     access: BrokerAccess,
     transaction_timeout_ms: int,
-    compression: str | None,
+    compression: Compression,
     protocol: TransactionProtocol,
 ) -> Callable[[str], Producer]:
     """Make producers for transactional ids; they connect at ``start``."""
 
     def make(transactional_id: str) -> Producer:
         if protocol is TransactionProtocol.SECOND:
-            codec = CODECS[compression]
-            return SecondProducer(access, transactional_id, transaction_timeout_ms, codec)
+            return SecondProducer(access, transactional_id, transaction_timeout_ms, compression)
         producer = TaskProducer(
+            compression,
             **access.client(
                 transactional_id=transactional_id,
                 client_id=transactional_id,
@@ -105,8 +110,7 @@ def producer_factory(
                 acks="all",
                 linger_ms=0,
                 max_batch_size=BATCH_BYTES_MAX,
-                compression_type=compression,
-            )
+            ),
         )
         pace_metadata(producer.client)
         return cast(Producer, producer)

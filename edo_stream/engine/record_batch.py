@@ -41,7 +41,7 @@ TRANSACTIONAL: Final = 0x10
 #: Half the time of level 3, which the client has fixed, and as small (docs/benchmarks.md).
 ZSTD_LEVEL: Final = 1
 _GZIP, _SNAPPY, _LZ4, _ZSTD = range(1, 5)
-CODECS: Final[Mapping[str | None, int]] = {None: 0, "lz4": _LZ4, "zstd": _ZSTD}
+CODECS: Final[Mapping[str, int]] = {"none": 0, "lz4": _LZ4, "zstd": _ZSTD}
 """Numbers of those that a producer may be told to use."""
 DECODERS: Final[Mapping[int, Callable[[bytes], bytes]]] = {
     _GZIP: codec.gzip_decode,

@@ -191,7 +191,7 @@ class Transaction:
         for index, records in enumerate(wire):
             if batch is not None:
                 yield partition, batch
-            batch = self._producer.create_batch()
+            batch = self._producer.create_batch(partition.topic)
             if not batch.adopt(records, bytes_max):
                 batch = None
                 items = [*chain.from_iterable(one.records() for one in wire[index:]), *items]
@@ -201,7 +201,7 @@ class Transaction:
                 taken = batch.fill(items, taken, bytes_max)
             yield partition, batch
         while taken < len(items):
-            batch = self._producer.create_batch()
+            batch = self._producer.create_batch(partition.topic)
             taken = batch.fill(items, taken, bytes_max)
             yield partition, batch
 
@@ -211,7 +211,7 @@ class Transaction:
         bytes_max = self._batch_bytes_max.get(change.topic)
         rows, taken = list(change.rows.items()), 0
         while taken < len(rows):
-            batch = self._producer.create_batch()
+            batch = self._producer.create_batch(change.topic)
             taken = batch.fill_rows(rows, taken, now_ms, bytes_max)
             yield TopicPartition(change.topic, change.partition), batch
 

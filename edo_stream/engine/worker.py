@@ -25,6 +25,7 @@ from edo_stream.engine.admin import PreparationError, Wanted, prepare
 from edo_stream.engine.assignment import Assignment, GroupPlan
 from edo_stream.engine.assignor import TaskAssignor
 from edo_stream.engine.changelog import BrokerChangelog, BrokerFollower, BrokerTableFollower
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.disks import remove_abandoned
 from edo_stream.engine.frames import receive_in_place
 from edo_stream.engine.global_tables import GlobalTables
@@ -76,7 +77,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     instance_id: str | None = None
     standbys: int = 0
     """Copies of each task's state on other workers; the leader's number counts."""
-    compression: str | None = None
+    compression: Compression = Compression()
     transaction_protocol: str = "auto"
     """The newest that the brokers have agreed upon, or ``1``."""
     web_bind: str = "127.0.0.1"

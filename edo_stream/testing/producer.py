@@ -152,7 +152,7 @@ class SimulatedProducer:
         self._ended = self._m.loop.create_future()
         self._m.faults.leave(self._m.process)
 
-    def create_batch(self) -> SimulatedBatch:
+    def create_batch(self, topic: str) -> SimulatedBatch:
         return SimulatedBatch()
 
     async def send_batch(

@@ -7,6 +7,7 @@ import pytest
 
 from edo_stream.core.effects import Publish
 from edo_stream.engine.admin import Admin, Wanted
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import Transaction
@@ -38,12 +39,12 @@ def test_a_producer_that_waits_for_an_answer_is_dropped_soon(
     assert bench.read(topic) == []
 
     async def run(proxy: Proxy) -> float:
-        make = producer_factory(BrokerAccess(proxy.bootstrap), 600_000, None, protocol)
+        make = producer_factory(BrokerAccess(proxy.bootstrap), 600_000, Compression(), protocol)
         producer = make(f"id-{topic}")
         await producer.start()
         await producer.begin_transaction()
         rule = proxy.on(api).black_hole().once()
-        batch = producer.create_batch()
+        batch = producer.create_batch(topic)
         batch.fill([Publish(topic, 0, b"k", b"v", (), 1_000)], 0)
         delivery = asyncio.ensure_future(await producer.send_batch(batch, topic, partition=0))
         committing = asyncio.create_task(producer.commit_transaction())
@@ -79,7 +80,7 @@ def test_what_a_task_compresses_is_read_by_a_broker_that_compresses_otherwise(
         wanted = Wanted(topic, 1, config={"compression.type": "uncompressed"})
         async with Admin(BrokerAccess(bench.broker)) as admin:
             await admin.create([wanted])
-        make = producer_factory(BrokerAccess(bench.broker), 10_000, codec, protocol)
+        make = producer_factory(BrokerAccess(bench.broker), 10_000, Compression(codec), protocol)
         producer = make(f"id-{topic}")
         await producer.start()
         try:

@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from edo_stream.core.effects import Publish
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import Change, FencedError, Transaction, TransactionAbortedError
@@ -45,7 +46,7 @@ class Place:
 
     async def producer(self) -> SecondProducer:
         access = BrokerAccess(self._proxy.bootstrap)
-        make = producer_factory(access, 10_000, "zstd", TransactionProtocol.SECOND)
+        make = producer_factory(access, 10_000, Compression("zstd"), TransactionProtocol.SECOND)
         producer = make(f"id-{self.topic}")
         assert isinstance(producer, SecondProducer)
         await producer.start()
@@ -128,7 +129,7 @@ def test_an_abort_leaves_nothing_and_the_next_transaction_goes_on(place: Place) 
         try:
             await place.transact(producer, 1)
             await producer.begin_transaction()
-            batch = producer.create_batch()
+            batch = producer.create_batch(place.topic)
             batch.fill([Publish(place.topic, 0, b"k", b"never", (), 1_000)], 0)
             await (await producer.send_batch(batch, place.topic, partition=0))
             await producer.abort_transaction()
@@ -149,7 +150,7 @@ def test_who_is_initialised_later_fences_who_was_there(is_open: bool, place: Pla
             await place.transact(first, 1)
             if is_open:
                 await first.begin_transaction()
-                batch = first.create_batch()
+                batch = first.create_batch(place.topic)
                 batch.fill([Publish(place.topic, 0, b"k", b"never", (), 1_000)], 0)
                 await (await first.send_batch(batch, place.topic, partition=0))
             second = await place.producer()
@@ -226,16 +227,17 @@ def test_what_the_broker_wants_aborted_is_aborted(api: Api, place: Place, proxy:
 _KILLED = """
 import asyncio, os, sys
 from edo_stream.core.effects import Publish
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction_v2.choice import TransactionProtocol
 
 async def run(broker, topic):
-    make = producer_factory(BrokerAccess(broker), 10_000, None, TransactionProtocol.SECOND)
+    make = producer_factory(BrokerAccess(broker), 10_000, Compression(), TransactionProtocol.SECOND)
     producer = make(f"id-{topic}")
     await producer.start()
     await producer.begin_transaction()
-    batch = producer.create_batch()
+    batch = producer.create_batch(topic)
     batch.fill([Publish(topic, 0, b"k", b"never", (), 1_000)], 0)
     await (await producer.send_batch(batch, topic, partition=0))
     print("open", flush=True)

@@ -41,7 +41,8 @@ class Landed(NamedTuple):
 class Batch(ByAppending):
     """Holds at most ``records_max`` records, as a batch of so many bytes would."""
 
-    def __init__(self, records_max: int) -> None:
+    def __init__(self, records_max: int, topic: str = "") -> None:
+        self.topic = topic
         self.records: list[tuple[bytes | None, bytes | None]] = []
         self._records_max = records_max
 
@@ -86,11 +87,12 @@ class ScriptedProducer:
     async def begin_transaction(self) -> None:
         self._call("begin")
 
-    def create_batch(self) -> Batch:
-        return Batch(self._records_max)
+    def create_batch(self, topic: str) -> Batch:
+        return Batch(self._records_max, topic)
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Awaitable[Landed]:
         self._call("send")
+        assert batch.topic == topic, "its codec is another topic's"
         place = TopicPartition(topic, partition)
         self.sent.append((place, batch.records))
         first = self._ends.get(place, 100)

@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from edo_stream.core.effects import Publish
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.security import BrokerAccess
 from edo_stream.engine.transaction import (
     Change,
@@ -47,7 +48,7 @@ def errors(*codes: int, is_after: bool = False) -> list[Harm]:
 
 
 async def new_producer(broker: ScriptedBroker) -> SecondProducer:
-    producer = SecondProducer(BrokerAccess(broker.address), "id", 5_000, codec=0)
+    producer = SecondProducer(BrokerAccess(broker.address), "id", 5_000, Compression())
     try:
         await producer.start()
     except BaseException:
@@ -257,7 +258,7 @@ def test_no_offsets_go_out_and_nothing_commits_over_a_batch_that_was_refused(cod
             # Not even for a caller that does not look.
             await producer.begin_transaction()
             for is_refused in (False, True):
-                batch = producer.create_batch()
+                batch = producer.create_batch("t")
                 batch.fill([Publish(*OUT, b"k", b"v", (), 1_000)], 0)
                 if is_refused:
                     broker.script[PRODUCE].append(Harm(code))

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from edo_stream.engine.batches import AppendedBatch, WrittenBatch, empty_batch
+from edo_stream.engine.compression import Compression
 from edo_stream.engine.guard import pace_metadata
 from edo_stream.engine.ports import BatchBuilder
 from edo_stream.engine.security import BrokerAccess
@@ -36,7 +37,7 @@ class SecondProducer:
     """See :class:`edo_stream.engine.ports.Producer`."""
 
     def __init__(
-        self, access: BrokerAccess, transactional_id: str, timeout_ms: int, codec: int
+        self, access: BrokerAccess, transactional_id: str, timeout_ms: int, compression: Compression
     ) -> None:
         self.client: Any = AIOKafkaClient(
             **access.client(client_id=transactional_id, request_timeout_ms=timeout_ms)
@@ -44,7 +45,7 @@ class SecondProducer:
         pace_metadata(self.client)
         self._transactional_id = transactional_id
         self._timeout_ms = timeout_ms
-        self._codec = codec
+        self._compression = compression
         self._identity = _NOBODY
         """Id and epoch: of one transaction only."""
         self._sequences: dict[TopicPartition, int] = {}
@@ -73,9 +74,9 @@ class SecondProducer:
         self._is_open = True
         self._has_sent = False
 
-    def create_batch(self) -> AppendedBatch | WrittenBatch:
+    def create_batch(self, topic: str) -> AppendedBatch | WrittenBatch:
         """See :class:`edo_stream.engine.ports.Producer`."""
-        return empty_batch(BATCH_BYTES_MAX, self._codec)
+        return empty_batch(BATCH_BYTES_MAX, self._compression.codec(topic))
 
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int
