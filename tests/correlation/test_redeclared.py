@@ -19,16 +19,18 @@ from edo_stream.core.correlation.spec import (
     Debounced,
     Fire,
     Keep,
+    Kind,
     Members,
     Named,
     OnFailed,
     OnLate,
     OnTimeout,
     Ordered,
+    Target,
     Windowed,
 )
 from edo_stream.core.record import StoredRecord
-from tests.correlation.bench import NOW_MS, Bench, correlation, event, request
+from tests.correlation.bench import NOW_MS, RESULTS, Bench, correlation, event, request
 from tests.correlation.test_history import HISTORY, folded, kept, told
 
 _INPUTS = ("a", "b", "c", "m")
@@ -211,3 +213,59 @@ def test_what_fewer_events_complete_is_complete_and_does_not_time_out(
     bench.__post_init__()
     bench.tick(NOW_MS + _WITHIN_MS)
     assert ["complete"] == [each["reason"] for each in bench.results()]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Named(2), Absent("a", "b"), Counted(2), Members(("x", "y"))],
+    ids=["all", "absence", "number", "list"],
+)
+def test_a_deadline_that_is_another_one_now_holds_for_what_waits_already(kind: Kind) -> None:
+    for before_ms, now_ms in ((10_000, 50_000), (50_000, 10_000)):
+        bench = Bench([correlation(kind, "ab", within_ms=before_ms)])
+        bench.feed(event(0, "a", NOW_MS, member="x"))
+        bench.correlations = [correlation(kind, "ab", within_ms=now_ms)]
+        bench.__post_init__()
+        bench.feed(event(1, "b", NOW_MS + 20_000, member="y"), now_ms=NOW_MS + 20_000)
+        bench.tick(NOW_MS + 20_000)
+        is_in_time = now_ms > 20_000
+        if isinstance(kind, Absent):
+            wanted = [] if is_in_time else ["absent"]
+        else:
+            wanted = ["complete"] if is_in_time else ["timeout"]
+        assert wanted == [each["reason"] for each in bench.results()]
+
+
+def test_a_deadline_that_was_put_off_is_not_obeyed_before() -> None:
+    bench = Bench([correlation(Named(2), "ab", within_ms=10_000)])
+    bench.feed(event(0, "a", NOW_MS))
+    bench.correlations = [correlation(Named(2), "ab", within_ms=50_000)]
+    bench.__post_init__()
+    bench.tick(NOW_MS + 49_999)
+    assert [] == bench.results()
+    bench.tick(NOW_MS + 50_000)
+    assert ["timeout"] == [each["reason"] for each in bench.results()]
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [
+        (Batched(3, 4_096, 90_000), [("count", 3), ("count", 3)]),
+        (Batched(10, 150, 90_000), [("bytes", 1)] * 6),
+        (Batched(10, 4_096, 5), [("time", 5), ("time", 1)]),
+    ],
+    ids=["count", "bytes", "time"],
+)
+def test_no_list_is_larger_than_it_may_be_now(now: Batched, wanted: list[tuple[str, int]]) -> None:
+    bench = Bench([_batch(Batched(10, 4_096, 90_000))])
+    bench.feed(*(event(n, "event", NOW_MS + n) for n in range(5)), now_ms=NOW_MS + 5)
+    bench.correlations = [_batch(now)]
+    bench.__post_init__()
+    bench.feed(event(5, "event", NOW_MS + 30_000), now_ms=NOW_MS + 30_000)
+    bench.tick(NOW_MS + 60_000)
+    assert wanted == [(each["reason"], each["count"]) for each in bench.results()]
+
+
+def _batch(kind: Batched) -> Correlation:
+    target = Target(RESULTS, 1, RESULTS, is_command=True)
+    return correlation(kind, ["event"], target=target, fire=Fire.EACH, late=OnLate.NEW_RUN)

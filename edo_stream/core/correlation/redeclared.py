@@ -1,13 +1,14 @@
 """What waits in a way that its flow's declaration knows no longer.
 
-Theory of operation. How events are held, and how many it takes, is of the kind of a flow and of
-its inputs: its *shape*. Rows say which shape they are of (:meth:`.waits.Waits.is_foreign`). A wait
-of another shape than the flow's is taken apart when it is looked at next, because an event comes,
-its timer is due or an operator wants it: its events are placed anew under the rules that hold now,
-in the order in which they were read. So each has one fate, and what has no place under the new
-rules is a dead letter.
+Theory of operation. How events are held, how many it takes and until when is of the kind of a flow
+and of its inputs: its *shape*. Rows say which shape they are of (:meth:`.waits.Waits.is_foreign`).
+A wait of another shape than the flow's is taken apart when it is looked at next, because an event
+comes, its timer is due or an operator wants it: its events are placed anew under the rules that
+hold now, in the order in which they were read. So each has one fate, and what has no place under
+the new rules is a dead letter. Windows, sequences and bursts follow from their events, and need
+none of this when only their times change.
 
-Deadlines of other kinds are others: the timer that has led here is set anew, not obeyed. What the
+Deadlines of other rules are others: the timer that has led here is set anew, not obeyed. What the
 rules of a kind have made of events stays made: a burst is its last event, the others are stale.
 """
 
@@ -35,7 +36,11 @@ def shape_of(correlation: Correlation) -> int:
     parts: list[Any] = [type(kind).__name__]
     if not isinstance(kind, Debounced | Batched):
         parts += [correlation.inputs, sorted(correlation.opens)]
+    if isinstance(kind, Named | Absent | Counted | Members):
+        parts += [correlation.within_ms, correlation.grace_ms]
     match kind:
+        case Batched():
+            parts += [kind.count, kind.size_bytes, kind.after_ms]
         case Absent():
             parts += [kind.after, kind.without]
         case Named() if kind.needed != len(correlation.inputs):
