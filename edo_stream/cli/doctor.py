@@ -25,8 +25,11 @@ from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.checkup import Facts, accepts, ask
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.joins import join_topics
 from edo_stream.engine.leftovers import leftovers
+from edo_stream.engine.lookups import lookup_topics
 from edo_stream.engine.plans import wanted_topics
+from edo_stream.engine.saga_plans import saga_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
 from edo_stream.engine.ticks import ticker_topics
 from edo_stream.flows import load_flows
@@ -145,9 +148,10 @@ def _declared(settings: Settings, wanted: list[Wanted]) -> Iterator[Check]:
     wanted += wanted_topics(registry, app, replication)
     if schedules:
         wanted += ticker_topics(app, replication)
-    wanted += act_topics(flows, app, replication)
+    for topics in (act_topics, join_topics, lookup_topics, saga_topics):
+        wanted += topics(flows, app, replication)
     found = f"{len(registry.entries)} topics declared, {len(registry.topics)} read"
-    told = f"{found}, {len(schedules)} schedules, {len(flows.flows)} flows"
+    told = f"{found}, {len(schedules)} schedules, {len({*flows.flows, *flows.joins})} flows"
     yield Check("contracts", Verdict.OK, told)
     yield from _schema_registry(settings, registry)
 

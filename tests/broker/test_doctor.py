@@ -12,6 +12,22 @@ from typer.testing import CliRunner
 from edo_stream.cli.main import app
 from tests.broker.bench import Bench
 
+_WAITS = """\
+name: {name}
+owner: team-tests
+description: Waits for two events of a key.
+when:
+  all:
+    a: {{topic: {topic}, where: data.id == "a"}}
+    b: {{topic: {topic}, where: data.id == "b"}}
+  within: 1h
+  group: {group}
+  partitions: {n}
+group: {name}
+partitions: 2
+action: {{kind: noop, idempotency_key: command, replay: safe}}
+"""
+
 
 def run(bench: Bench, *arguments: str, **environment: str) -> Result:
     """`edo doctor` in this process, which is quicker than another."""
@@ -62,6 +78,26 @@ def test_doctor_says_what_is_wrong_and_what_to_do(bench: Bench) -> None:
     assert any("has 2 partitions" in one["found"] for one in found["topics"])
     told = run(bench).stdout
     assert "records from the future" in told
+
+
+def test_doctor_knows_the_topics_of_flows_that_wait(bench: Bench) -> None:
+    topic, group = bench.declare("waited-for"), f"{bench.name}-tasks"
+    bench.apply()
+    flow = bench.root / "flows" / f"{bench.name}-pair.yaml"
+    flow.parent.mkdir()
+
+    def declare(partitions: int) -> None:
+        flow.write_text(_WAITS.format(name=flow.stem, topic=topic, group=group, n=partitions))
+
+    declare(2)
+    assert 0 == bench.edo("topics", "apply").returncode
+    status, found = checks(bench)
+    assert (0, []) == (status, found.get("topics", []))
+    declare(4)
+    status, found = checks(bench)
+    assert 1 == status
+    told = [one["found"] for one in found["topics"] if one["verdict"] == "problem"]
+    assert any(one.startswith(f"edo.joins.{group}: has 2 partitions") for one in told), told
 
 
 def test_doctor_says_that_nobody_answers(bench: Bench) -> None:
