@@ -318,6 +318,25 @@ def test_an_operator_cannot_let_a_retry_run_whose_flow_is_paused() -> None:
     assert [] == may_begin(world)
 
 
+@pytest.mark.parametrize("is_throttled", [False, True])
+def test_an_operator_cannot_let_a_key_run_that_waits_while_its_flow_is_paused(
+    is_throttled: bool,
+) -> None:
+    world = world_of(throttle=Throttle(limit=1, per_ms=60_000) if is_throttled else None)
+    sent(world, "a1", "a2")
+    world.run(DONE if is_throttled else TRANSIENT)
+    paused(world)
+    before = [one.state for one in shown(world)]
+    world.ask("retry.run-now", "a")
+    world.settle()
+    refused = [one for one in world.published if one.value and b"not while" in one.value]
+    assert 1 == len(refused)
+    assert b"and its flow paused" in (refused[0].value or b"")
+    assert before == [one.state for one in shown(world)], "it has kept its time"
+    resumed(world)
+    assert [] == may_begin(world)
+
+
 @pytest.mark.parametrize("is_tag", [False, True])
 def test_a_retry_that_is_aside_is_cancelled(is_tag: bool) -> None:
     world = world_of(has_tags=True)

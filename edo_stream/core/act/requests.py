@@ -49,7 +49,7 @@ class Requests:
         if row is None:
             return "the key is not blocked"
         match operation.verb, row.blocked:
-            case Verb.RUN_NOW, blocked if blocked is Blocked.WAITING or row.is_resting:
+            case Verb.RUN_NOW, _ if self._may_run_now(operation.flow, row):
                 self._run_now(name, row)
             case ((Verb.DROP | Verb.SKIP) as verb, _) if row.is_aside:
                 self._end_head(self._hand.first_parked(name), policy, verb)
@@ -60,8 +60,17 @@ class Requests:
             case Verb.SKIP, Blocked.STOPPED:
                 self._skip_parked(name, policy)
             case verb, _:
-                return f"{verb.value}: not while the key is {row.state}"
+                return f"{verb.value}: not while the key is {row.state}{self._also(operation.flow)}"
         return None
+
+    def _may_run_now(self, flow: str, row: KeyRow) -> bool:
+        """Whether the head of a key waits for its time only."""
+        waits = row.blocked is Blocked.WAITING or row.is_resting
+        return waits and not self._hand.switches.is_stopped(flow)
+
+    def _also(self, flow: str) -> str:
+        is_stopped = self._hand.switches.is_stopped(flow)
+        return " and its flow paused or stopped" if is_stopped else ""
 
     def _run_now(self, name: bytes, row: KeyRow) -> None:
         """Let the head of a key run that waits for its time, or rests."""
