@@ -339,7 +339,9 @@ class Task:
             self.progress.moved_at = asyncio.get_running_loop().time()
             now_ms = self._ports.now_ms()
             effects = await self._decide(batches, now_ms)
-            if effects.publish or effects.wire:
+            # Timers may have changed rows only: who reads the changelog is to see that as well.
+            has_changed = any(table.rows.changelog for table in self.tables)
+            if effects.publish or effects.wire or has_changed:
                 positions = self.pipeline.positions()
                 moved = {TopicPartition(b.topic, b.partition): positions[b.topic] for b in batches}
                 self._expected.update(moved)

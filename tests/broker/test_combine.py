@@ -1,6 +1,7 @@
 """Flows that debounce and batch on a real Kafka: a worker that is killed while keys wait."""
 
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,26 @@ def _bursts(times_ms: list[int]) -> list[int]:
         counts[-1] += 1
         before_ms = at_ms
     return counts
+
+
+def test_what_a_timer_alone_has_put_off_is_shown(bench: Bench, tmp_path: Path) -> None:
+    topic, name = bench.declare("clicked"), f"{bench.name}-visit"
+    bench.apply()
+    (tmp_path / "flows").mkdir()
+    said = (
+        f"when: {{window: {{click: {{topic: {topic}}}}}, session: 10s, group: {bench.name}-waits}}"
+    )
+    text = FLOW.format(name=name, topic=topic, said=said).replace(f"on: {topic}\n", "")
+    (tmp_path / "flows" / f"{name}.yaml").write_text(text)
+    worker = bench.worker()
+    worker.start()
+    bench.send(topic, [event("first", "k")])
+    time.sleep(4)
+    bench.send(topic, [event("second", "k")])
+
+    def put_off() -> bool:
+        (wait,) = json.loads(bench.edo("waits", "list", "--flow", name, "--json").stdout)
+        last_ms = bench.read(f"edo.joins.{bench.name}-waits")[-1].timestamp
+        return bool(wait["untilMs"] == last_ms + 10_000)
+
+    wait_for(put_off, "the end of a session that has gone on")

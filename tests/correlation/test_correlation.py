@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from edo_stream.core.correlation.rows import WAIT, decode_wait
 from edo_stream.core.correlation.spec import (
     Absent,
     Aggregate,
@@ -387,6 +388,14 @@ def test_a_session_lasts_while_events_keep_coming() -> None:
     bench.feed(event(3, "click", T + 280))
     bench.tick(T + 380)
     assert [["e0", "e2", "e1"], ["e3"]] == [each["inputs"]["click"] for each in shorts(bench)]
+
+
+def test_a_session_that_has_gone_on_says_until_when() -> None:
+    bench = Bench([correlation(Windowed(gap_ms=100), ["click"])])
+    bench.feed(event(0, "click", T), event(1, "click", T + 90))
+    bench.tick(T + 100)
+    row = decode_wait(bench.rows.rows[WAIT + b"f\0k"])
+    assert (T + 190, T + 190) == (row.until_ms, row.due_ms)
 
 
 def test_event_time_is_the_events_own() -> None:

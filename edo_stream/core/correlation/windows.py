@@ -101,6 +101,7 @@ class InWindows:
             # Late events of a new run may be of several windows that are over: one at a time.
             gone = sum(last_end_ms(self._kind, event.at_ms) <= end_ms for _, event in events)
         if end_ms + self._grace_ms > due_ms:
+            row.until_ms = end_ms
             self._waits.arm(key, row, end_ms + self._grace_ms)
             self._waits.put(key, row)
             return
