@@ -235,10 +235,11 @@ class Settings(BaseModel):
                 raise ValueError(f"{server!r} is not a server: write host:port, such as kafka:9092")
         return value
 
-    @field_validator("schedules")
+    @field_validator("schedules", "flows")
     @classmethod
     def _check_folder(cls, value: Path | None) -> Path | None:
-        # Left out, there may be none; a wrong name must not mean that nothing ever ticks.
+        # Left out, there may be none; a wrong name must not mean that nothing ever ticks, or that
+        # no event leads to anything.
         if value is not None and not value.is_dir():
             raise ValueError(f"{value} is not a folder")
         return value

@@ -70,6 +70,13 @@ def test_credentials_without_sasl_are_a_mistake() -> None:
     assert "SASL_SSL" in problems({"EDO_SASL_PASSWORD": "hunter2"})[0]
 
 
+@pytest.mark.parametrize("name", ["EDO_FLOWS", "EDO_SCHEDULES"])
+def test_a_folder_that_is_named_must_be_there(name: str, tmp_path: Path) -> None:
+    missing = tmp_path / "no"
+
+    assert problems({name: str(missing)}) == (f"{name}: {missing} is not a folder",)
+
+
 def test_password_is_read_from_its_file_without_the_line_end(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("hunter2\n")

@@ -13,7 +13,6 @@ from edo_stream.cli.schedule import app
 from edo_stream.core.ticker import OnMissed
 from edo_stream.registry import RegistryError, load
 from edo_stream.schedules.folder import Schedule, load_schedules
-from edo_stream.settings import SettingsError, read_settings
 
 CONTRACT = """\
 name: shop.report.due
@@ -144,9 +143,3 @@ def test_declared_schedules_are_listed_and_asked_by_name(tmp_path: Path) -> None
     unknown = edo(tmp_path, "next", "--name", "other").exception
     assert isinstance(unknown, CommandError)
     assert (2, "other is not declared: there are report-nightly") == (unknown.code, str(unknown))
-
-
-def test_a_folder_that_is_named_must_be_there(tmp_path: Path) -> None:
-    missing = tmp_path / "no"
-    with pytest.raises(SettingsError, match="is not a folder"):
-        read_settings({"EDO_SCHEDULES": str(missing)})
