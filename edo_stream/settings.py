@@ -277,7 +277,8 @@ def _timeouts(settings: Settings) -> list[str]:
 def _security(settings: Settings) -> list[str]:
     problems = []
     protocol = settings.security_protocol
-    has_sasl = settings.sasl_username is not None or settings.sasl_password is not None
+    user = (settings.sasl_mechanism, settings.sasl_username, settings.sasl_password)
+    has_sasl = any(one is not None for one in user)
     if settings.uses_sasl:
         for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
             if getattr(settings, name) is None:
@@ -285,16 +286,17 @@ def _security(settings: Settings) -> list[str]:
                 problems.append(f"{variable(name)}{hint} is missing: {protocol} needs it")
     elif has_sasl:
         problems.append(
-            f"EDO_SASL_USERNAME and password mean nothing with {protocol}: "
+            f"EDO_SASL_MECHANISM, user name and password mean nothing with {protocol}: "
             "write EDO_SECURITY_PROTOCOL=SASL_SSL, or remove them"
         )
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         problems.append("EDO_TLS_CERT_FILE and EDO_TLS_KEY_FILE go together: write both or none")
-    if not settings.uses_tls and settings.tls_ca_file is not None:
-        problems.append(
-            f"EDO_TLS_CA_FILE means nothing with {protocol}: write EDO_SECURITY_PROTOCOL=SSL or "
-            "SASL_SSL, or remove it"
-        )
+    problems += [
+        f"{variable(name)} means nothing with {protocol}: write EDO_SECURITY_PROTOCOL=SSL or "
+        "SASL_SSL, or remove it"
+        for name in ("tls_ca_file", "tls_cert_file")
+        if getattr(settings, name) is not None and not settings.uses_tls
+    ]
     return problems
 
 

@@ -68,6 +68,17 @@ def test_sasl_needs_mechanism_user_and_password() -> None:
 
 def test_credentials_without_sasl_are_a_mistake() -> None:
     assert "SASL_SSL" in problems({"EDO_SASL_PASSWORD": "hunter2"})[0]
+    assert "SASL_SSL" in problems({"EDO_SASL_MECHANISM": "PLAIN"})[0]
+
+
+def test_a_certificate_without_tls_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "worker.pem"
+    file.write_text("")
+    environ = {"EDO_TLS_CERT_FILE": str(file), "EDO_TLS_KEY_FILE": str(file)}
+
+    assert ["EDO_TLS_CERT_FILE means nothing with PLAINTEXT"] == [
+        line.partition(":")[0] for line in problems(environ)
+    ]
 
 
 @pytest.mark.parametrize("name", ["EDO_FLOWS", "EDO_SCHEDULES"])
