@@ -180,7 +180,7 @@ def _schema_registry(settings: Settings, registry: Registry) -> Iterator[Check]:
 def _machine(settings: Settings) -> Iterator[Check]:
     place = _nearest(settings.data)
     free = shutil.disk_usage(place).free
-    if not os.access(place, os.W_OK):
+    if not (place.is_dir() and os.access(place, os.W_OK)):
         advice = "give it to the worker's user, or set EDO_DATA"
         yield Check("disk", Verdict.PROBLEM, f"{place} cannot be written", advice)
     elif free < _FREE_BYTES_MIN:

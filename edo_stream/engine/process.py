@@ -108,10 +108,7 @@ def claim_directory(directory: Path) -> int:
         lock = os.open(directory / "worker.lock", os.O_RDWR | os.O_CREAT, 0o644)
         free_bytes = shutil.disk_usage(directory).free
     except OSError as error:
-        raise UnusableError(
-            f"{directory} cannot be written ({error.strerror}): give the worker another data "
-            "directory (EDO_DATA)"
-        ) from error
+        raise unwritable(directory, error) from error
     if free_bytes < _FREE_BYTES_MIN:
         os.close(lock)
         raise UnusableError(
@@ -128,6 +125,14 @@ def claim_directory(directory: Path) -> int:
             "own (EDO_DATA)"
         ) from error
     return lock
+
+
+def unwritable(directory: Path, error: OSError) -> UnusableError:
+    """What is to be said of a data directory that cannot be made or written."""
+    return UnusableError(
+        f"{directory} cannot be written ({error.strerror}): give the worker another data "
+        "directory (EDO_DATA)"
+    )
 
 
 def require_port(host: str, port: int) -> None:

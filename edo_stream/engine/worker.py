@@ -40,6 +40,7 @@ from edo_stream.engine.process import (
     collect_cycles,
     prepare_process,
     require_port,
+    unwritable,
 )
 from edo_stream.engine.producer import producer_factory
 from edo_stream.engine.security import BrokerAccess, reason_of
@@ -170,6 +171,15 @@ class EdoApp(faust.App):
     global_tables: Mapping[str, Decode]
     """How to read the tables that flows look up in, and that each worker has in full."""
     assignment: Assignment
+
+    def _create_directories(self) -> None:
+        # Faust does it before anything of ours has begun, and makes no parents.
+        directory = Path(self.conf.datadir)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            super()._create_directories()
+        except OSError as error:
+            _leave(_EX_CONFIG, str(unwritable(directory, error)))
 
 
 def make_app(  # noqa: PLR0913 - a composition of parts, made in one place

@@ -69,6 +69,26 @@ def test_a_data_directory_in_use_ends_the_second_worker(bench: Bench) -> None:
     assert worker.is_running
 
 
+def test_a_data_directory_that_cannot_be_made_ends_the_worker(bench: Bench, tmp_path: Path) -> None:
+    bench.declare("unmade")
+    (tmp_path / "file").touch()
+
+    ended = run_worker(bench, EDO_DATA=str(tmp_path / "file" / "state"))
+
+    assert "cannot be written (Not a directory)" in said(ended)
+    assert "EDO_DATA" in said(ended)
+    assert ended.returncode == CONFIGURATION
+
+
+def test_a_data_directory_is_made_with_its_parents(bench: Bench, tmp_path: Path) -> None:
+    bench.declare("parents")
+
+    ended = run_worker(bench, EDO_DATA=str(tmp_path / "edo" / "state"), EDO_BROKER="127.0.0.1:1")
+
+    assert "no broker" in said(ended)
+    assert ended.returncode == TEMPORARY
+
+
 @pytest.mark.parametrize(
     ("contract", "message"),
     [("name: [", "contract.yaml:"), ("name: t.thing.broken\n", "owner")],
