@@ -91,8 +91,8 @@ def _show(report: Report) -> None:
         console.print(f"{count:,} offsets: {problem.value}", markup=False)
     for flow, count in sorted(report.not_declared.items()):
         console.print(
-            f"{count:,} events of flow {flow}, which is not declared now: what they led to is not "
-            "judged; to have it judged, put the flow's file back and run edo audit",
+            f"{count:,} events or retries of flow {flow}, which is not declared now: what they led "
+            "to is not judged; to have it judged, put the flow's file back and run edo audit",
             markup=False,
         )
     if report.foreign:

@@ -155,6 +155,17 @@ def one_of_each() -> World:
     return world
 
 
+def test_the_ends_of_a_flow_that_is_gone_are_not_missed_on_the_tiers_of_others() -> None:
+    world = one_of_each()
+    positions = world.pipeline.positions()
+    told = {topic: log for topic, log in logs_of(world).items() if topic not in (OUTCOMES, LETTERS)}
+    del positions[SHIP]
+
+    report = audited(told, positions)
+
+    assert ({}, {"ship": 3}) == (dict(report.counts), report.not_declared)
+
+
 def test_commands_are_counted_by_the_end_that_they_came_to() -> None:
     world = one_of_each()
     report = of_world(world)

@@ -30,7 +30,9 @@ from edo_stream.observe.audit.report import (
     Tally,
 )
 from edo_stream.observe.audit.waits import Part, places_of, problems_of_joined
+from edo_stream.registry.names import INTERNAL_PREFIX
 
+_COMMANDS: Final = f"{INTERNAL_PREFIX}commands."
 _OF_NO_COMMAND: Final = ("empty", "unmatched")
 _decode_account: Final = msgspec.json.Decoder(Account).decode
 
@@ -62,6 +64,7 @@ class Audit:
         internal: Internal | None = None,
     ) -> None:
         self._flows = flows or {}
+        self._commands = frozenset(self._flows.values())
         self._tiers = frozenset(tiers)
         internal = internal or Internal()
         self._parts = internal.parts
@@ -77,6 +80,8 @@ class Audit:
         self._tallies = {topic: Tally() for topic in topics}
         self._foreign = 0
         self._not_declared: Counter[str] = Counter()
+        self._unfollowed: set[Place] = set()
+        """Commands of flows that are declared no more, and that were retried."""
         self._chains = Chains(self._sources, findings)
 
     def source(self, topic: str, partition: int, bounds: Bounds) -> SourceAudit:
@@ -119,10 +124,18 @@ class Audit:
             self._not_declared[flow] += 1
 
     def retries(self, at: Place, at_ms: int, headers: Headers) -> None:
-        """Take a record of a tier, besides :meth:`records`."""
+        """Take a record of a tier, besides :meth:`records`.
+
+        The ends of a flow that is declared no more are not read: none is missed.
+        """
         origin = _place_of(dict(headers).get(ORIGIN))
-        if origin is not None and origin != at:
+        if origin is None or origin == at:
+            return
+        if origin.topic in self._commands:
             self._chains.retry(origin, at, at_ms)
+        elif self._sources[at[:2]].unfollowed(at.offset) and origin not in self._unfollowed:
+            self._unfollowed.add(origin)
+            self._not_declared[origin.topic.removeprefix(_COMMANDS)] += 1
 
     def firing(self, headers: Headers, at: Place, *, is_failure: bool = False) -> None:
         """Take a record of a topic that flows which wait write to, if it is one of theirs."""

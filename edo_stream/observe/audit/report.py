@@ -179,7 +179,8 @@ class Report:
     flows: Mapping[str, Commands] = field(default_factory=dict)
     sagas: Mapping[str, Instances] = field(default_factory=dict)
     not_declared: Mapping[str, int] = field(default_factory=dict)
-    """Events that came to flows which are declared no more: what they led to is not judged."""
+    """Events that came to flows which are declared no more, and retried commands of theirs: what
+    they led to is not judged."""
 
     @property
     def is_clean(self) -> bool:
