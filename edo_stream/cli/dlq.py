@@ -1,7 +1,6 @@
 """`edo dlq`: dead letters, who owns them, and what became of them."""
 
 import asyncio
-import getpass
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,15 @@ from rich.text import Text
 from edo_stream.cli.dlq_combined import joined_again
 from edo_stream.cli.dlq_lookups import sought_again
 from edo_stream.cli.environment import CommandError, Environment, unreachable
-from edo_stream.cli.operate import NOT_DONE, USAGE, AsJson, key_bytes, readable, shown_time
+from edo_stream.cli.operate import (
+    NOT_DONE,
+    USAGE,
+    AsJson,
+    key_bytes,
+    operator,
+    readable,
+    shown_time,
+)
 from edo_stream.cli.screen import screen
 from edo_stream.core.correlation.joined import decode_joined, encode_joined
 from edo_stream.core.effects import Publish
@@ -194,7 +201,7 @@ def ack(  # noqa: PLR0913 - the command line
     of_key = _key(key, key_base64)
     choice = _Choice(tuple(ids or ()), topic, flow, failure, reason, owner, of_key)
     letters = _chosen(environment, choice)
-    entry = Ack(by or getpass.getuser(), now_ms(), "acknowledged", note)
+    entry = Ack(operator(by), now_ms(), "acknowledged", note)
     _write(environment, letters, entry, _nothing)
     print(f"{len(letters)} acknowledged")
 
@@ -237,7 +244,7 @@ def redrive(  # noqa: PLR0913 - the command line
             sent[letter.id] = [(topic_again, value, letter.key, partition, [])]
         else:
             sent[letter.id] = _again_by_new_key(letter) if new_key else _again(letter)
-    entry = Ack(by or getpass.getuser(), now_ms(), "redriven", note)
+    entry = Ack(operator(by), now_ms(), "redriven", note)
     _write(environment, letters, entry, lambda letter: sent[letter.id])
     print(f"{len(letters)} sent again")
 

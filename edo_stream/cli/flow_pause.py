@@ -1,14 +1,13 @@
 """`edo flow pause` and `resume`: nothing of a flow begins for a while, and nothing is lost."""
 
 import asyncio
-import getpass
 from typing import Annotated, Any
 
 import typer
 
 from edo_stream.cli.environment import CommandError, Environment, unreachable
 from edo_stream.cli.flow_read import FlowName, require_flow
-from edo_stream.cli.operate import NOT_DONE, Timeout, ask, shown_time
+from edo_stream.cli.operate import NOT_DONE, Timeout, ask, operator, shown_time
 from edo_stream.engine.group_topics import state_changelog
 from edo_stream.observe.paused import PausedFlow, read_paused
 
@@ -29,7 +28,7 @@ def pause(name: FlowName, reason: Reason = "", by: By = None, timeout: Timeout =
     for option, text in (("--reason", reason), ("--by", by or "")):
         if len(text) > _TOLD_CHARS_MAX:
             raise CommandError(f"{option}: write at most {_TOLD_CHARS_MAX} characters", 2)
-    told = {"by": by or getpass.getuser(), "reason": reason}
+    told = {"by": operator(by), "reason": reason}
     _ask_all(name, {"op": "flow.pause", "flow": name, **told}, timeout)
     print(f"{name}: nothing begins until 'edo flow resume {name}'")
 

@@ -5,7 +5,9 @@ task's transaction carries the answer, a notice that repeats the request's id.
 """
 
 import asyncio
+import getpass
 import json
+import os
 import secrets
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -55,6 +57,16 @@ def key_bytes(text: str | None, base64: str | None) -> bytes:
         return b64decode(base64 or "", validate=True)
     except (Base64Error, ValueError) as error:
         raise CommandError(f"--key-base64 {base64}: {error}", USAGE) from error
+
+
+def operator(by: str | None) -> str:
+    """Who does it, as they say, or the user; a container's may have a number and no name."""
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def readable(key: bytes) -> str:
