@@ -3,7 +3,7 @@
 import asyncio
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -244,6 +244,7 @@ def redrive(  # noqa: PLR0913 - the command line
             sent[letter.id] = [(topic_again, value, letter.key, partition, [])]
         else:
             sent[letter.id] = _again_by_new_key(letter) if new_key else _again(letter)
+    _require_readers(environment, sent)
     entry = Ack(operator(by), now_ms(), "redriven", note)
     _write(environment, letters, entry, lambda letter: sent[letter.id])
     print(f"{len(letters)} sent again")
@@ -252,7 +253,8 @@ def redrive(  # noqa: PLR0913 - the command line
 def _read(environment: Environment, choice: _Choice) -> list[Letter]:
     owners = owners_of(environment.registry, environment.flows)
     with unreachable(environment.settings.broker):
-        letters = asyncio.run(read_letters(owners, environment.access.client()))
+        app, broker = environment.settings.app_id, environment.access.client()
+        letters = asyncio.run(read_letters(app, owners, broker))
     return [letter for letter in letters if choice.has(letter)]
 
 
@@ -289,6 +291,18 @@ Message = tuple[str, bytes | None, bytes | None, int, list[tuple[str, bytes | No
 
 def _message(written: Publish) -> Message:
     return written.topic, written.value, written.key, written.partition, list(written.headers)
+
+
+def _require_readers(environment: Environment, sent: Mapping[str, list[Message]]) -> None:
+    """What nobody reads any more would wait for ever, and its letter be acknowledged."""
+    declared = {topic.name for topic in environment.wanted}
+    for letter_id, messages in sent.items():
+        for topic in {topic for topic, *_ in messages} - declared:
+            raise CommandError(
+                f"{letter_id} cannot be sent again: nothing declared reads {topic}; put the flow "
+                "or the contract back, or acknowledge it",
+                NOT_DONE,
+            )
 
 
 def _nothing(letter: Letter) -> list[Message]:

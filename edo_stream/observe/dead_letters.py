@@ -14,8 +14,10 @@ from aiokafka.structs import ConsumerRecord
 from edo_stream.core.correlation.outlet import JOINED
 from edo_stream.core.lookup.path import SOUGHT
 from edo_stream.observe.owners import Owners
-from edo_stream.observe.rows import read_topics
+from edo_stream.observe.rows import read_topics, topics_of
+from edo_stream.registry.names import INTERNAL_PREFIX
 
+PREFIX: Final = f"{INTERNAL_PREFIX}dead-letters."
 ACKS: Final = "edo.dead-letter-acks"
 ACKS_PARTITIONS: Final = 8
 
@@ -95,7 +97,7 @@ def letter_of(record: ConsumerRecord, owners: Owners) -> Letter:
     place = f"{record.topic}/{record.partition}/{record.offset}"
     source = "/".join(ours.get(f"edo-{part}", "") for part in ("topic", "partition", "offset"))
     flow, source_topic = source_of(raw)
-    terms = owners.of(record.topic, flow, source_topic)
+    terms = owners.of(record.topic, flow, source_topic, ours.get("edo-owner", ""))
     at_ms = letter_at_ms(record, raw)
     return Letter(
         id=letter_id_of(record, raw).decode("utf-8", "replace"),
@@ -129,8 +131,10 @@ def _number(text: str | None, default: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() else default
 
 
-async def read_letters(owners: Owners, broker: Mapping[str, Any]) -> list[Letter]:
+async def read_letters(app: str, owners: Owners, broker: Mapping[str, Any]) -> list[Letter]:
     """Read all letters, the oldest first, each with its acknowledgement if there is one.
+
+    Those as well that the application has written for what is declared no more.
 
     Raises:
         KafkaError: the broker cannot be reached, or gives nothing for half a minute.
@@ -141,10 +145,11 @@ async def read_letters(owners: Owners, broker: Mapping[str, Any]) -> list[Letter
     def take(record: ConsumerRecord) -> None:
         if record.topic == ACKS:
             acks[record.key] = None if record.value is None else _ack(record.value)
-        else:
+        elif record.topic in owners.letters or ("edo-app", app.encode()) in record.headers:
             letters.append(letter_of(record, owners))
 
-    await read_topics([ACKS, *sorted(owners.letters)], broker, take)
+    topics = await topics_of(PREFIX, broker) | set(owners.letters)
+    await read_topics([ACKS, *sorted(topics)], broker, take)
     letters.sort(key=lambda letter: (letter.at_ms, letter.topic, letter.partition, letter.offset))
     return [msgspec.structs.replace(one, ack=acks.get(one.id.encode())) for one in letters]
 

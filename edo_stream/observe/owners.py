@@ -31,14 +31,13 @@ class Owners:
     letters: Mapping[str, Terms]
     """By the topic of dead letters, for those that say nothing else."""
 
-    def of(self, topic: str, flow: str | None, source: str) -> Terms:
+    def of(self, topic: str, flow: str | None, source: str, told: str = "") -> Terms:
         """Terms of a letter that lies on a topic of dead letters.
 
-        Raises:
-            KeyError: nothing declared leads to that topic.
+        Where nothing declared leads to that topic it is the owner that the letter has ``told``.
         """
         found = None if flow is None else self.flows.get(flow)
-        return found or self.sources.get(source) or self.letters[topic]
+        return found or self.sources.get(source) or self.letters.get(topic) or Terms(told, None)
 
     @property
     def names(self) -> list[str]:

@@ -79,6 +79,16 @@ async def read_topics(
         await consumer.stop()
 
 
+async def topics_of(prefix: str, broker: Mapping[str, Any]) -> set[str]:
+    """Topics that exist, and whose names begin so."""
+    admin = AIOKafkaAdminClient(**broker)
+    try:
+        await admin.start()
+        return {topic for topic in await admin.list_topics() if topic.startswith(prefix)}
+    finally:
+        await admin.close()
+
+
 async def _partitions(topics: Sequence[str], broker: Mapping[str, Any]) -> list[TopicPartition]:
     """Partitions of the topics that exist."""
     admin = AIOKafkaAdminClient(**broker)

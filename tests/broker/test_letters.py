@@ -100,6 +100,28 @@ def test_letters_are_seen_sent_again_and_gone_and_every_command_is_accounted_for
     assert {"more than one outcome": 1} == report["problems"]
 
 
+def test_letters_of_a_flow_that_is_gone_are_seen_and_not_sent_to_nobody(
+    bench: Bench, tmp_path: Path
+) -> None:
+    topic, flow = declared(bench, tmp_path)
+    worker = bench.worker(MENDED=str(tmp_path / "mended"))
+    worker.start()
+    bench.send(topic, [event("a/3", "a", 1)])
+    wait_for(lambda: told(bench, "dlq", "list", "--flow", flow), "the letter")
+    worker.kill()
+    file = tmp_path / "flows" / f"{flow}.yaml"
+    gone = file.rename(file.with_suffix(".gone"))
+
+    (letter,) = told(bench, "dlq", "list", "--flow", flow)
+    assert (letter["owner"], letter["dueMs"]) == ("team-ship", None)
+    refused = bench.edo("dlq", "redrive", letter["id"])
+    assert (1, True) == (refused.returncode, f"reads edo.commands.{flow}" in refused.stderr)
+    assert 1 == len(bench.read(f"edo.commands.{flow}"))
+    gone.rename(file)
+    assert 0 == bench.edo("dlq", "redrive", letter["id"]).returncode
+    assert [] == told(bench, "dlq", "list", "--flow", flow)
+
+
 def declared(bench: Bench, root: Path) -> tuple[str, str]:
     """A topic and a flow on it."""
     topic, flow = bench.declare("placed", ORDER, TERMS), f"{bench.name}-ship"

@@ -71,3 +71,4 @@ def test_every_topic_of_dead_letters_has_somebody_who_looks(tmp_path: Path) -> N
         "both-came": Terms("waiting", DAY_MS),
         "waits": Terms("waiting", DAY_MS),
     }
+    assert owners.of("edo.dead-letters.gone", "gone", "", "former") == Terms("former", None)
