@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def test_nothing_secret_is_in_it() -> None:
             assert is_reference or not SECRET_NAMES.search(name), name
     for secret in COMPOSE["secrets"].values():
         assert secret["file"].startswith("deploy/secrets/")
+    assert "deploy/edo.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     kept = (ROOT / "deploy/secrets/.gitignore").read_text(encoding="utf-8").split()
     assert ["*", "!.gitignore"] == kept
 
@@ -132,3 +134,9 @@ def test_what_the_image_is_built_from_is_sent_to_the_builder() -> None:
     for source in copied:
         assert (ROOT / source).exists()
         assert f"!{source}" in sent
+
+
+def test_the_image_has_what_actions_need() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "sql" in extras["optional-dependencies"]
+    assert "'.[sql]'" in (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
