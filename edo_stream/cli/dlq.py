@@ -195,6 +195,7 @@ def ack(  # noqa: PLR0913 - the command line
     key_base64: KeyBase64 = None,
     by: By = None,
     note: Note = "",
+    as_json: AsJson = False,
 ) -> None:
     """Say that letters were seen and need nothing more."""
     environment = Environment.read()
@@ -203,7 +204,7 @@ def ack(  # noqa: PLR0913 - the command line
     letters = _chosen(environment, choice)
     entry = Ack(operator(by), now_ms(), "acknowledged", note)
     _write(environment, letters, entry, _nothing)
-    print(f"{len(letters)} acknowledged")
+    _done(letters, entry, "acknowledged", as_json=as_json)
 
 
 @app.command()
@@ -219,6 +220,7 @@ def redrive(  # noqa: PLR0913 - the command line
     new_key: NewKey = False,
     by: By = None,
     note: Note = "",
+    as_json: AsJson = False,
 ) -> None:
     """Send letters again to where they came from, and acknowledge them, in one transaction.
 
@@ -247,7 +249,14 @@ def redrive(  # noqa: PLR0913 - the command line
     _require_readers(environment, sent)
     entry = Ack(operator(by), now_ms(), "redriven", note)
     _write(environment, letters, entry, lambda letter: sent[letter.id])
-    print(f"{len(letters)} sent again")
+    _done(letters, entry, "sent again", as_json=as_json)
+
+
+def _done(letters: Sequence[Letter], entry: Ack, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"action": entry.action, "ids": [letter.id for letter in letters]}))
+    else:
+        print(f"{len(letters)} {what}")
 
 
 def _read(environment: Environment, choice: _Choice) -> list[Letter]:

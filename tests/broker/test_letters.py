@@ -118,7 +118,8 @@ def test_letters_of_a_flow_that_is_gone_are_seen_and_not_sent_to_nobody(
     assert (1, True) == (refused.returncode, f"reads edo.commands.{flow}" in refused.stderr)
     assert 1 == len(bench.read(f"edo.commands.{flow}"))
     gone.rename(file)
-    assert 0 == bench.edo("dlq", "redrive", letter["id"]).returncode
+    redriven = told(bench, "dlq", "redrive", letter["id"])
+    assert {"action": "redriven", "ids": [letter["id"]]} == redriven
     assert [] == told(bench, "dlq", "list", "--flow", flow)
 
 
