@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ENOSPC, EPIPE
+from typing import Final
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
@@ -91,6 +93,10 @@ class _LastWords(logging.Handler):
         self.said = record.getMessage()
 
 
+#: What goes wrong with what is printed meanwhile: its reader left, or its file has no room.
+_OUR_OUTPUT: Final = (EPIPE, ENOSPC)
+
+
 @contextmanager
 def unreachable(broker: str) -> Iterator[None]:
     """Turn what the client raises when nobody answers into one line and exit code 3."""
@@ -100,6 +106,8 @@ def unreachable(broker: str) -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _OUR_OUTPUT:
+            raise
         is_known = last.said is not None and isinstance(error, KafkaConnectionError)
         why = str(last.said) if is_known else reason_of(error)
         # One line, whatever is in it.
