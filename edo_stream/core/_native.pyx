@@ -59,7 +59,7 @@ cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 #: Raised with each change that Python beside it takes part in: another build is not used.
-BUILD = 15
+BUILD = 16
 
 ctypedef const uint8_t *Bytes
 

@@ -317,10 +317,10 @@ cdef class PlainWait:
     cdef bytes _prefix, _timer
     cdef set _set, _cleared
     cdef list _names, _texts
-    cdef bint _is_loaded, _is_changed, _is_own
+    cdef bint _is_loaded, _is_changed
     cdef int64_t _open, _held, _fired  # Of its counts, while records are taken.
     cdef Py_ssize_t _needed
-    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape
+    cdef int64_t _within_ms, _grace_ms, _idle_ms, _open_max, _events_max, _held_bytes_max, _shape, _own
     cdef bint _is_event_time, _is_once
     cdef int _kind
     cdef frozenset _members
@@ -369,7 +369,8 @@ cdef class PlainWait:
         """Read what is counted; nobody else counts until it is stored."""
         flow = self._waits.flow
         self._open, self._held, self._fired = flow.open, flow.held, flow.fired
-        self._is_own = <int64_t>flow.shape == self._shape
+        # Of rows whose events are held as the flow says now; see :class:`Waits`.
+        self._own = 0 if <int64_t>flow.shape == self._shape else self._shape
         self._is_loaded = True
         self._is_changed = False
         return 0
@@ -701,7 +702,7 @@ cdef class PlainWaits:
         if wait is None:
             return False
         come.number = wait._number_of(joined.input)
-        if come.number < 0 or not wait._is_own:
+        if come.number < 0:
             return False
         come.stream_ms = self.stream_ms
         if timestamp > come.stream_ms:
@@ -727,7 +728,8 @@ cdef class PlainWaits:
             row = WaitRow(come.offset)
         held = _field(row, _WAIT_HELD, "held")
         if (
-            (phase != _OPEN if held else phase != 0) or _field(row, _WAIT_SHAPE, "shape")
+            (phase != _OPEN if held else phase != 0)
+            or held and <int64_t>_field(row, _WAIT_SHAPE, "shape") != wait._own
             or _field(row, _WAIT_POSTPONED, "postponed") or _field(row, _WAIT_BURSTS, "bursts")
             or held >= wait._events_max
             or <int64_t>_field(row, _WAIT_SIZE_BYTES, "size_bytes") + come.size_bytes
@@ -818,6 +820,8 @@ cdef class PlainWaits:
 
     cdef int _keep(self, PlainWait wait, bytes name, row, Coming *come, fate) except -1:
         _put_field(row, _WAIT_TOUCHED_MS, "touched_ms", come.stream_ms)
+        if <int64_t>_field(row, _WAIT_SHAPE, "shape") != wait._own:
+            _put_field(row, _WAIT_SHAPE, "shape", wait._own)
         self._rows[name] = row
         self._dirty[name] = None
         self.stream_ms = come.stream_ms

@@ -7,7 +7,7 @@ again goes on in Python. So does one whose compiled half cannot be loaded, for w
 
 from typing import Final
 
-_BUILD: Final = 15
+_BUILD: Final = 16
 """Raised with every change that ``_native.pyx`` and the Python beside it make together."""
 
 _reason = ""

@@ -151,7 +151,8 @@ class Half:
             pipeline._plain = None
         return pipeline
 
-    def restart(self) -> None:
+    def restart(self, spec: JoinSpec | None = None) -> None:
+        self._spec = spec or self._spec
         self.pipeline = self._made()
 
     def step(self, batch: Sequence[PlainRecord], now_ms: int, has_caught_up: bool) -> None:
@@ -194,6 +195,41 @@ def test_both_halves_decide_alike(
 ) -> None:
     spec = JoinSpec(TOPIC, 8, {"x": one, "y": replace(two, flow="y")})
     decide_alike(spec, given_records, steps, as_sent)
+
+
+@settings(max_examples=300)
+@given(
+    kinds=st.lists(
+        mostly([Named(2), Named(2), Counted(2), Counted(3)], Ordered(), Members(("a", "b"))),
+        min_size=2,
+        max_size=2,
+    ),
+    withins=st.lists(st.sampled_from([1_000, DAY_MS]), min_size=2, max_size=2),
+    keys=st.lists(st.sampled_from([b"k", b"l", b"m"]), min_size=10, max_size=40),
+    data=st.data(),
+    steps=STEPS,
+)
+def test_both_halves_decide_alike_on_what_a_flow_s_edit_has_left(
+    kinds: list[Kind], withins: list[int], keys: list[bytes], data: st.DataObject, steps: Any
+) -> None:
+    found = [
+        arriving(
+            7 + number,
+            name := data.draw(st.sampled_from("ab")),
+            NOW_MS + 100 * number - 4_000,
+            key=key,
+            member=name,
+        )
+        for number, key in enumerate(keys)
+    ]
+    steps = [
+        (count, later_ms, False, number > 0) for number, (count, later_ms, *_) in enumerate(steps)
+    ]
+    one, two = (
+        spec_of(kind, fire=Fire.EACH, within_ms=within_ms)
+        for kind, within_ms in zip(kinds, withins, strict=True)
+    )
+    decide_alike(one, found, steps, edited=two)
 
 
 #: An input, how much later than the one before, and which event of its topic it is.
@@ -275,16 +311,23 @@ def test_both_halves_decide_alike_on_many(count: int, has_members: bool, bytes_m
 
 
 def decide_alike(
-    spec: JoinSpec, given_records: Sequence[PlainRecord], steps: Any, as_sent: bool = False
+    spec: JoinSpec,
+    given_records: Sequence[PlainRecord],
+    steps: Any,
+    as_sent: bool = False,
+    edited: JoinSpec | None = None,
 ) -> None:
+    """``edited`` is what the flows say after a restart, and ``spec`` after the next."""
     halves = [Half(spec, is_compiled, as_sent) for is_compiled in (True, False)]
     now_ms, left = NOW_MS, given_records
     for count, later_ms, has_caught_up, is_restarted in steps:
         now_ms += later_ms
         batch, left = left[:count], left[count:]
+        if is_restarted:
+            spec, edited = edited or spec, spec
         for half in halves:
             if is_restarted:
-                half.restart()
+                half.restart(spec)
             is_compiled = half.pipeline._plain is not None
             half.step(
                 [fetched(one) if is_compiled and one.offset % 2 else one for one in batch],
@@ -336,6 +379,21 @@ def test_plain_pairs_are_taken_by_the_compiled_half(kind: Kind) -> None:
     results = [one for told in half.told[::2] for one in told if one[0] == "out"]
     assert [b"k", b"k", b"l", b"k"] == [one[2] for one in results]
     assert b'"completed_by_id":"e-51"' in results[-1][3]
+
+
+def test_pairs_go_the_compiled_way_while_others_wait_as_the_flow_was_declared_before() -> None:
+    half = Half(spec_of(Named(2), fire=Fire.EACH, within_ms=DAY_MS), is_compiled=True)
+    half.step(pair(10, b"old")[:1], NOW_MS, has_caught_up=False)
+    half.restart(spec_of(Named(2), fire=Fire.EACH, within_ms=2 * DAY_MS))
+    place = half.pipeline._place
+    half.pipeline._place = None  # type: ignore[assignment, method-assign]
+    half.step([*pair(20), pair(30, b"l")[0]], NOW_MS, has_caught_up=False)
+    half.step(pair(40, b"l")[1:], NOW_MS, has_caught_up=False)
+    half.pipeline._place = place  # type: ignore[method-assign]
+    half.step(pair(50, b"old")[1:], NOW_MS, has_caught_up=False)
+
+    results = [one for told in half.told[::2] for one in told if one[0] == "out"]
+    assert [b"k", b"l", b"old"] == [one[2] for one in results]
 
 
 @given(st.integers(0, 253_402_300_799_999))

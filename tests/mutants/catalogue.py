@@ -427,6 +427,25 @@ MUTANTS: Final = (
         ("tests/engine/test_store.py",),
     ),
     Mutant(
+        6,
+        "in C, what waits as a flow was declared before is taken for what it says now",
+        f"{_CORE}/_native_waits.pxi",
+        (
+            (
+                '            or held and <int64_t>_field(row, _WAIT_SHAPE, "shape") != wait._own\n',
+                "",
+            ),
+        ),
+        (_COMPILED,),
+    ),
+    Mutant(
+        6,
+        "in C, a wait does not say that it is of a flow's edit",
+        f"{_CORE}/_native_waits.pxi",
+        (('_put_field(row, _WAIT_SHAPE, "shape", wait._own)', "pass"),),
+        (_COMPILED,),
+    ),
+    Mutant(
         9,
         "in C, a result may be larger than its topic takes",
         f"{_CORE}/_native_waits.pxi",
