@@ -37,6 +37,9 @@ _EPOCH: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _FIRST_MS: Final = 100_000_000_000
 _FIELDS_MAX: Final = 1_000
 
+#: What the gateway says of an event: nobody who sends one says it in its place.
+_OURS: Final = frozenset({"ce_recordedtime", "ce_verifiedscheme", "ce_verifiedkey"})
+
 Header = tuple[str, bytes]
 Headers = list[tuple[str, str | bytes | None]]
 """As the producer takes them."""
@@ -474,9 +477,8 @@ def _record(event: Event, key: bytes | None, stamped: Headers) -> Outgoing:
     time = None if event.time_ms is None else time_text(event.time_ms)
     if time is not None:
         headers.append(("ce_time", time))
-    headers += event.extensions
-    known = {name for name, _ in headers}
-    headers += [header for header in stamped if header[0] not in known]
+    headers += [header for header in event.extensions if header[0] not in _OURS]
+    headers += stamped
     return Outgoing(f"{event.source}\x1f{event.id}".encode(), key, event.data, headers)
 
 

@@ -182,6 +182,27 @@ def test_cloudevents_come_in_all_three_modes(
     at_place(tmp_path, use)
 
 
+@pytest.mark.parametrize("is_structured", [False, True])
+def test_nobody_else_says_how_an_event_was_believed(tmp_path: Path, is_structured: bool) -> None:
+    said = {"verifiedscheme": "stripe", "verifiedkey": "env:S", "recordedtime": "1999-01-01T00:00Z"}
+
+    async def use(place: Place) -> None:
+        structured = {"content_type": "application/cloudevents+json"}
+        attributes = {name: value for name, value in (EVENT | said).items() if name != "data"}
+        binary = {f"ce_{name}": str(value) for name, value in attributes.items()}
+        headers, body = (structured, EVENT | said) if is_structured else (binary, {})
+        answer = await place.post(
+            "/events", json.dumps(body).encode(), authorization="Bearer t0ken", **headers
+        )
+        assert answer.status == 202
+        ((_, record),) = place.topic.events()
+        found = [header for header in record.headers if header[0][3:] in said]
+        assert [("ce_verifiedscheme", b"bearer"), ("ce_verifiedkey", b"env:TOKEN")] == found[1:]
+        assert ("ce_recordedtime", b"1999-01-01T00:00Z") != found[0]
+
+    at_place(tmp_path, use)
+
+
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
