@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from edo_stream.gateway.content import body_of
 from edo_stream.gateway.declaration import Declaration, Source
 from edo_stream.gateway.secrets import SecretUnreadError, read_secret
 from edo_stream.registry.document import Document, read
@@ -127,12 +128,11 @@ def _check_secrets(
 
 def _check_mapping(document: Document, name: str, source: Source) -> None:
     place = ("sources", name)
-    if source.body in _BODIES_WITH_ID:
+    body = body_of(source)
+    if body in _BODIES_WITH_ID:
         for key in ("id", "type", "source", "subject", "time"):
             if getattr(source, key) is not None:
-                document.find(
-                    (*place, key), f"{key} is in the events of body {source.body}: remove it"
-                )
+                document.find((*place, key), f"{key} is in the events of body {body}: remove it")
     elif (
         source.id is None
         and source.verify.scheme not in _WITH_ID

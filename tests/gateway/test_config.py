@@ -83,6 +83,19 @@ def test_a_proof_that_proves_nothing_is_refused(tmp_path: Path, verify: str, exp
     assert "hush" not in str(found) or "hush" not in verify
 
 
+@pytest.mark.parametrize("scheme", ["eventbridge", "event-grid", "minio"])
+def test_what_the_events_of_a_scheme_say_is_not_said_again(tmp_path: Path, scheme: str) -> None:
+    verify = f"{{scheme: {scheme}, secrets: ['env:PLAIN']}}"
+    text = (
+        f"sources:\n  cloud:\n    topic: shop.code.pushed\n    verify: {verify}\n    type: /kind\n"
+    )
+    ((line, message),) = findings(tmp_path, text)
+    assert (5, True) == (line, "type is in the events of body" in message)
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"{text}    body: json\n")
+    assert read_config(file, ENVIRON).sources["cloud"].type == "/kind"
+
+
 def test_two_sources_have_two_paths(tmp_path: Path) -> None:
     text = (
         SOURCES
