@@ -112,7 +112,7 @@ def body_of(source: Source) -> str:
 
 def records_reader(name: str, source: Source) -> ReadRecords:
     """Compile what makes records of a source's requests."""
-    stamp = _stamper(source.verify.scheme)
+    stamp = _stamper(source)
     own_key = None if source.key is None else compile_expression(source.key)
     match body_of(source):
         case "json" | "form" | "raw" as body:
@@ -128,9 +128,15 @@ def records_reader(name: str, source: Source) -> ReadRecords:
 Stamp = Callable[[Request, int], Headers]
 
 
-def _stamper(scheme: str) -> Stamp:
-    """Compile what the gateway says of an event: when it came, and by what it was believed."""
+def _stamper(source: Source) -> Stamp:
+    """Compile what the gateway says of an event: when it came, and by what it was believed.
+
+    With it go the headers of the request that the source wants.
+    """
+    scheme = source.verify.scheme
     verified = ("ce_verifiedscheme", scheme.encode())
+    wanted = _HEADERS.get(scheme, []) if source.headers is None else source.headers
+    carried = [(name, name.encode()) for name in dict.fromkeys(name.lower() for name in wanted)]
 
     def stamp(request: Request, now_ms: int) -> Headers:
         headers: Headers = [("ce_recordedtime", time_text(now_ms) or b""), verified]
@@ -138,6 +144,10 @@ def _stamper(scheme: str) -> Stamp:
             value = request.headers.first(name)
             if value and len(value) < 512 and value.isascii():
                 headers.append((name.decode(), value))
+        for shown, name in carried:
+            value = request.headers.first(name)
+            if value:
+                headers.append((shown, value))
         return headers
 
     return stamp
@@ -180,10 +190,6 @@ class _Mapping:
         self._subject = _or_default(source.subject, None)
         self._time = _or_default(source.time, defaults.get("time"))
         self._key = _or_default(source.key, None)
-        carried = (
-            _HEADERS.get(source.verify.scheme, []) if source.headers is None else source.headers
-        )
-        self._carried = [(name.lower(), name.lower().encode()) for name in carried]
         self._is_type_own = source.type is not None
         self._is_source_own = source.source is not None
 
@@ -207,10 +213,6 @@ class _Mapping:
             headers.append(("ce_time", time))
         if self._key is not None:
             key = self._required("key", self._key, facts).encode()
-        for name, wanted in self._carried:
-            value = facts.request.headers.first(wanted)
-            if value:
-                headers.append((name, value))
         return headers, key, f"{source}\x1f{event_id}".encode()
 
     def _filled(self, name: str, expression: Evaluate | None, is_own: bool, facts: Facts) -> str:

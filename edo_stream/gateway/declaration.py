@@ -29,6 +29,9 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,80}")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3_600}
 #: Paths that the gateway answers itself.
 RESERVED: Final = ("/healthz", "/readyz", "/metrics")
+#: Headers that records have from the gateway itself.
+_WRITTEN: Final = ("content-type", "traceparent", "tracestate")
+_WRITTEN_PREFIX: Final = "ce_"
 
 
 def _source_name(value: object) -> str:
@@ -104,10 +107,18 @@ def _header(value: object) -> str:
     raise ValueError(f"{value} is not the name of a header: write one such as X-GitHub-Event")
 
 
+def _carried(value: object) -> str:
+    name = _header(value)
+    if name.lower() in _WRITTEN or name.lower().startswith(_WRITTEN_PREFIX):
+        raise ValueError(f"{name} is written by the gateway itself: remove it")
+    return name
+
+
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 Address = Annotated[tuple[str, int], BeforeValidator(address)]
 Expression = Annotated[str, BeforeValidator(_expression)]
 HeaderName = Annotated[str, BeforeValidator(_header)]
+CarriedName = Annotated[str, BeforeValidator(_carried)]
 SourceName = Annotated[str, BeforeValidator(_source_name)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Body = Literal[
@@ -176,7 +187,7 @@ class Source(Declared):
     subject: Expression | None = None
     time: Expression | None = None
     key: Expression | None = None
-    headers: list[HeaderName] | None = None
+    headers: list[CarriedName] | None = None
     size: Annotated[Size, Field(ge=1, le=16 << 20)] = 256 << 10
     content_types: list[Annotated[str, BeforeValidator(_media)]] | None = None
     networks: list[Network] | None = Field(default=None, alias="from")

@@ -50,6 +50,9 @@ def test_the_example_is_read(tmp_path: Path) -> None:
         ("body: xml", "write"),
         ("form_field: payload", "means nothing without body: form"),
         ("headers: ['a b']", "not the name of a header"),
+        ("headers: [Content-Type]", "written by the gateway itself"),
+        ("headers: [CE_id]", "written by the gateway itself"),
+        ("headers: [traceparent]", "written by the gateway itself"),
     ],
 )
 def test_a_mistake_is_found_at_its_line(tmp_path: Path, line: str, expected: str) -> None:

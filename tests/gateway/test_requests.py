@@ -290,6 +290,11 @@ sources:
     topic: shop.cloud.happened
     verify: {scheme: sns, topic_arns: ["arn:aws:sns:us-east-1:123456789012:MyTopic"]}
 """
+EVENTS = """\
+    topic: shop.event.happened
+    verify: {scheme: bearer, secrets: ["env:TOKEN"]}
+    body: cloudevents
+"""
 
 
 def test_the_clouds_push_is_read_by_its_own_form(tmp_path: Path) -> None:
@@ -310,6 +315,25 @@ def test_the_clouds_push_is_read_by_its_own_form(tmp_path: Path) -> None:
         assert len(place.topic.events()) == 3
 
     at_place(tmp_path, use, CLOUDS)
+
+
+def test_headers_go_along_with_events_that_the_body_carries(tmp_path: Path) -> None:
+    async def use(place: Place) -> None:
+        body = json.dumps(EVENTBRIDGE).encode()
+        await place.post("/bridge", body, **KEY, x_region="eu")
+        event = {
+            "content_type": "application/cloudevents-batch+json",
+            "authorization": "Bearer t0ken",
+        }
+        batch = json.dumps([EVENT, EVENT | {"id": "e2"}]).encode()
+        await place.post("/events", batch, **event, x_tenant="north", x_other="no")
+        assert [[("x-region", b"eu")], *[[("x-tenant", b"north")]] * 2] == [
+            [header for header in record.headers if header[0].startswith("x-")]
+            for _, record in place.topic.events()
+        ]
+
+    text = f"{CLOUDS}  events:\n    headers: [X-Tenant, x-tenant]\n{EVENTS}"
+    at_place(tmp_path, use, text.replace("  grid:", "    headers: [X-Region]\n  grid:"))
 
 
 def test_sns_fetches_its_certificate_once_and_confirms_subscriptions(tmp_path: Path) -> None:
