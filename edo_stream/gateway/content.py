@@ -192,10 +192,11 @@ class _Mapping:
         self._key = _or_default(source.key, None)
         self._is_type_own = source.type is not None
         self._is_source_own = source.source is not None
+        self._is_time_own = source.time is not None
 
     def attributes(self, facts: Facts) -> tuple[Headers, bytes | None, bytes]:
         """Headers of the attributes, the record's key, and the event's identity."""
-        event_id = self._required("id", self._id, facts)
+        event_id = _required("id", self._id, facts)
         event_type = self._filled("type", self._type, self._is_type_own, facts)
         source = self._filled("source", self._source, self._is_source_own, facts)
         headers: Headers = [
@@ -206,31 +207,35 @@ class _Mapping:
         ]
         key = None
         if self._subject is not None:
-            subject = self._required("subject", self._subject, facts)
+            subject = _required("subject", self._subject, facts)
             headers.append(("ce_subject", subject.encode()))
         time = None if self._time is None else _time(self._time(facts))
+        if time is None and self._is_time_own:
+            raise RefusedError(UNMAPPED, "there is no time where the source's mapping says it is")
         if time is not None:
             headers.append(("ce_time", time))
         if self._key is not None:
-            key = self._required("key", self._key, facts).encode()
+            key = _required("key", self._key, facts).encode()
         return headers, key, f"{source}\x1f{event_id}".encode()
 
     def _filled(self, name: str, expression: Evaluate | None, is_own: bool, facts: Facts) -> str:
         if is_own:
             assert expression is not None
-            return self._required(name, expression, facts)
+            return _required(name, expression, facts)
         found = None if expression is None else expression(facts)
         if found is None or _is_unfit(found):
             return self._fallback_type if name == "type" else self._fallback_source
         return found
 
-    def _required(self, name: str, expression: Evaluate, facts: Facts) -> str:
-        found = expression(facts)
-        if found is None:
-            raise RefusedError(UNMAPPED, f"{name} is not where the source's mapping says it is")
-        if _is_unfit(found):
-            raise RefusedError(UNMAPPED, f"{name} has control characters, or is too long")
-        return found
+
+def _required(name: str, expression: Evaluate, facts: Facts) -> str:
+    """What an expression finds that a source wrote itself."""
+    found = expression(facts)
+    if found is None:
+        raise RefusedError(UNMAPPED, f"{name} is not where the source's mapping says it is")
+    if _is_unfit(found):
+        raise RefusedError(UNMAPPED, f"{name} has control characters, or is too long")
+    return found
 
 
 def _is_unfit(text: str) -> bool:
@@ -344,7 +349,10 @@ def _of_kind(name: str, kind: Kind, own_key: Evaluate | None, stamp: Stamp) -> R
         if isinstance(found, Ignored):
             return []
         stamped = stamp(request, now_ms)
-        return [_record(event, key_of(event, request), stamped) for event in found]
+        try:
+            return [_record(event, key_of(event, request), stamped) for event in found]
+        except RefusedError as refused:
+            return Unread(refused.reason, refused.detail)
 
     return read
 
@@ -379,7 +387,7 @@ def _cloudevents(name: str, own_key: Evaluate | None, stamp: Stamp) -> ReadRecor
                 return [read_one(one, request.body, request, now_ms)]
             return [read_one(_binary(request), request.body or None, request, now_ms)]
         except RefusedError as refused:
-            return Unread(MALFORMED, refused.detail)
+            return Unread(refused.reason, refused.detail)
 
     return read
 
@@ -451,8 +459,7 @@ def _key_reader(name: str, own: Evaluate | None) -> Callable[[Event, Request], b
     def read(event: Event, request: Request) -> bytes | None:
         if own is not None:
             facts = Facts(request, name, event.id, event.data or b"")
-            found = own(facts)
-            return None if found is None else found.encode()
+            return _required("key", own, facts).encode()
         for extension, value in event.extensions:
             if extension == "ce_partitionkey" and value:
                 return value
@@ -504,11 +511,12 @@ def _event_grid(name: str, own_key: Evaluate | None, stamp: Stamp) -> ReadRecord
             check(request.body)
             stamped = stamp(request, now_ms)
             events = [_grid_event(raw) for raw in _EVENTS.decode(request.body)]
+            return [_record(event, key_of(event, request), stamped) for event in events]
         except RefusedError as refused:
-            return Unread(MALFORMED, refused.detail)
+            is_unmapped = refused.reason == UNMAPPED
+            return Unread(UNMAPPED if is_unmapped else MALFORMED, refused.detail)
         except (msgspec.MsgspecError, RecursionError):
             return Unread(MALFORMED, "the body is not a list of events of Event Grid")
-        return [_record(event, key_of(event, request), stamped) for event in events]
 
     return read
 

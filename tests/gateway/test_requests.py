@@ -336,6 +336,54 @@ def test_headers_go_along_with_events_that_the_body_carries(tmp_path: Path) -> N
     at_place(tmp_path, use, text.replace("  grid:", "    headers: [X-Region]\n  grid:"))
 
 
+MAPPED = """\
+sources:
+  events:
+    key: /customer
+    topic: shop.event.happened
+    verify: {scheme: bearer, secrets: ["env:TOKEN"]}
+    body: cloudevents
+  bridge:
+    key: /customer
+    topic: shop.cloud.happened
+    verify: {scheme: eventbridge, secrets: ["env:TOKEN"]}
+  grid:
+    key: /data/customer
+    topic: shop.cloud.happened
+    verify: {scheme: event-grid, secrets: ["env:TOKEN"]}
+  timed:
+    id: /id
+    time: /at
+    topic: shop.event.happened
+    verify: {scheme: api-key, secrets: ["env:TOKEN"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/events", EVENT),
+        ("/events", EVENT | {"data": {"customer": ""}}),
+        ("/events", EVENT | {"data": {"customer": "x" * 2_000}}),
+        ("/bridge", EVENTBRIDGE),
+        ("/grid?code=t0ken", VALIDATION),
+        ("/timed", {"id": 1}),
+        ("/timed", {"id": 1, "at": "yesterday"}),
+    ],
+)
+def test_what_a_source_says_where_it_is_must_be_there(
+    tmp_path: Path, path: str, body: object
+) -> None:
+    async def use(place: Place) -> None:
+        kind = "application/cloudevents+json" if path == "/events" else "application/json"
+        more = KEY | {"authorization": "Bearer t0ken", "content_type": kind}
+        answer = await place.post(path, json.dumps(body).encode(), **more)
+        assert (400, "unmapped") == (answer.status, answer.cause)
+        assert place.topic.events() == []
+
+    at_place(tmp_path, use, MAPPED)
+
+
 def test_sns_fetches_its_certificate_once_and_confirms_subscriptions(tmp_path: Path) -> None:
     fetched: list[str] = []
 
