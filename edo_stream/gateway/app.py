@@ -135,7 +135,7 @@ class Gateway:
         headers = Headers(exchange.fields)
         client = exchange.peer
         if self._declared.trusted_proxies:
-            forwarded = headers.first(b"x-forwarded-for")
+            forwarded = _listed(exchange, b"x-forwarded-for")
             client = client_address(client, forwarded, self._declared.trusted_proxies)
         refused = self._bound(exchange, source, headers, client)
         if refused is not None:
@@ -514,6 +514,12 @@ class Gateway:
 def _key_name(source: CompiledSource, accepted: Accepted) -> bytes | None:
     names = source.keyring.names
     return names[accepted.key] if accepted.key < len(names) else None
+
+
+def _listed(exchange: Exchange, name: bytes) -> bytes:
+    """All of a header that is a list: a proxy continues its line, or writes one more."""
+    lines = [value for field, value in exchange.fields if field.lower() == name]
+    return b",".join(line for line in lines if line.strip())
 
 
 def _size_text(source: CompiledSource) -> str:

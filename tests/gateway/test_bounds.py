@@ -317,6 +317,28 @@ def test_a_client_behind_proxies_is_the_last_that_is_none() -> None:
     assert not is_within("ÿ", proxies)
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ("X-Forwarded-For: 10.1.1.1\r\nX-Forwarded-For: 127.0.0.9\r\n", 202),
+        ("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 127.0.0.9\r\n", 403),
+        ("X-Forwarded-For: 10.1.1.1\r\nX-Forwarded-For: 6.6.6.6\r\n", 403),
+        ("X-Forwarded-For: 10.1.1.1\r\nX-Forwarded-For:\r\n", 202),
+    ],
+)
+def test_each_proxy_may_write_a_line_of_its_own(tmp_path: Path, lines: str, status: int) -> None:
+    body = b'{"id":1}'
+    head = (
+        f"POST /near HTTP/1.1\r\n{lines}Content-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+    )
+
+    async def use(place: Place) -> None:
+        (answer,) = await place.raw(head.encode() + body)
+        assert answer.status == status
+
+    at_place(tmp_path, use, "trusted_proxies: [127.0.0.0/8]\n" + SOURCES)
+
+
 def test_the_oldest_are_forgotten_first() -> None:
     remembered = Remembered(2)
     for key in (b"a", b"b", b"c"):
