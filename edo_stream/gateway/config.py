@@ -38,7 +38,6 @@ _WITH_ID: Final = (
     "shopify",
     "slack",
     "eventbridge",
-    "event-grid",
     "sns",
     "pubsub",
     "minio",

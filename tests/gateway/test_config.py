@@ -95,8 +95,20 @@ def test_what_the_events_of_a_scheme_say_is_not_said_again(tmp_path: Path, schem
     ((line, message),) = findings(tmp_path, text)
     assert (5, True) == (line, "type is in the events of body" in message)
     file = tmp_path / "gateway.yaml"
-    file.write_text(f"{text}    body: json\n")
+    file.write_text(f"{text}    body: json\n    id: /0/id\n")
     assert read_config(file, ENVIRON).sources["cloud"].type == "/kind"
+
+
+def test_a_list_of_event_grid_has_no_id_that_is_read_from_it(tmp_path: Path) -> None:
+    text = """\
+sources:
+  grid:
+    topic: shop.code.pushed
+    verify: {scheme: event-grid, secrets: ["env:PLAIN"]}
+    body: json
+"""
+    ((_, message),) = findings(tmp_path, text)
+    assert "id is missing" in message
 
 
 def test_two_sources_have_two_paths(tmp_path: Path) -> None:
