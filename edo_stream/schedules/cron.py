@@ -181,8 +181,8 @@ def _range(field: _Field, item: str) -> range:
         last = first
         if last_text is not None:
             last = _number(field, last_text)
-            # SUN is 0, and the 7 at the end of a week.
-            last = 7 if field is _WEEKDAY and last_text == "SUN" else last
+            # SUN is 0, and the 7 at the end of a week; SUN-SUN is one day.
+            last = 7 if field is _WEEKDAY and last_text == "SUN" and first > 0 else last
         elif step_text is not None:
             last = high
     if last < first:
