@@ -29,6 +29,11 @@ from edo_stream.core.record import Batch
 from edo_stream.core.state import Table
 from edo_stream.core.task import SourceRow, TaskIdentity, TaskRow, load_task, save_task
 
+TICK_MEMBERS: Final = frozenset(
+    {"schedule", "logicalTime", "scheduledTime", "previousTime", "isCatchUp", "leftOut"}
+)
+"""What the data of each tick says; members that a schedule adds have other names."""
+
 _ROW: Final = b"t"
 _DECIDED_MAX: Final = 200
 """Instants of one schedule that a step decides at most; the rest follow in the next."""

@@ -10,7 +10,7 @@ from edo_stream.registry.names import Text, TopicName
 from edo_stream.registry.quantity import Duration, time_ms
 from edo_stream.schedules.calendar import Roll
 from edo_stream.schedules.cron import parse_cron
-from edo_stream.schedules.rule import parse_rule
+from edo_stream.schedules.rule import is_interval, parse_rule
 from edo_stream.schedules.zones import zone
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -33,6 +33,10 @@ def _cron(value: object) -> str:
 
 def _every(value: object) -> str:
     rule = f"every {value}"
+    if not is_interval(rule):
+        raise ValueError(
+            f"{value} is not an interval of whole seconds: write one such as 15m or 1h30m"
+        )
     parse_rule(rule, zone("UTC"))
     return rule
 

@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from edo_stream.core.contract import Codec
-from edo_stream.core.ticker import CatchUpPolicy, OnMissed, TickSchedule
+from edo_stream.core.ticker import TICK_MEMBERS, CatchUpPolicy, OnMissed, TickSchedule
 from edo_stream.registry import Finding, RegistryError
 from edo_stream.registry.document import Document, read
 from edo_stream.registry.entry import Entry
@@ -140,6 +140,8 @@ def _check(document: Document, declared: ScheduleDeclaration, topics: Mapping[st
         document.find(
             ("catch_up", "late_after"), "late_after is longer than window: write a shorter time"
         )
+    for name in sorted(TICK_MEMBERS & set(declared.data)):
+        document.find(("data", name), f"each tick says {name} itself: write another name")
     entry = topics.get(declared.topic)
     if entry is None:
         document.find(

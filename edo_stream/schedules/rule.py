@@ -66,6 +66,11 @@ def parse_rule(
     return IntervalRule(check_interval(seconds), anchor, zone, calendar)
 
 
+def is_interval(text: str) -> bool:
+    """Whether a rule is an interval rather than a cron expression."""
+    return _EVERY.fullmatch(text.strip()) is not None
+
+
 def check_interval(seconds: int) -> timedelta:
     """An interval of so many seconds.
 

@@ -13,6 +13,7 @@ from edo_stream.core.record import Batch, StoredRecord
 from edo_stream.core.state import Table, as_is
 from edo_stream.core.task import TaskIdentity
 from edo_stream.core.ticker import (
+    TICK_MEMBERS,
     CatchUpPolicy,
     OnMissed,
     Ticker,
@@ -182,6 +183,7 @@ def test_a_tick_is_an_event_that_says_of_which_instant_it_is() -> None:
         "isCatchUp": True,
         "leftOut": 2,
     } == json.loads(second.value)
+    assert TICK_MEMBERS == set(json.loads(second.value)) - {"report"}
     assert 4 * HOUR + HOUR // 2 == second.timestamp_ms
 
 
