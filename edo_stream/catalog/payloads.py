@@ -10,11 +10,30 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from edo_stream.catalog.judges import Fault
 from edo_stream.registry.declaration import Declaration
 from edo_stream.schemas.versions import named_version
 
 _REQUIRED: Final = ("id", "source", "type")
+
+
+def parsed_document(content: bytes | str) -> Any:
+    """A document, if workers could read it.
+
+    Python takes more for JSON than they do: ``NaN``, numbers that no double holds, and halves of
+    surrogate pairs, which are no text.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    if isinstance(content, bytes):
+        content = content.decode(json.detect_encoding(content), "surrogatepass")
+    document = json.loads(content)
+    orjson.loads(content)
+    return document
 
 
 def is_event(document: Any) -> bool:

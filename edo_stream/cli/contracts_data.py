@@ -1,6 +1,5 @@
 """`edo contracts validate`: payloads in files, or from standard input, against their contract."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from edo_stream.catalog.judges import Fault
 from edo_stream.catalog.payloads import (
     data_of,
     envelope_faults,
+    parsed_document,
     topic_of_event,
     version_of_event,
 )
@@ -172,7 +172,7 @@ def _documents(file: str) -> Iterator[Any]:
     """The documents of a file; what is not JSON comes as the error."""
     content = read_input(file)
     try:
-        document = json.loads(content)
+        document = parsed_document(content)
     except RecursionError:
         yield ValueError("nested too deeply")
     except ValueError as error:
@@ -191,7 +191,7 @@ def _documents(file: str) -> Iterator[Any]:
 
 def _line(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return parsed_document(line)
     except ValueError as error:
         return error
     except RecursionError:

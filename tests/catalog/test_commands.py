@@ -152,6 +152,9 @@ def cloudevent(**changes: Any) -> str:
         (cloudevent(expirytime="2020-01-01T00:00:00Z"), 1, "expired"),
         (json.dumps(order()), 1, "say --topic"),
         ("{", 1, "not JSON"),
+        (cloudevent(note=float("nan")), 1, "not JSON"),
+        (cloudevent().replace('"1"', "1e999"), 1, "not JSON"),
+        (cloudevent(note="\ud800"), 1, "not JSON"),
     ],
 )
 def test_validate_reads_standard_input(

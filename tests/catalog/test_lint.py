@@ -201,6 +201,12 @@ def test_contract_contradicts_itself(
             "not JSON",
         ),
         (
+            {"v1_schema_json": ORDER_V1, "examples__v1_b_json": order(note="\ud800")},
+            "examples/v1.b.json",
+            7,
+            "not JSON",
+        ),
+        (
             {"v1_schema_json": ORDER_V1, "examples__invalid__v1_b_json": order()},
             "examples/invalid/v1.b.json",
             1,

@@ -5,7 +5,7 @@ import json
 from edo_stream.catalog.case import Case, Version, line_of
 from edo_stream.catalog.folder import Example
 from edo_stream.catalog.judges import Fault
-from edo_stream.catalog.payloads import data_of, envelope_faults, version_of_event
+from edo_stream.catalog.payloads import data_of, envelope_faults, parsed_document, version_of_event
 
 
 def find_wrong_examples(case: Case) -> None:
@@ -31,7 +31,7 @@ def find_wrong_examples(case: Case) -> None:
 
 def _judge(case: Case, example: Example, version: Version | None) -> None:
     try:
-        document = json.loads(example.content)
+        document = parsed_document(example.content)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         if example.is_valid:
             line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
