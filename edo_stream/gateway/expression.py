@@ -11,13 +11,12 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-import msgspec
-
-from edo_stream.core.pointer import MISSING, parse_pointer, resolve
+from edo_stream.core.pointer import parse_json, parse_pointer, resolve
 from edo_stream.webhooks.request import Request
 
 #: Not looked at yet.
 _UNREAD: Final = object()
+_DIGITS_MAX: Final = 40
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 
 
@@ -38,12 +37,9 @@ class Facts:
         self._document: Any = _UNREAD
 
     def document(self) -> Any:
-        """Parsed body; :data:`MISSING` where it is no JSON."""
+        """Parsed body; ``MISSING`` where it is no JSON."""
         if self._document is _UNREAD:
-            try:
-                self._document = msgspec.json.decode(self._body)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                self._document = MISSING
+            self._document = parse_json(self._body)
         return self._document
 
     def digest(self) -> str:
@@ -121,7 +117,10 @@ def _pointer(text: str) -> Evaluate:
             return value or None
         if isinstance(value, bool):
             return "true" if value else "false"
-        if isinstance(value, (int, float, Decimal)):
+        if isinstance(value, Decimal):
+            # Without an exponent, as times are read; but not thousands of zeros.
+            return format(value, "f") if abs(value.adjusted()) < _DIGITS_MAX else str(value)
+        if isinstance(value, int):
             return str(value)
         return None
 

@@ -267,6 +267,21 @@ def test_a_form_becomes_json_and_expressions_read_it(tmp_path: Path) -> None:
     at_place(tmp_path, use)
 
 
+def test_numbers_keep_every_digit(tmp_path: Path) -> None:
+    numbers = ["0.12345678901234567891", "0.12345678901234567892", "1.5e3", "1e999", "1e-9", "12"]
+
+    async def use(place: Place) -> None:
+        for number in numbers:
+            body = f'{{"id":{number}}}'.encode()
+            assert (await place.post("/limited", body, **KEY)).status == 202
+        ids = [dict(record.headers)["ce_id"] for _, record in place.topic.events()]
+        assert [*numbers[:2], "1500", "1E+999", "0.000000001", "12"] == [
+            (one or b"").decode() for one in ids
+        ]
+
+    at_place(tmp_path, use, SOURCES.replace("rate: 1/m", "rate: 100/s").replace("burst: 2", ""))
+
+
 def test_a_raw_body_goes_through_untouched(tmp_path: Path) -> None:
     async def use(place: Place) -> None:
         body = bytes(range(256))
