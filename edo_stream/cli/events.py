@@ -1,6 +1,7 @@
 """`edo events`: events written by hand, or by a script."""
 
 import asyncio
+import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,16 @@ from edo_stream.registry import RegistryError
 
 app = typer.Typer(no_args_is_help=True, help="Events, written by hand or by a script.")
 
-_ENVELOPE = ("id", "source", "type", "subject")
+#: Attributes of an event in JSON, and what an envelope calls them.
+_ENVELOPE = {
+    "id": "id",
+    "source": "source",
+    "type": "type",
+    "subject": "subject",
+    "correlationid": "correlation_id",
+    "causationid": "causation_id",
+    "datacontenttype": "content_type",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,11 @@ def _prepared(
     broken: list[_Broken] = []
     twins: Counter[str] = Counter()
     for number, document in enumerate(documents, 1):
-        data, told = split_event(document)
+        try:
+            data, told = split_event(document)
+        except CommandError as error:
+            broken.append(_Broken(number, "invalid", str(error)))
+            continue
         content = json.dumps(data, sort_keys=True, default=str)
         twins[content] += 1
         try:
@@ -151,26 +165,54 @@ async def _deliver(producer: Any, records: list[Any]) -> list[Any]:
 
 
 def split_event(document: Any) -> tuple[Any, dict[str, Any]]:
-    """Data, and what an event in JSON says around it, in the words of an envelope."""
+    """Data, and what an event in JSON says around it, in the words of an envelope.
+
+    Raises:
+        CommandError: it says so in a way that CloudEvents does not know.
+    """
     if not isinstance(document, dict) or "specversion" not in document:
         return document, {}
-    rest = dict(document)
-    data = rest.pop("data", None)
-    told: dict[str, Any] = {name: rest.pop(name) for name in _ENVELOPE if name in rest}
-    for name, field in (("correlationid", "correlation_id"), ("causationid", "causation_id")):
-        if name in rest:
-            told[field] = rest.pop(name)
-    if isinstance(rest.get("datacontenttype"), str):
-        told["content_type"] = rest.pop("datacontenttype")
-    del rest["specversion"]
-    told["extensions"] = {name: _text(value) for name, value in rest.items() if value is not None}
+    # An attribute that is null is not there.
+    rest = {name: value for name, value in document.items() if name == "data" or value is not None}
+    if rest.pop("specversion", None) != "1.0":
+        raise CommandError('specversion is another one: write "1.0"', 1)
+    data = _data(rest)
+    texts = {name: _attribute(name, value) for name, value in rest.items()}
+    told: dict[str, Any] = {}
+    for name, field in _ENVELOPE.items():
+        if name in texts:
+            told[field] = texts.pop(name)
+            if not told[field]:
+                raise CommandError(f"{name} is empty", 1)
+    version = texts.get("dataschemaversion", "").removeprefix("v")
+    if version.isdecimal() and "dataschema" not in texts:
+        del texts["dataschemaversion"]
+        told["version"] = int(version)
+    told["extensions"] = texts
     return data, told
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
+def _data(rest: dict[str, Any]) -> Any:
+    """Data of an event, taken out of its members: a value, or bytes in Base64."""
+    data = rest.pop("data", None)
+    if "data_base64" not in rest:
+        return data
+    coded = rest.pop("data_base64")
+    if data is not None:
+        raise CommandError("both data and data_base64 are there", 1)
+    try:
+        return base64.b64decode(coded, validate=True)
+    except (TypeError, ValueError):
+        raise CommandError("data_base64 is not Base64", 1) from None
+
+
+def _attribute(name: str, value: Any) -> str:
+    """Text of an attribute; only those of others may be numbers or booleans."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int) and name not in _ENVELOPE:
         return str(value).lower()
-    return str(value)
+    raise CommandError(f"attribute {name} has a value of the wrong JSON type", 1)
 
 
 def read_documents(file: str) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edo_stream.cli.environment import CommandError
+from edo_stream.cli.events import split_event
 from edo_stream.cli.main import app
 from tests.catalog.shelf import CLEAN, Shelf
 
@@ -44,3 +45,42 @@ def test_one_that_cannot_be_a_record_keeps_all_back(tmp_path: Path, text: str, r
 
     printed, _ = publish(tmp_path, documents, "--source", "/shop", "--json", "--key", "k")
     assert [(2, reason)] == [(one["document"], one["reason"]) for one in printed]
+
+
+EVENT = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "t", "data": {"order": 1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"specversion": "0.3"}, 'specversion is another one: write "1.0"'),
+        ({"id": 5}, "attribute id has a value of the wrong JSON type"),
+        ({"id": ""}, "id is empty"),
+        ({"own": {"a": 1}}, "attribute own has a value of the wrong JSON type"),
+        ({"own": 1.5}, "attribute own has a value of the wrong JSON type"),
+        ({"data_base64": "e30="}, "both data and data_base64 are there"),
+        ({"data": None, "data_base64": "{}"}, "data_base64 is not Base64"),
+    ],
+)
+def test_an_event_is_one_as_cloudevents_has_it(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    printed, _ = publish(tmp_path, json.dumps(EVENT | changes), "--json", "--key", "k")
+
+    assert [(1, "invalid", said)] == [tuple(one.values()) for one in printed]
+
+
+def test_an_event_says_what_is_in_its_envelope() -> None:
+    said = {"id": None, "time": "2026-01-31T12:00:00Z", "n": 5, "b": True, "z": None}
+    data, told = split_event(EVENT | said | {"dataschemaversion": "v2", "subject": "s"})
+
+    assert {"order": 1} == data
+    extensions = {"time": "2026-01-31T12:00:00Z", "n": "5", "b": "true"}
+    assert {
+        "source": "/shop",
+        "type": "t",
+        "subject": "s",
+        "version": 2,
+        "extensions": extensions,
+    } == told
+    assert b"{}" == split_event({"specversion": "1.0", "data_base64": "e30="})[0]
