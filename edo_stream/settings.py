@@ -226,6 +226,15 @@ class Settings(BaseModel):
         """Whether the security protocol encrypts."""
         return self.security_protocol.endswith("SSL")
 
+    @field_validator("accept_loss")
+    @classmethod
+    def _check_losses(cls, value: str) -> str:
+        for loss in filter(None, value.split(",")):
+            first, _, following = loss.rpartition(":")[2].partition("-")
+            if int(first) >= int(following):
+                raise ValueError(f"{loss} ends before it begins: write topic:partition:first-next")
+        return value
+
     @field_validator("broker")
     @classmethod
     def _check_broker(cls, value: str) -> str:

@@ -276,6 +276,8 @@ def _chosen(environment: Environment, choice: _Choice) -> list[Letter]:
             f"no letter {', '.join(sorted(missing))} waits: 'edo dlq list' shows what does",
             NOT_DONE,
         )
+    if not found:
+        raise CommandError("no such letter waits: 'edo dlq list' shows what does", NOT_DONE)
     return found
 
 
@@ -420,8 +422,12 @@ def _as_json(letter: Letter) -> dict[str, Any]:
         "letter": f"{letter.topic}/{letter.partition}/{letter.offset}",
         "redrive": letter.redrive,
         "dueMs": letter.due_ms,
-        "ack": None if letter.ack is None else msgspec.to_builtins(letter.ack),
+        "ack": None if letter.ack is None else _ack_json(letter.ack),
     }
+
+
+def _ack_json(ack: Ack) -> dict[str, Any]:
+    return {"by": ack.by, "at": ack.at_ms, "action": ack.action, "note": ack.note}
 
 
 def _content(letter: Letter) -> dict[str, Any]:

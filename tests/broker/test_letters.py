@@ -121,6 +121,10 @@ def test_letters_of_a_flow_that_is_gone_are_seen_and_not_sent_to_nobody(
     redriven = told(bench, "dlq", "redrive", letter["id"])
     assert {"action": "redriven", "ids": [letter["id"]]} == redriven
     assert [] == told(bench, "dlq", "list", "--flow", flow)
+    none = bench.edo("dlq", "redrive", "--flow", flow)
+    assert (1, True) == (none.returncode, "no such letter waits" in none.stderr)
+    (done,) = told(bench, "dlq", "list", "--all", "--flow", flow)
+    assert {"by", "at", "action", "note"} == set(done["ack"])
 
 
 def declared(bench: Bench, root: Path) -> tuple[str, str]:

@@ -62,6 +62,14 @@ def test_timeouts_must_fit_each_other() -> None:
     ]
 
 
+def test_a_loss_that_ends_before_it_begins_is_a_mistake() -> None:
+    read = read_settings({"EDO_ACCEPT_LOSS": "shop.a.b:0:3-5"})
+    assert {("shop.a.b", 0, 3, 5)} == read.accepted_losses
+    assert (
+        "shop.a.b:0:5-3 ends before it begins" in problems({"EDO_ACCEPT_LOSS": "shop.a.b:0:5-3"})[0]
+    )
+
+
 def test_sasl_needs_mechanism_user_and_password() -> None:
     assert len(problems({"EDO_SECURITY_PROTOCOL": "SASL_SSL"})) == 3
 
