@@ -9,7 +9,7 @@ import ast
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePath
 from types import ModuleType
@@ -51,8 +51,8 @@ def read_file(file: Path, declares: Declares, project: Path) -> Document:
         document.find((), f"{twin.name} declares {document.name} as well: keep one of them")
         return document
     try:
-        source = file.read_text(encoding="utf-8")
-        tree = ast.parse(source)
+        tree = ast.parse(file.read_bytes())
+        code = compile(tree, str(file), "exec")
     except (OSError, ValueError, SyntaxError) as error:
         line = getattr(error, "lineno", None) or 1
         why = getattr(error, "msg", None) or error
@@ -60,32 +60,49 @@ def read_file(file: Path, declares: Declares, project: Path) -> Document:
         return document
     _note_lines(document, _assigned(tree, declares))
     import_from(project)
-    module = _run(document, compile(tree, str(file), "exec"))
-    if module is not None:
-        document.value = _Plain(document, module.__name__).value((), getattr(module, declares))
+    module = _run(document, code)
+    if module is not None and hasattr(module, declares):
+        value = getattr(module, declares)
+        document.value = _Plain(document, module.__name__).value((), value)
+    elif module is not None:
+        document.find((), f"it assigns {declares}, and has none when it has been run")
     return document
 
 
 def _is_declaring(file: Path, declares: Declares) -> bool:
     try:
-        return _assigned(ast.parse(file.read_text(encoding="utf-8")), declares) is not None
+        return _assigned(ast.parse(file.read_bytes()), declares) is not None
     except (OSError, ValueError, SyntaxError):
         return True  # It is told when it is read.
 
 
 def _assigned(tree: ast.Module, name: str) -> ast.Assign | ast.AnnAssign | None:
-    """The last statement that gives a name of the module its value."""
-    for statement in reversed(tree.body):
-        match statement:
-            case ast.Assign(targets=[*targets]):
-                names = [target.id for target in targets if isinstance(target, ast.Name)]
-            case ast.AnnAssign(target=ast.Name(id=one), value=ast.expr()):
-                names = [one]
+    """The last statement that gives a name of the module its value, wherever it stands in it."""
+    found = [one for one in _statements(tree.body) if name in _names(one)]
+    return max(found, key=lambda one: one.lineno, default=None)
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.Assign | ast.AnnAssign]:
+    """Assignments of a module, those within ``if`` and the like too; not of what it defines."""
+    for node in body:
+        match node:
+            case ast.Assign() | ast.AnnAssign():
+                yield node
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                continue
+            case ast.stmt() | ast.ExceptHandler() | ast.match_case():
+                yield from _statements(ast.iter_child_nodes(node))
             case _:
                 continue
-        if name in names:
-            return statement
-    return None
+
+
+def _names(statement: ast.Assign | ast.AnnAssign) -> set[str]:
+    if isinstance(statement, ast.Assign):
+        places = [one for target in statement.targets for one in ast.walk(target)]
+    else:
+        places = [] if statement.value is None else [statement.target]
+    stored = (one for one in places if isinstance(one, ast.Name))
+    return {one.id for one in stored if isinstance(one.ctx, ast.Store)}
 
 
 def _note_lines(document: Document, assigned: ast.Assign | ast.AnnAssign | None) -> None:

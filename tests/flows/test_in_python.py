@@ -143,6 +143,11 @@ def test_the_guide_s_flow_is_one(folder: Path, registry: Registry) -> None:
             "def ship(): ...\nflow = {\n'action': {\n'handler': ship}}\n",
             "ship.py:4: action.handler: ship cannot be imported by its name: put it at the top",
         ),
+        ("flow = {}\nreturn\n", "ship.py:2: not Python: 'return' outside function"),
+        ("flow = {}\ndel flow\n", "ship.py:1: it assigns flow, and has none when it has been run"),
+        ("if 0:\n  flow = {}\n", "ship.py:2: it assigns flow, and has none when it has been run"),
+        ("for one in 'ab':\n    flow = one\n", "ship.py:2: not a flow: write its keys"),
+        ("flow, x = 'ab'\n", "ship.py:1: not a flow: write its keys"),
         (
             "flow = {'rules': [\n  lambda: 0]}\n",
             "ship.py:2: rules.0: <lambda> cannot be imported by its name",
