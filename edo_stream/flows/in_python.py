@@ -128,6 +128,11 @@ def _note_lines(document: Document, assigned: ast.Assign | ast.AnnAssign | None)
             case _:
                 continue
         for name, line, value in parts:
+            first = document.lines.get((*place, name))
+            if first is not None:
+                told = f"{name} is given twice, first in line {first}: keep one of them"
+                document.findings.append(Finding(document.file, line, told))
+                continue
             document.lines[*place, name] = line
             left.append(((*place, name), value))
 

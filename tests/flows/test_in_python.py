@@ -149,6 +149,10 @@ def test_the_guide_s_flow_is_one(folder: Path, registry: Registry) -> None:
         ("for one in 'ab':\n    flow = one\n", "ship.py:2: not a flow: write its keys"),
         ("flow, x = 'ab'\n", "ship.py:1: not a flow: write its keys"),
         (
+            "flow = {\n'on': 'a',\n'on': 'b'}\n",
+            "ship.py:3: on is given twice, first in line 2: keep one of them",
+        ),
+        (
             "flow = {'rules': [\n  lambda: 0]}\n",
             "ship.py:2: rules.0: <lambda> cannot be imported by its name",
         ),
