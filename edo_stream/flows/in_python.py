@@ -199,7 +199,8 @@ class _Plain:
         """What a function or a class can be imported by."""
         name = getattr(value, "__qualname__", "") or type(value).__name__
         module = getattr(value, "__module__", None)
-        if not name.isidentifier() or not module or module in (self._module, "__main__"):
+        is_own = not module or module in (self._module, "__main__")
+        if is_own or getattr(sys.modules.get(str(module)), name, None) is not value:
             self._find(
                 place,
                 f"{name} cannot be imported by its name: put it at the top of a module of the "

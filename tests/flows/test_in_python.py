@@ -153,6 +153,10 @@ def test_the_guide_s_flow_is_one(folder: Path, registry: Registry) -> None:
             "ship.py:3: on is given twice, first in line 2: keep one of them",
         ),
         (
+            "import functools, json\nflow = {\n'on': functools.wraps(json.loads)(lambda: 0)}\n",
+            "ship.py:3: on: loads cannot be imported by its name",
+        ),
+        (
             "flow = {'rules': [\n  lambda: 0]}\n",
             "ship.py:2: rules.0: <lambda> cannot be imported by its name",
         ),
