@@ -21,6 +21,7 @@ from edo_stream.registry.quantity import duration_text
 
 Declares = Literal["flow", "saga"]
 _PYTHON: Final = ".py"
+_MS: Final = timedelta(milliseconds=1)
 
 
 def import_from(folder: Path) -> None:
@@ -168,7 +169,9 @@ class _Plain:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, timedelta):
-            return duration_text(value // timedelta(milliseconds=1))
+            if value % _MS:
+                self._find(place, f"{value} is no whole number of milliseconds")
+            return duration_text(value // _MS)
         if isinstance(value, PurePath):
             return str(value)
         if isinstance(value, type) or callable(value):

@@ -153,6 +153,10 @@ def test_the_guide_s_flow_is_one(folder: Path, registry: Registry) -> None:
             "ship.py:3: on is given twice, first in line 2: keep one of them",
         ),
         (
+            "from datetime import timedelta\nflow = {\n'retry': timedelta(microseconds=1500)}\n",
+            "ship.py:3: retry: 0:00:00.001500 is no whole number of milliseconds",
+        ),
+        (
             "import functools, json\nflow = {\n'on': functools.wraps(json.loads)(lambda: 0)}\n",
             "ship.py:3: on: loads cannot be imported by its name",
         ),
