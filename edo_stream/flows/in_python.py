@@ -47,8 +47,8 @@ def read_file(file: Path, declares: Declares, project: Path) -> Document:
     if file.suffix != _PYTHON:
         return read(file)
     document = Document(file)
-    twin = file.with_name(f"{document.name}.yaml")
-    if twin.exists():
+    twin = _twin(document, declares)
+    if twin is not None:
         document.find((), f"{twin.name} declares {document.name} as well: keep one of them")
         return document
     try:
@@ -68,6 +68,16 @@ def read_file(file: Path, declares: Declares, project: Path) -> Document:
     elif module is not None:
         document.find((), f"it assigns {declares}, and has none when it has been run")
     return document
+
+
+def _twin(document: Document, declares: Declares) -> Path | None:
+    """Another file that declares the same, in YAML, or in Python with other signs in its name."""
+    file = document.file
+    in_yaml = file.with_name(f"{document.name}.yaml")
+    if in_yaml.exists():
+        return in_yaml
+    same = (one for one in file.parent.glob(f"*{_PYTHON}") if Document(one).name == document.name)
+    return next((one for one in sorted(same) if one != file and _is_declaring(one, declares)), None)
 
 
 def _is_declaring(file: Path, declares: Declares) -> bool:

@@ -197,5 +197,19 @@ def test_a_flow_is_declared_once(folder: Path, registry: Registry) -> None:
     assert [f"ship_order.py:1: {told}"] == found
 
 
+def test_two_names_in_python_that_are_one(folder: Path, registry: Registry) -> None:
+    (folder / "ship-order.py").write_text(f"from datetime import timedelta\nflow = {_twice()}")
+    found = mistakes(folder, registry, f"flow = {_twice()}", "ship_order.py")
+    told = [
+        "ship-order.py:1: ship_order.py declares ship-order as well: keep one of them",
+        "ship_order.py:1: ship-order.py declares ship-order as well: keep one of them",
+    ]
+    assert told == found
+
+
+def _twice() -> str:
+    return repr({key: value for key, value in SHIP.items() if key not in ("retry", "on")})
+
+
 def test_the_types_are_those_of_the_models() -> None:
     assert typed_source() == (ROOT / "edo_stream/flows/typed.py").read_text()
