@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path, PurePath
 from types import ModuleType
@@ -155,14 +156,18 @@ def _run(document: Document, code: Any) -> ModuleType | None:
     assert spec is not None, "a spec without a loader is made as it is"
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(document.file)
+    sys.modules[name] = module  # Where what it defines looks for its own names.
     try:
-        exec(code, module.__dict__)  # noqa: S102 - it is the project's own, as its handlers are
+        with redirect_stdout(sys.stderr):  # What it prints is no part of a command's answer.
+            exec(code, module.__dict__)  # noqa: S102 - it is the project's own, as handlers are
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told with its place
         frames = traceback.extract_tb(error.__traceback__)
         lines = [one.lineno for one in frames if one.filename == str(document.file)]
         told = f"it cannot be run: {type(error).__name__}: {error}"
         document.findings.append(Finding(document.file, (lines and lines[-1]) or 1, told))
         return None
+    finally:
+        sys.modules.pop(name, None)
     return module
 
 

@@ -211,5 +211,18 @@ def _twice() -> str:
     return repr({key: value for key, value in SHIP.items() if key not in ("retry", "on")})
 
 
+def test_a_file_may_say_it_in_a_branch_and_define_and_print(
+    folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "ship_order.py").write_text(
+        "# coding: latin-1\nfrom __future__ import annotations\nimport datetime\n"
+        "from dataclasses import dataclass\n@dataclass\nclass Wait:\n    long: int\n"
+        f"print(Wait(1))\nif True:\n    flow = {SHIP!r}  # \xe9\n",
+        encoding="latin-1",
+    )
+    assert "ship-order" in load_flows(folder, registry).flows
+    assert ("", "Wait(long=1)\n") == tuple(capsys.readouterr())
+
+
 def test_the_types_are_those_of_the_models() -> None:
     assert typed_source() == (ROOT / "edo_stream/flows/typed.py").read_text()
