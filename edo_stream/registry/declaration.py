@@ -12,7 +12,15 @@ Every field has a description: ``docs/contract.schema.json`` gives it to editors
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+)
 
 from edo_stream.core.contract import DAY_MS, Codec, Start
 from edo_stream.registry.names import (
@@ -332,6 +340,13 @@ class Retry(Declared):
     total: Duration | None = Field(
         default=None, description="After so long nothing is tried again."
     )
+
+    @field_validator("initial", "max")
+    @classmethod
+    def _no_nothing(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("0ms is no wait: write for instance 1s")
+        return value
 
     @property
     def waits_ms(self) -> tuple[int, ...]:

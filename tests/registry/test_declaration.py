@@ -101,6 +101,8 @@ deprecation: {since: 2026-01-31, sunset: 2026-06-30, replacement: shop.order.sub
         ("delivery: {process: exactly-once}\n", 6, "did you mean effectively-once?"),
         ("retry: {retries: many}\n", 6, "write a number"),
         ("retry: on\n", 6, "write off, or a ladder"),
+        ("retry: {initial: 0ms}\n", 6, "0ms is no wait: write for instance 1s"),
+        ("retry: {max: 0s}\n", 6, "0ms is no wait: write for instance 1s"),
         ("slo: {percentile: 99}\n", 6, "trigger_to_ready is missing in slo: write for instance"),
         ("rate: {expected: 0}\n", 6, "rate.expected"),
         ("deprecation: {since: soon}\n", 6, "soon is not a date: write one such as 2026-01-31"),
