@@ -1896,4 +1896,18 @@ MUTANTS: Final = (
         (("if not is_last and not self._is_earlier(", "if not is_last or not self._is_earlier("),),
         (_SAGA_RULES,),
     ),
+    Mutant(
+        6,
+        "a step whose earlier attempt was done while another was out counts as failed",
+        f"{_SAGA}/machine.py",
+        (("elif state.kept is not None:", "elif False:"),),
+        (_SAGA_RULES,),
+    ),
+    Mutant(
+        6,
+        "a compensation from before its step was done counts",
+        f"{_SAGA}/machine.py",
+        (("range(state.undo_first, state.undo_attempt)", "range(1, state.undo_attempt)"),),
+        (_SAGA_RULES,),
+    ),
 )

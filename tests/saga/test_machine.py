@@ -304,6 +304,78 @@ def test_a_dead_letter_of_an_attempt_before_counts_when_it_is_done_after_all() -
     judge(saga)
 
 
+def test_an_attempt_before_that_is_done_counts_if_the_one_that_is_out_fails() -> None:
+    """Of the pivot: were it taken for failed, what it stands on would be undone."""
+    saga = pivoted()
+    saga.reply("a")
+    (first,) = saga.open
+    saga.reply("pay", "exhausted")
+    saga.ask("saga.retry")
+    saga.settle()
+    saga.end(first, "done", "paid")
+    saga.settle()
+    row = saga.row()
+    assert (StepStatus.SENT, "late-reply") == (row.steps["pay"].status, saga.kinds()[-1])
+    saga.reply("pay", "failed")
+    assert (SagaStatus.RUNNING, StepStatus.DONE) == (row.status, saga.row().steps["pay"].status)
+    assert {"a": None, "pay": "paid"} == saga.commands[-1].data["results"]
+    saga.reply("mail")
+    assert SagaStatus.COMPLETED is saga.row().status
+    judge(saga)
+
+
+def test_a_compensation_s_attempt_before_counts_as_a_step_s_does() -> None:
+    saga = started()
+    saga.reply("a")
+    saga.reply("b", "failed")
+    (first,) = saga.open
+    saga.reply("a.undo", "exhausted")
+    saga.ask("saga.retry")
+    saga.settle()
+    (second,) = saga.open
+    saga.reply("a.undo", "exhausted")
+    saga.ask("saga.retry")
+    saga.settle()
+    saga.end(second, "done")
+    saga.settle()
+    assert StepStatus.UNDOING is saga.row().steps["a"].status
+    saga.reply("a.undo", "exhausted")
+    assert SagaStatus.COMPENSATED is saga.row().status
+    judge(saga)
+
+    later = started()
+    later.reply("a")
+    later.reply("b", "failed")
+    (first,) = later.open
+    later.reply("a.undo", "exhausted")
+    later.ask("saga.retry")
+    later.settle()
+    later.reply("a.undo", "exhausted")
+    later.end(first, "done")
+    later.settle()
+    assert SagaStatus.COMPENSATED is later.row().status
+    judge(later)
+
+
+def test_a_compensation_from_before_its_step_was_done_does_not_count() -> None:
+    saga = started()
+    saga.reply("a")
+    (step_b,) = saga.open
+    saga.reply("b", "exhausted")
+    (too_early,) = saga.open
+    saga.reply("b.undo", "exhausted")
+    saga.end(step_b, "done", "after all")
+    saga.settle()
+    saga.end(too_early, "done")
+    saga.settle()
+    saga.reply("b.undo", "exhausted")
+    assert StepStatus.NOT_UNDONE is saga.row().steps["b"].status
+    saga.end(too_early, "done")
+    saga.settle()
+    assert StepStatus.NOT_UNDONE is saga.row().steps["b"].status
+    judge(saga)
+
+
 def test_a_person_does_a_step_and_may_refuse_to() -> None:
     saga = started(*MANUAL)
     saga.reply("a")

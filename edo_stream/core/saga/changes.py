@@ -126,6 +126,11 @@ class LateReply(_Change, frozen=True):
     step: str
     command: str
     said: str
+    is_kept: bool = False
+    """An attempt of before is done: it counts if the one that is out fails."""
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    """Of one that is kept."""
+    is_result_dropped: bool = False
 
 
 Change = (
@@ -179,7 +184,8 @@ def apply(row: InstanceRow, change: Change, at_ms: int) -> None:
         case Completed() | Compensated() | Abandoned():
             _end(row, change, at_ms)
         case LateReply():
-            pass
+            if change.is_kept:
+                row.steps[change.step].kept = bytes(change.result)
         case _:
             _apply_to_step(row.steps[change.step], change, at_ms)
 
@@ -203,12 +209,14 @@ def _apply_to_step(step: StepRow, change: _OfStep, at_ms: int) -> None:
         step.is_overdue, step.due_ms = True, None
         return
     step.since_ms, step.is_overdue, step.due_ms, step.error = at_ms, False, None, ""
+    step.kept = None
     match change:
         case StepSent():
             step.status, step.due_ms = StepStatus.SENT, change.due_ms
             step.attempt, step.command_id = change.attempt, change.command
         case StepDone():
             step.status, step.was_done, step.result = StepStatus.DONE, True, bytes(change.result)
+            step.undo_first = step.undo_attempt + 1
         case StepFailed():
             step.status = StepStatus.UNSURE if change.is_unsure else StepStatus.FAILED
             step.error = change.error

@@ -14,7 +14,9 @@ then waits for a person (*stuck*). So does a compensation that fails.
 
 Each command's id derives from instance, step, direction and attempt, and while one is out a reply
 counts if it is of that one. A step that had failed and is done after all (its dead letter was sent
-again, of whichever attempt) counts as done: forward it goes on, backward it is undone.
+again, of whichever attempt) counts as done: forward it goes on, backward it is undone. Where
+another attempt is out by then, that is kept, and counts if the other one fails. So it is with
+compensations, but for attempts from before the step was done: they may have come too early.
 """
 
 from collections.abc import Sequence
@@ -109,12 +111,11 @@ class Machine:
             if reply.flow == step.flow:
                 is_heard = self._hear(step, state, reply)
             elif reply.flow == step.undo:
-                is_heard = reply.command_id == state.undo_id and self._hear_undo(step, state, reply)
+                is_heard = self._hear_undo(step, state, reply)
             else:
                 continue
             if not is_heard:
-                said = reply.said.value
-                self._emit(LateReply(step=step.name, command=reply.command_id, said=said))
+                self._put_aside(step, state, reply)
             self._advance()
             return is_heard
         return False
@@ -216,12 +217,14 @@ class Machine:
         if state.status is StepStatus.SENT and is_last:
             if reply.said is Said.DONE:
                 self._done(step, reply.result)
+            elif state.kept is not None:
+                self._done(step, state.kept)
             else:
                 self._fail(step, reply.error, is_unsure=reply.said is Said.UNSURE)
             return True
         if state.status is StepStatus.SENT or reply.said is not Said.DONE or state.was_done:
             return False
-        if not is_last and not self._is_earlier(step, state, reply.command_id):
+        if not is_last and not self._is_earlier(step, state, reply):
             return False
         # It had failed, and its dead letter was sent again; also one from before a retry.
         self._done(step, reply.result)
@@ -229,29 +232,54 @@ class Machine:
             self._emit(Compensating(reason=f"{step.name} was done after all"))
         return True
 
-    def _is_earlier(self, step: SagaStep, state: StepRow, command_id: str) -> bool:
-        """Whether a command is an attempt of a step before its last one."""
+    def _is_earlier(self, step: SagaStep, state: StepRow, reply: Reply) -> bool:
+        """Whether it is of an attempt before the last one, of a step or of its compensation."""
+        direction, attempts = "do", range(1, state.attempt)
+        if reply.flow == step.undo:
+            direction, attempts = "undo", range(state.undo_first, state.undo_attempt)
         return any(
-            command_id == self._command_id(step.name, "do", attempt)
-            for attempt in range(1, state.attempt)
+            reply.command_id == self._command_id(step.name, direction, attempt)
+            for attempt in attempts
+        )
+
+    def _put_aside(self, step: SagaStep, state: StepRow, reply: Reply) -> None:
+        """Tell a reply that changes nothing now."""
+        out = StepStatus.UNDOING if reply.flow == step.undo else StepStatus.SENT
+        is_out = state.status is out and not self._row.status.is_over
+        is_kept = reply.said is Said.DONE and is_out and self._is_earlier(step, state, reply)
+        result, is_dropped = _result(reply.result if is_kept else None)
+        self._emit(
+            LateReply(
+                step=step.name,
+                command=reply.command_id,
+                said=reply.said.value,
+                is_kept=is_kept,
+                result=result,
+                is_result_dropped=is_dropped,
+            )
         )
 
     def _hear_undo(self, step: SagaStep, state: StepRow, reply: Reply) -> bool:
         if self._row.status is SagaStatus.ABANDONED:
             return False
+        is_last = reply.command_id == state.undo_id
         is_done = reply.said is Said.DONE
-        if state.status is StepStatus.UNDOING and not is_done:
-            self._emit(UndoFailed(step=step.name, error=reply.error))
+        if state.status is StepStatus.UNDOING and is_last:
+            if is_done or state.kept is not None:
+                self._emit(StepUndone(step=step.name))
+            else:
+                self._emit(UndoFailed(step=step.name, error=reply.error))
             return True
-        if state.status in (StepStatus.UNDOING, StepStatus.NOT_UNDONE) and is_done:
+        if state.status is not StepStatus.NOT_UNDONE or not is_done:
+            return False
+        is_heard = is_last or self._is_earlier(step, state, reply)
+        if is_heard:
             self._emit(StepUndone(step=step.name))
-            return True
-        return False
+        return is_heard
 
     def _done(self, step: SagaStep, result: bytes | None) -> None:
-        is_kept = result is None or (len(result) <= RESULT_BYTES_MAX and _is_json(result))
-        kept = msgspec.Raw(result) if result is not None and is_kept else _NULL
-        self._emit(StepDone(step=step.name, result=kept, is_result_dropped=not is_kept))
+        kept, is_dropped = _result(result)
+        self._emit(StepDone(step=step.name, result=kept, is_result_dropped=is_dropped))
 
     def _fail(self, step: SagaStep, error: str, is_unsure: bool) -> None:
         self._emit(StepFailed(step=step.name, error=error, is_unsure=is_unsure))
@@ -352,6 +380,14 @@ def _stuck(row: InstanceRow) -> str:
         if state.is_overdue and (is_forward or state.status is StepStatus.UNDOING):
             return f"{name}: timeout"
     return "deadline" if is_forward and row.is_overdue else ""
+
+
+def _result(value: bytes | None) -> tuple[msgspec.Raw, bool]:
+    """What is remembered of what a step returned, and whether that is nothing for its size."""
+    if value is None:
+        return _NULL, False
+    is_fine = len(value) <= RESULT_BYTES_MAX and _is_json(value)
+    return (msgspec.Raw(value) if is_fine else _NULL), not is_fine
 
 
 def _is_json(value: bytes) -> bool:
