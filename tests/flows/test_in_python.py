@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -222,6 +223,15 @@ def test_a_file_may_say_it_in_a_branch_and_define_and_print(
     )
     assert "ship-order" in load_flows(folder, registry).flows
     assert ("", "Wait(long=1)\n") == tuple(capsys.readouterr())
+
+
+def test_a_type_checker_believes_the_types_of_what_is_installed() -> None:
+    """A checker takes all of an installed package for unknown unless the marker is there."""
+    (name,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]["edo_stream"]
+    assert (ROOT / "edo_stream" / name).exists()
+    assert "py.typed" == name
 
 
 def test_the_types_are_those_of_the_models() -> None:
