@@ -304,7 +304,10 @@ def _flow(file: _File, name: str, what: str, deed: Deed | StepDeclaration, parti
     )
     topics = topics_of(saga.name)
     policy = replace(
-        policy_of(declaration), outcomes=topics.outcomes, dead_letters=topics.dead_letters
+        policy_of(declaration),
+        outcomes=topics.outcomes,
+        dead_letters=topics.dead_letters,
+        is_awaited=True,
     )
     return Flow(policy, declaration, file.document.file)
 

@@ -225,6 +225,19 @@ def test_an_operator_gives_up_a_waiting_head(world: World, op: str, letters: lis
     assert world.pipeline.ready_flows() == []
 
 
+def test_a_command_that_a_saga_waits_for_is_not_dropped() -> None:
+    world = World(spec(policy(is_awaited=True)))
+    sent(world, "a1")
+    world.run(TRANSIENT)
+    world.ask("retry.drop", "a")
+    world.settle()
+    (notice,) = [one for one in world.published if one.topic == "edo.gaps"]
+    assert b"key skip makes it a dead letter" in (notice.value or b"")
+    world.ask("key.skip", "a")
+    world.settle()
+    assert world.ids(DEAD) == ["a1"]
+
+
 def test_an_operator_runs_a_waiting_head_at_once(world: World) -> None:
     sent(world, "a1")
     world.run(TRANSIENT)

@@ -83,6 +83,7 @@ def test_a_saga_is_a_definition_and_a_flow_for_each_step(
     assert names == list(flows.flows)
     policy = flows.flows["ship.v1.reserve"].policy
     assert (policy.outcomes, policy.retry.delays_ms()) == ("edo.outcomes.ship", (2_000,))
+    assert policy.is_awaited
     assert flows.flows["ship.v1.reserve.undo"].declaration.concurrency.max == 3
     assert group.partitions == flows.groups["sagas-steps"].partitions == 8
 

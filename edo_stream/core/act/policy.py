@@ -75,6 +75,8 @@ class FlowPolicy:
     reply_partitions: int = 8
     has_tags: bool = False
     """Whether events cancel its commands by another field than their key."""
+    is_awaited: bool = False
+    """A saga waits for the end of each of its commands: none is dropped without one."""
 
 
 @dataclass(frozen=True, slots=True)

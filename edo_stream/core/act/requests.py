@@ -44,6 +44,11 @@ class Requests:
         if operation.verb in _OF_FLOWS:
             self._operate_flow(operation)
             return None
+        if operation.verb is Verb.DROP and policy.is_awaited:
+            return "its saga waits for how it ends: key skip makes it a dead letter"
+        return self._operate_key(operation, policy)
+
+    def _operate_key(self, operation: ActOperation, policy: FlowPolicy) -> str | None:
         name = queue_of(operation.flow, operation.key)
         row = self._hand.keys.get(name)
         if row is None:
