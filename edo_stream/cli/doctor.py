@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,10 +21,12 @@ from edo_stream.cli.contracts_broker import Broker
 from edo_stream.cli.contracts_plan import Action, Step, steps
 from edo_stream.cli.environment import CommandError, unreachable
 from edo_stream.cli.screen import screen
+from edo_stream.core.saga.pipeline import VersionRow, unknown_version
 from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
 from edo_stream.engine.checkup import Facts, accepts, ask
 from edo_stream.engine.clock import now_ms
+from edo_stream.engine.group_topics import state_changelog
 from edo_stream.engine.joins import join_topics
 from edo_stream.engine.leftovers import leftovers
 from edo_stream.engine.lookups import lookup_topics
@@ -32,7 +34,8 @@ from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.saga_plans import saga_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
 from edo_stream.engine.ticks import ticker_topics
-from edo_stream.flows import load_flows
+from edo_stream.flows import SagaGroup, load_flows
+from edo_stream.observe.sagas import read_versions
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.schedules.folder import load_schedules
 from edo_stream.schema_ids import framed_entries, remote_registry, unregistered
@@ -40,6 +43,7 @@ from edo_stream.schemas.remote import RemoteError
 from edo_stream.settings import Settings, SettingsError, read_settings
 
 _UNREACHABLE: Final = 3
+_SAGAS: Final = "sagas"
 _AHEAD_MS: Final = 5_000
 _FREE_BYTES_MIN: Final = 1 << 30
 _OPEN_FILES_MIN: Final = 4_096
@@ -123,19 +127,21 @@ def _all() -> Iterator[Check]:
             yield Check("settings", Verdict.PROBLEM, problem, "docs/settings.md lists them all")
         return
     yield Check("settings", Verdict.OK, f"service {settings.service}, broker {settings.broker}")
-    wanted = list[Wanted]()
-    yield from _declared(settings, wanted)
+    wanted, groups = list[Wanted](), dict[str, SagaGroup]()
+    yield from _declared(settings, wanted, groups)
     yield from _machine(settings)
     try:
         access = broker_access(settings)
     except AccessError as error:
         yield Check("settings", Verdict.PROBLEM, str(error), "EDO_TLS_… and EDO_SASL_… say which")
         return
-    yield from asyncio.run(_broker(settings, access, wanted))
+    yield from asyncio.run(_broker(settings, access, wanted, groups))
 
 
-def _declared(settings: Settings, wanted: list[Wanted]) -> Iterator[Check]:
-    """Contracts and schedules; ``wanted`` gets the topics that they need."""
+def _declared(
+    settings: Settings, wanted: list[Wanted], groups: dict[str, SagaGroup]
+) -> Iterator[Check]:
+    """Contracts, schedules and flows; ``wanted`` gets their topics, ``groups`` those of sagas."""
     try:
         registry: Registry = load(settings.topics)
         schedules = load_schedules(settings.schedules_folder, registry.entries)
@@ -150,6 +156,11 @@ def _declared(settings: Settings, wanted: list[Wanted]) -> Iterator[Check]:
         wanted += ticker_topics(app, replication)
     for topics in (act_topics, join_topics, lookup_topics, saga_topics):
         wanted += topics(flows, app, replication)
+    groups |= flows.sagas
+    others = {flow.declaration.group for flow in flows.flows.values()} | set(registry.groups)
+    if _SAGAS not in others:
+        # Its state stays when its last saga is gone.
+        groups.setdefault(_SAGAS, SagaGroup(_SAGAS, 1, {}))
     found = f"{len(registry.entries)} topics declared, {len(registry.topics)} read"
     told = f"{found}, {len(schedules)} schedules, {len({*flows.flows, *flows.joins})} flows"
     yield Check("contracts", Verdict.OK, told)
@@ -201,7 +212,12 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-async def _broker(settings: Settings, access: BrokerAccess, wanted: list[Wanted]) -> list[Check]:
+async def _broker(
+    settings: Settings,
+    access: BrokerAccess,
+    wanted: list[Wanted],
+    groups: Mapping[str, SagaGroup],
+) -> list[Check]:
     checks = await _servers(settings)
     if all(check.verdict is not Verdict.OK for check in checks):
         return [Check(one.area, Verdict.UNREACHABLE, one.found, one.advice) for one in checks]
@@ -212,6 +228,8 @@ async def _broker(settings: Settings, access: BrokerAccess, wanted: list[Wanted]
             async with Broker(access) as broker:
                 differing = steps(wanted, await broker.seen(names))
             left = await leftovers(access, settings.app_id, names)
+            changelogs = {group: state_changelog(settings.app_id, group) for group in groups}
+            versions = await read_versions(changelogs, access.client())
     except (CommandError, KafkaError, TimeoutError) as error:
         advice = "see the broker's log; EDO_SECURITY_PROTOCOL must be the one that it speaks"
         return [*checks, Check("broker", Verdict.UNREACHABLE, str(error), advice)]
@@ -226,7 +244,25 @@ async def _broker(settings: Settings, access: BrokerAccess, wanted: list[Wanted]
         *_clock(facts),
         *_group(settings, facts),
         *(Check("flows", Verdict.PROBLEM, one.found, one.advice) for one in left),
+        *_sagas(versions, groups, changelogs),
     ]
+
+
+def _sagas(
+    versions: Sequence[tuple[str, bytes, VersionRow]],
+    groups: Mapping[str, SagaGroup],
+    changelogs: Mapping[str, str],
+) -> Iterator[Check]:
+    """What would make a worker stop the tasks of sagas, or is left of sagas that are gone."""
+    for group, key, row in versions:
+        told = unknown_version(key, row, groups[group].sagas)
+        if told is None:
+            continue
+        if groups[group].sagas:
+            yield Check("sagas", Verdict.PROBLEM, told.found, told.advice)
+        else:
+            advice = f"{told.advice}; or, to give them up, delete the topic {changelogs[group]}"
+            yield Check("sagas", Verdict.WARNING, told.found, advice)
 
 
 async def _servers(settings: Settings) -> list[Check]:

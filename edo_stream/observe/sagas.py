@@ -8,7 +8,7 @@ from aiokafka.structs import ConsumerRecord
 
 from edo_stream.core.notices import key_json
 from edo_stream.core.saga.instance import InstanceRow, StepRow, decode_instance
-from edo_stream.core.saga.pipeline import INSTANCE
+from edo_stream.core.saga.pipeline import INSTANCE, VERSION, VersionRow, decode_version
 from edo_stream.observe.rows import read_rows, read_topics
 
 
@@ -26,6 +26,22 @@ class InstanceRows:
             self.rows.pop(key, None)
         else:
             self.rows[key] = decode_instance(value)
+
+
+class VersionRows:
+    """The versions that the instances of one changelog partition run; takes records in order."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, VersionRow] = {}
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Take a record; ``None`` deletes its row."""
+        if key[:1] != VERSION:
+            return
+        if value is None:
+            self.rows.pop(key, None)
+        else:
+            self.rows[key] = decode_version(value)
 
 
 def as_document(row: InstanceRow) -> dict[str, Any]:
@@ -80,6 +96,23 @@ async def read_instances(
     found = await read_rows(changelogs, broker, InstanceRows)
     rows = [row for part in found.values() for row in part.rows.values()]
     return sorted(rows, key=lambda row: (row.started_ms, row.saga, row.key))
+
+
+async def read_versions(
+    changelogs: Mapping[str, str], broker: Mapping[str, Any]
+) -> list[tuple[str, bytes, VersionRow]]:
+    """Read which versions instances run: group, key of the row, row; ``changelogs`` are by group.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    found = await read_rows(changelogs, broker, VersionRows)
+    counts: dict[tuple[str, bytes, str], VersionRow] = {}
+    for (group, _), part in found.items():
+        for key, row in part.rows.items():
+            counted = counts.setdefault((group, key, row.digest), VersionRow(row.digest))
+            counted.running += row.running
+    return [(group, key, counts[group, key, digest]) for group, key, digest in sorted(counts)]
 
 
 async def read_history(

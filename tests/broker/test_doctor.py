@@ -5,11 +5,14 @@ import json
 import time
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from edo_stream.cli.main import app
+from edo_stream.core.saga.pipeline import VersionRow
+from edo_stream.engine.group_topics import state_changelog
 from tests.broker.bench import Bench
 
 _WAITS = """\
@@ -98,6 +101,56 @@ def test_doctor_knows_the_topics_of_flows_that_wait(bench: Bench) -> None:
     assert 1 == status
     told = [one["found"] for one in found["topics"] if one["verdict"] == "problem"]
     assert any(one.startswith(f"edo.joins.{group}: has 2 partitions") for one in told), told
+
+
+SAGA = """\
+name: ship
+version: {version}
+owner: team-tests
+description: Ships.
+group: {group}
+on: {topic}
+steps: [{{name: a, action: {{kind: noop, idempotency_key: command, replay: safe}}}}]
+"""
+
+
+async def remember(broker: str, topic: str, running: int) -> None:
+    """Write what a task of sagas keeps of a version, as two of them do."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker)
+    await producer.start()
+    try:
+        row = msgspec.msgpack.encode(VersionRow("digest", running))
+        for partition in (0, 1):
+            await producer.send_and_wait(topic, row, key=b"vship\x001", partition=partition)
+    finally:
+        await producer.stop()
+
+
+def test_doctor_says_that_instances_run_what_no_file_has(bench: Bench) -> None:
+    topic = bench.declare("checked", partitions=2)
+    folder = bench.root / "flows" / "sagas"
+    folder.mkdir(parents=True)
+    file, group = folder / "ship.yaml", "sagas"
+    file.write_text(SAGA.format(version=2, group=group, topic=topic))
+    assert 0 == bench.edo("topics", "apply").returncode
+    _, found = checks(bench)
+    assert "sagas" not in found
+
+    changelog = state_changelog(bench.app, group)
+    asyncio.run(remember(bench.broker, changelog, 2))
+    status, found = checks(bench)
+    told = "4 instances of saga ship, version 1, are remembered, and no file has it"
+    assert (1, [("problem", told)]) == (
+        status,
+        [(one["verdict"], one["found"]) for one in found["sagas"]],
+    )
+    file.unlink()
+    status, found = checks(bench)
+    assert (0, [("warning", told)]) == (
+        status,
+        [(one["verdict"], one["found"]) for one in found["sagas"]],
+    )
+    assert f"delete the topic {changelog}" in found["sagas"][0]["advice"]
 
 
 def test_doctor_says_that_nobody_answers(bench: Bench) -> None:

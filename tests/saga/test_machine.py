@@ -533,7 +533,7 @@ def test_a_task_refuses_to_go_on_without_the_version_that_its_instances_run() ->
     table = Table(saga.memory)
     assert unknown_versions(table, {"ship": saga.spec}) is None
     newer = spec(definition(*chain("a"), version=2))
-    assert "1 instances of saga ship, version 1," in (
+    assert "1 instance of saga ship, version 1, is remembered, and no file has it: put" in (
         unknown_versions(table, {"ship": newer}) or ""
     )
     changed = spec(definition(*chain("a", "b", "c"), digest="other"))

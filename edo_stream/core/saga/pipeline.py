@@ -16,6 +16,7 @@ timers; ``o`` the task's own.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -67,21 +68,39 @@ class _Source(Enum):
 
 
 _encode_version: Final = msgspec.msgpack.Encoder().encode
-_decode_version: Final = msgspec.msgpack.Decoder(VersionRow).decode
+decode_version: Final = msgspec.msgpack.Decoder(VersionRow).decode
 
 
 def unknown_versions(state: Table, specs: Mapping[str, SagaSpec]) -> str | None:
     """Why a task must not go on with its state, if so: instances run what no file has."""
-    for key, value in state.scan(VERSION, _VERSION_END):
-        name, _, number = key[1:].decode().rpartition("\0")
-        row = _decode_version(value)
-        spec = specs.get(name)
-        definition = None if spec is None else spec.versions.get(int(number))
-        what = f"{row.running} instances of saga {name}, version {number}, are remembered"
-        if definition is None:
-            return f"{what}, and no file has it: put it back until they are forgotten"
-        if definition.digest != row.digest:
-            return f"{what}, and its file has changed: put it back, and make it another version"
+    rows = state.scan(VERSION, _VERSION_END)
+    told = (unknown_version(key, decode_version(value), specs) for key, value in rows)
+    return next((f"{one.found}: {one.advice}" for one in told if one is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownVersion:
+    """A version of a saga that instances run, and no file has as they know it."""
+
+    found: str
+    advice: str
+
+
+def unknown_version(
+    key: bytes, row: VersionRow, specs: Mapping[str, SagaSpec]
+) -> UnknownVersion | None:
+    """What is wrong with one of the versions that instances run, by its row."""
+    name, _, number = key[1:].decode().rpartition("\0")
+    spec = specs.get(name)
+    definition = None if spec is None else spec.versions.get(int(number))
+    are = "1 instance" if row.running == 1 else f"{row.running:,} instances"
+    what = f"{are} of saga {name}, version {number}, {'is' if row.running == 1 else 'are'}"
+    if definition is None:
+        advice = "put it back until they are forgotten"
+        return UnknownVersion(f"{what} remembered, and no file has it", advice)
+    if definition.digest != row.digest:
+        advice = "put it back, and make it another version"
+        return UnknownVersion(f"{what} remembered, and its file has changed", advice)
     return None
 
 
@@ -99,7 +118,7 @@ class SagaPipeline(TaskPipeline):
         self._specs = specs
         self._timers = Timers(state)
         self._instances = RowCache(state, INSTANCE, encode_instance, decode_instance)
-        self._versions = RowCache(state, VERSION, _encode_version, _decode_version)
+        self._versions = RowCache(state, VERSION, _encode_version, decode_version)
         self._outlet = SagaOutlet(identity, self._step)
         self._replies = SagaReplies(identity, state, self._step)
         self._changes: dict[tuple[str, str], int] = {}
