@@ -424,6 +424,15 @@ def test_an_abandoned_instance_hears_and_sends_nothing_any_more() -> None:
     judge(saga)
 
 
+def test_nobody_answers_for_an_instance_that_is_over() -> None:
+    saga = started(*MANUAL)
+    saga.reply("a")
+    saga.ask("saga.abandon")
+    saga.ask("saga.complete", step="approve")
+    saga.settle()
+    assert "it is abandoned" == refusals(saga)[-1]
+
+
 def refusals(saga: World) -> list[str]:
     return [
         msgspec.json.decode(one.value or b"").get("reason", "")

@@ -199,7 +199,9 @@ class Machine:
         if step is None or step.flow is not None:
             return f"{name} is no step that a person does"
         status = self._row.steps[name].status
-        if self._row.status.is_over or status is not StepStatus.SENT:
+        if self._row.status.is_over:
+            return f"it is {self._row.status.value}"
+        if status is not StepStatus.SENT:
             return f"{name} is {status.value}"
         if refusal is None:
             self._done(step, result)
