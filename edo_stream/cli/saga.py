@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,7 @@ from edo_stream.cli.operate import (
 )
 from edo_stream.cli.screen import screen
 from edo_stream.core.partitioner import partition_of
-from edo_stream.core.saga.instance import InstanceRow, SagaStatus
+from edo_stream.core.saga.instance import RESULT_BYTES_MAX, InstanceRow, SagaStatus
 from edo_stream.engine.group_topics import state_changelog
 from edo_stream.flows import SagaGroup
 from edo_stream.flows.saga import sagas_of
@@ -178,12 +179,26 @@ def complete(  # noqa: PLR0913 - the command line
     timeout: Timeout = 30.0,
 ) -> None:
     """Say that a person has done a manual step."""
-    try:
-        document = {} if result is None else {"result": json.loads(result)}
-    except ValueError as error:
-        raise CommandError(f"--result: not JSON: {error}", USAGE) from error
+    document = {} if result is None else {"result": _result(result)}
     place = (name, key_bytes(key, key_base64))
     _operate("saga.complete", place, {"step": step, **document}, timeout)
+
+
+def _result(text: str) -> Any:
+    """What a person's step has returned, as a worker will read it."""
+    try:
+        # Not by Python's own, which takes NaN for JSON, and a number that is too large for it.
+        found = msgspec.json.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"--result: not JSON: {error}", USAGE) from error
+    size = len(json.dumps(found))
+    if size > RESULT_BYTES_MAX:
+        raise CommandError(
+            f"--result: {size:,} bytes, and of more than {RESULT_BYTES_MAX:,} nothing is kept: "
+            "write where it is instead",
+            USAGE,
+        )
+    return found
 
 
 @app.command()
@@ -221,7 +236,11 @@ def _operate(
     environment = Environment.read()
     group = _group(environment, name)
     task = (group.name, partition_of(key, group.partitions))
-    said = {field: value for field, value in fields.items() if value not in (None, "")}
+    said = {
+        field: value
+        for field, value in fields.items()
+        if field == "result" or value not in (None, "")
+    }
     request = {"op": op, "saga": name, **said}
     with unreachable(environment.settings.broker):
         asyncio.run(ask(environment, task, key, request, timeout_s))

@@ -21,6 +21,12 @@ from tests.saga.world import World, chain, definition, spec
         (["retry", "ship-order"], "write the key, or --key-base64"),
         (["show", "ship-order", "--key-base64", "~"], "--key-base64 ~:"),
         (["complete", "ship-order", "k", "--step", "a", "--result", "{"], "--result: not JSON"),
+        (["complete", "ship-order", "k", "--step", "a", "--result", "NaN"], "--result: not JSON"),
+        (["complete", "ship-order", "k", "--step", "a", "--result", "1e999"], "--result: not JSON"),
+        (
+            ["complete", "ship-order", "k", "--step", "a", "--result", f'"{"x" * 16_384}"'],
+            "--result: 16,386 bytes, and of more than 16,384 nothing is kept",
+        ),
         (["abandon", "none", "k"], "no saga none"),
     ],
 )
