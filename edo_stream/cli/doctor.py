@@ -21,6 +21,7 @@ from edo_stream.cli.contracts_broker import Broker
 from edo_stream.cli.contracts_plan import Action, Step, steps
 from edo_stream.cli.environment import CommandError, unreachable
 from edo_stream.cli.screen import screen
+from edo_stream.core.correlation.spec import JoinSpec
 from edo_stream.core.saga.pipeline import VersionRow, unknown_version
 from edo_stream.engine.act_plans import act_topics
 from edo_stream.engine.admin import Wanted
@@ -36,6 +37,7 @@ from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
 from edo_stream.engine.ticks import ticker_topics
 from edo_stream.flows import SagaGroup, load_flows
 from edo_stream.observe.sagas import read_versions
+from edo_stream.observe.waits import read_not_declared
 from edo_stream.registry import Registry, RegistryError, load
 from edo_stream.schedules.folder import load_schedules
 from edo_stream.schema_ids import framed_entries, remote_registry, unregistered
@@ -127,21 +129,24 @@ def _all() -> Iterator[Check]:
             yield Check("settings", Verdict.PROBLEM, problem, "docs/settings.md lists them all")
         return
     yield Check("settings", Verdict.OK, f"service {settings.service}, broker {settings.broker}")
-    wanted, groups = list[Wanted](), dict[str, SagaGroup]()
-    yield from _declared(settings, wanted, groups)
+    wanted, groups, joins = list[Wanted](), dict[str, SagaGroup](), dict[str, JoinSpec]()
+    yield from _declared(settings, wanted, groups, joins)
     yield from _machine(settings)
     try:
         access = broker_access(settings)
     except AccessError as error:
         yield Check("settings", Verdict.PROBLEM, str(error), "EDO_TLS_… and EDO_SASL_… say which")
         return
-    yield from asyncio.run(_broker(settings, access, wanted, groups))
+    yield from asyncio.run(_broker(settings, access, wanted, groups, joins))
 
 
 def _declared(
-    settings: Settings, wanted: list[Wanted], groups: dict[str, SagaGroup]
+    settings: Settings,
+    wanted: list[Wanted],
+    groups: dict[str, SagaGroup],
+    joins: dict[str, JoinSpec],
 ) -> Iterator[Check]:
-    """Contracts, schedules and flows; ``wanted`` gets their topics, ``groups`` those of sagas."""
+    """Contracts, schedules and flows; ``wanted`` gets their topics, the others their groups."""
     try:
         registry: Registry = load(settings.topics)
         schedules = load_schedules(settings.schedules_folder, registry.entries)
@@ -157,6 +162,7 @@ def _declared(
     for topics in (act_topics, join_topics, lookup_topics, saga_topics):
         wanted += topics(flows, app, replication)
     groups |= flows.sagas
+    joins |= {name: group.spec for name, group in flows.join_groups.items()}
     others = {flow.declaration.group for flow in flows.flows.values()} | set(registry.groups)
     if _SAGAS not in others:
         # Its state stays when its last saga is gone.
@@ -217,6 +223,7 @@ async def _broker(
     access: BrokerAccess,
     wanted: list[Wanted],
     groups: Mapping[str, SagaGroup],
+    joins: Mapping[str, JoinSpec],
 ) -> list[Check]:
     checks = await _servers(settings)
     if all(check.verdict is not Verdict.OK for check in checks):
@@ -230,6 +237,8 @@ async def _broker(
             left = await leftovers(access, settings.app_id, names)
             changelogs = {group: state_changelog(settings.app_id, group) for group in groups}
             versions = await read_versions(changelogs, access.client())
+            states = {group: state_changelog(settings.app_id, group) for group in joins}
+            waiting = await read_not_declared(joins, states, access.client())
     except (CommandError, KafkaError, TimeoutError) as error:
         advice = "see the broker's log; EDO_SECURITY_PROTOCOL must be the one that it speaks"
         return [*checks, Check("broker", Verdict.UNREACHABLE, str(error), advice)]
@@ -244,8 +253,20 @@ async def _broker(
         *_clock(facts),
         *_group(settings, facts),
         *(Check("flows", Verdict.PROBLEM, one.found, one.advice) for one in left),
+        *_waits(waiting),
         *_sagas(versions, groups, changelogs),
     ]
+
+
+def _waits(waiting: Mapping[str, tuple[int, bool]]) -> Iterator[Check]:
+    """What waits for flows whose files are gone."""
+    for flow, (held, is_owed) in waiting.items():
+        what = "1 event waits" if held == 1 else f"{held:,} events wait"
+        verdict = Verdict.PROBLEM if is_owed else Verdict.WARNING
+        advice = "declare it again, as it was, with draining: true, until nothing waits"
+        if not is_owed:
+            advice = "declare it again, or leave them: edo waits list shows them"
+        yield Check("flows", verdict, f"{what} for flow {flow}, which is not declared", advice)
 
 
 def _sagas(

@@ -9,9 +9,12 @@ from msgspec import structs
 
 from edo_stream.core.correlation.changes import WaitChange, decode_change
 from edo_stream.core.correlation.rows import (
+    FLOW,
     WAIT,
+    FlowRow,
     Phase,
     WaitRow,
+    decode_flow,
     decode_wait,
 )
 from edo_stream.core.correlation.spec import (
@@ -249,6 +252,40 @@ async def read_waits(
         for wait in of_partition.waits(group, partition, specs[group])
     ]
     return sorted(found, key=lambda wait: (wait.flow, wait.since_ms or wait.ended_ms, wait.key))
+
+
+class FlowRows:
+    """The flows of one changelog partition, with what waits for them; takes records in order."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, FlowRow] = {}
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Take a record; ``None`` deletes its row."""
+        if key[: len(FLOW)] != FLOW:
+            return
+        flow = key[len(FLOW) :].decode()
+        if value is None:
+            self.rows.pop(flow, None)
+        else:
+            self.rows[flow] = decode_flow(value)
+
+
+async def read_not_declared(
+    specs: Mapping[str, JoinSpec], changelogs: Mapping[str, str], broker: Mapping[str, Any]
+) -> dict[str, tuple[int, bool]]:
+    """Flows that are in no group now: how many events wait, and whether their task stops for it.
+
+    Raises:
+        KafkaError: the broker cannot be reached, or gives nothing for half a minute.
+    """
+    found: dict[str, tuple[int, bool]] = {}
+    for (group, _), part in (await read_rows(changelogs, broker, FlowRows)).items():
+        for flow, row in part.rows.items():
+            if row.held and flow not in specs[group].correlations:
+                held, is_owed = found.get(flow, (0, False))
+                found[flow] = (held + row.held, is_owed or row.is_owed)
+    return dict(sorted(found.items()))
 
 
 async def read_wait_history(topic: str, key: bytes, broker: Mapping[str, Any]) -> list[WaitChange]:

@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from edo_stream.cli.main import app
+from edo_stream.core.correlation.rows import FLOW, FlowRow
 from edo_stream.core.saga.pipeline import VersionRow
 from edo_stream.engine.group_topics import state_changelog
 from tests.broker.bench import Bench
@@ -114,16 +115,48 @@ steps: [{{name: a, action: {{kind: noop, idempotency_key: command, replay: safe}
 """
 
 
-async def remember(broker: str, topic: str, running: int) -> None:
-    """Write what a task of sagas keeps of a version, as two of them do."""
+WAITING = """\
+name: ship
+owner: team-tests
+description: Ships.
+when:
+  all: {{a: {{topic: {topic}}}, b: {{topic: {topic}, match: {{data: {{b: [1]}}}}}}}}
+  within: 1d
+action: {{kind: noop, idempotency_key: command, replay: safe}}
+"""
+
+
+async def remember(broker: str, topic: str, key: bytes, row: Any) -> None:
+    """Write a row of state, as two tasks do."""
     producer = AIOKafkaProducer(bootstrap_servers=broker)
     await producer.start()
     try:
-        row = msgspec.msgpack.encode(VersionRow("digest", running))
+        value = msgspec.msgpack.encode(row)
         for partition in (0, 1):
-            await producer.send_and_wait(topic, row, key=b"vship\x001", partition=partition)
+            await producer.send_and_wait(topic, value, key=key, partition=partition)
     finally:
         await producer.stop()
+
+
+def test_doctor_says_what_waits_for_flows_that_are_gone(bench: Bench) -> None:
+    topic = bench.declare("checked", partitions=2)
+    (bench.root / "flows").mkdir()
+    (bench.root / "flows" / "ship.yaml").write_text(WAITING.format(topic=topic))
+    assert 0 == bench.edo("topics", "apply").returncode
+    changelog = state_changelog(bench.app, "joins")
+    for flow, row in (
+        ("ship", FlowRow(open=1, held=1)),
+        ("over", FlowRow(fired=1)),
+        ("left", FlowRow(open=1, held=2)),
+        ("owed", FlowRow(open=1, held=3, is_owed=True)),
+    ):
+        asyncio.run(remember(bench.broker, changelog, FLOW + flow.encode(), row))
+    status, found = checks(bench)
+    assert (1, ["4 events wait for flow left,", "6 events wait for flow owed,"]) == (
+        status,
+        [one["found"].partition(" which")[0] for one in found["flows"]],
+    )
+    assert ["warning", "problem"] == [one["verdict"] for one in found["flows"]]
 
 
 def test_doctor_says_that_instances_run_what_no_file_has(bench: Bench) -> None:
@@ -137,7 +170,8 @@ def test_doctor_says_that_instances_run_what_no_file_has(bench: Bench) -> None:
     assert "sagas" not in found
 
     changelog = state_changelog(bench.app, group)
-    asyncio.run(remember(bench.broker, changelog, 2))
+    row = VersionRow("digest", running=2)
+    asyncio.run(remember(bench.broker, changelog, b"vship\x001", row))
     status, found = checks(bench)
     told = "4 instances of saga ship, version 1, are remembered, and no file has it"
     assert (1, [("problem", told)]) == (
