@@ -119,7 +119,7 @@ def _check(document: Document, flow: FlowDeclaration, registry: Registry) -> Non
     """Find what is well formed and cannot be."""
     _check_topics(document, flow, registry)
     check_control(document, flow)
-    if flow.retry.total is not None and flow.retry.total < flow.retry.initial:
+    if flow.retry.is_cut_short:
         document.find(("retry", "total"), "retry.total is shorter than the first wait")
     if flow.replies is not None and flow.split is not None:
         message = (

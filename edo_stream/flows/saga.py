@@ -26,6 +26,7 @@ from edo_stream.flows.in_python import files_of, read_file
 from edo_stream.flows.replying import replies_by
 from edo_stream.flows.saga_declaration import Deed, SagaDeclaration, StepDeclaration
 from edo_stream.registry import Finding, Registry
+from edo_stream.registry.declaration import Retry
 from edo_stream.registry.document import Document, Place
 from edo_stream.registry.mistakes import find_mistake, nearest
 from edo_stream.registry.names import INTERNAL_PREFIX
@@ -130,6 +131,13 @@ def _check_step(
     if step.timeout == 0:
         message = "timeout is 0ms: it would fail before any reply: leave timeout out"
         document.find((*place, "timeout"), f"step {step.name}: {message}")
+    retries: list[tuple[tuple[str, ...], Retry]] = [(("retry", "total"), step.retry)]
+    if step.compensate is not None:
+        retries.append((("compensate", "retry", "total"), step.compensate.retry))
+    for part, retry in retries:
+        if retry.is_cut_short:
+            message = f"step {step.name}: retry.total is shorter than the first wait"
+            document.find((*place, *part), message)
     for index, before in enumerate(step.after or ()):
         if before not in above:
             message = f"step {step.name}: no step {before} above it: {nearest(before, above)}"

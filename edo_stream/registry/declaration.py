@@ -12,15 +12,7 @@ Every field has a description: ``docs/contract.schema.json`` gives it to editors
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from edo_stream.core.contract import DAY_MS, Codec, Start
 from edo_stream.registry.names import (
@@ -341,12 +333,10 @@ class Retry(Declared):
         default=None, description="After so long nothing is tried again."
     )
 
-    @field_validator("initial", "max")
-    @classmethod
-    def _no_nothing(cls, value: int) -> int:
-        if value == 0:
-            raise ValueError("0ms is no wait: write for instance 1s")
-        return value
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether nothing is ever tried again, since the time for it ends before the first."""
+        return self.total is not None and self.total < self.initial
 
     @property
     def waits_ms(self) -> tuple[int, ...]:

@@ -156,6 +156,7 @@ def test_what_decides_how_an_instance_goes_on_is_in_the_digest(
         ("after: [pay]", "pivot: true", "22: pivot: only one step closes the way back"),
         ("timeout: 5m", "timeout: soon", "12: steps.0.timeout: soon is not a duration"),
         ("timeout: 5m", "timeout: 0s", "12: step reserve: timeout is 0ms: it would fail before"),
+        ("retries: 1", "total: 1ms", "11: step reserve: retry.total is shorter than the first"),
         ("deadline: 1h", "deadline: 0s", "7: deadline is 0ms: each instance would be undone"),
         ("deadline: 1h", "deadlin: 1h", "7: deadlin is not a key: did you mean deadline?"),
     ],
