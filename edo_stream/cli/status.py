@@ -81,12 +81,18 @@ def _workers(environment: Environment, named: Sequence[str] | None) -> Workers:
     """What workers say of themselves, by address."""
     settings = environment.settings
     if named:
-        return {address: _ask(address) for address in named}
+        workers = {address: _ask(address) for address in named}
+        for address, worker in workers.items():
+            if (app := worker.get("app")) != settings.app_id:
+                said = f"{address} is a worker of {app}, not of {settings.app_id} (EDO_SERVICE)"
+                raise CommandError(said, _USAGE)
+        return workers
     address = f"http://{settings.web_bind}:{settings.web_port}"
     try:
-        return {address: _ask(address)}
+        worker = _ask(address)
     except CommandError:
         return {}
+    return {address: worker} if worker.get("app") == settings.app_id else {}
 
 
 def _ask(address: str) -> Mapping[str, Any]:
