@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from edo_stream.flows.graph import FLOW, TARGET, TOPIC, Graph, Node, Way
+from edo_stream.flows.graph import FLOW, SAGA, TARGET, TOPIC, Graph, Node, Way
 
 _CHARACTER: Final = 7.2
 _PADDING: Final = 14
@@ -22,7 +22,7 @@ _ROUNDS: Final = 4
 _STYLE: Final = """\
 text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:#1f2430}
 .topic{fill:#e8f1fb;stroke:#3b6ea5}.flow{fill:#fdf3e1;stroke:#b87a1c}
-.target{fill:#eef6ec;stroke:#4c8a45}.way{fill:none;stroke:#6b7280;stroke-width:1.3}
+.saga{fill:#f3eefb;stroke:#7a5aa6}.target{fill:#eef6ec;stroke:#4c8a45}.way{fill:none;stroke:#6b7280;stroke-width:1.3}
 .some{stroke-dasharray:5 4}.label{font-size:10px;fill:#6b7280}"""
 
 _TIP: Final = (
@@ -129,7 +129,7 @@ def _boxes(columns: Sequence[Sequence[Node]]) -> dict[Node, _Box]:
 
 
 def _node(node: Node, box: _Box) -> str:
-    radius = {TOPIC: _HEIGHT / 2, FLOW: 5, TARGET: 0}[node.kind]
+    radius = {TOPIC: _HEIGHT / 2, FLOW: 5, SAGA: 12, TARGET: 0}[node.kind]
     x, y = box.x + box.width / 2, box.y + _HEIGHT / 2 + 4
     name = escape(node.name)
     return (

@@ -18,7 +18,7 @@ from edo_stream.registry.mistakes import nearest
 
 def lint(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Flows; default: all.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Flows and sagas; default: all.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -28,33 +28,39 @@ def lint(
     """
     root = flows_root()
     review = review_all(root, load_topics(), more=(find_unusable_actions,))
-    wanted = what or []
+    wanted, known = what or [], [*review.names, *review.sagas]
     for name in wanted:
-        if name not in review.names:
-            raise CommandError(f"flow {name} is not declared: {nearest(name, review.names)}", 2)
+        if name not in known:
+            raise CommandError(f"flow {name} is not declared: {nearest(name, known)}", 2)
     findings = [one for one in review.findings if not wanted or Document(one.file).name in wanted]
+    flows, sagas = (
+        sum(not wanted or name in wanted for name in all_) for all_ in (review.names, review.sagas)
+    )
     if as_json:
-        print_json(_as_json(findings, len(wanted) or len(review.names)))
+        print_json(_as_json(findings, flows, sagas))
     else:
-        _show(findings, len(wanted) or len(review.names))
+        _show(findings, flows, sagas)
     raise typer.Exit(1 if findings else 0)
 
 
-def _as_json(findings: Sequence[Finding], flows: int) -> dict[str, object]:
+def _as_json(findings: Sequence[Finding], flows: int, sagas: int) -> dict[str, object]:
     return {
         "flows": flows,
+        "sagas": sagas,
         "findings": [
             {"file": str(one.file), "line": one.line, "message": one.message} for one in findings
         ],
     }
 
 
-def _show(findings: Sequence[Finding], flows: int) -> None:
+def _show(findings: Sequence[Finding], flows: int, sagas: int) -> None:
     console = screen()
     for finding in findings:
         console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
-    said = f"{len(findings):,} finding{'' if len(findings) == 1 else 's'}"
-    console.print(
-        f"{flows:,} flow{'' if flows == 1 else 's'}, {said if findings else 'no findings'}",
-        markup=False,
-    )
+    told = [_counted(flows, "flow"), *([_counted(sagas, "saga")] if sagas else [])]
+    told.append(_counted(len(findings), "finding") if findings else "no findings")
+    console.print(", ".join(told), markup=False)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

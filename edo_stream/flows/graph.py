@@ -1,9 +1,9 @@
 """What depends on what: topics, the flows that their events trigger, and what those lead to.
 
-A *way* leads from a topic to a flow that wants its events, from a flow to the topic that its
-action writes or to the target that it calls, and from a topic to the one that the results of its
-contract are written to. A round of ways through topics is a cycle: an event of it may trigger
-itself for ever.
+A *way* leads from a topic to a flow that wants its events or to a saga that they start, from a
+saga to the flows of its steps, from a flow to the topic that its action writes or to the target
+that it calls, and from a topic to the one that the results of its contract are written to. A
+round of ways through topics is a cycle: an event of it may trigger itself for ever.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +12,19 @@ from typing import Final, NamedTuple
 
 from edo_stream.flows.correlation import Join
 from edo_stream.flows.flow import Flow, Flows
+from edo_stream.flows.saga import sagas_of
 from edo_stream.registry import Registry
 
 TOPIC: Final = "topic"
 FLOW: Final = "flow"
+SAGA: Final = "saga"
 TARGET: Final = "target"
 CANCELS: Final = "cancels"
 """Label of a way to a flow whose commands the events cancel."""
 
 
 class Node(NamedTuple):
-    """A topic, a flow, or what a flow calls."""
+    """A topic, a flow, a saga, or what a flow calls."""
 
     kind: str
     name: str
@@ -77,6 +79,7 @@ def graph_of(registry: Registry, flows: Flows, targets: Mapping[str, str] | None
     named = targets or {}
     ways = [way for flow in flows.flows.values() for way in _ways_of(flow, named)]
     ways += [way for join in flows.joins.values() for way in _ways_of_join(join)]
+    ways += _ways_of_sagas(flows)
     seen = {node.name for way in ways for node in (way.start, way.end) if node.kind == TOPIC}
     for name, entry in registry.entries.items():
         emit = entry.declaration.emit
@@ -117,6 +120,21 @@ def _ways_of_join(join: Join) -> Iterator[Way]:
         yield Way(Node(FLOW, join.gathers), node, "ends")
     if join.emit is not None:
         yield Way(node, Node(TOPIC, join.emit.topic), "event")
+
+
+def _ways_of_sagas(flows: Flows) -> Iterator[Way]:
+    """From what starts them, to the steps of their newest versions and what undoes these."""
+    for topic, routes in flows.starts.items():
+        for route in routes:
+            saga = Node(SAGA, route.trigger.flow)
+            yield Way(Node(TOPIC, topic), saga, "starts", bool(route.conditions))
+    for spec in sagas_of(flows.sagas).values():
+        saga = Node(SAGA, spec.name)
+        for step in spec.newest.steps:
+            if step.flow is not None:
+                yield Way(saga, Node(FLOW, step.flow), step.name)
+            if step.undo is not None:
+                yield Way(saga, Node(FLOW, step.undo), f"undo {step.name}", True)
 
 
 def _way_back(start: Node, onward: Mapping[Node, Sequence[Node]]) -> list[Node] | None:

@@ -42,6 +42,8 @@ class FlowReview:
 
     names: Sequence[str]
     """Flows, by the names of their files."""
+    sagas: Sequence[str]
+    """Sagas likewise, older versions too."""
     findings: Sequence[Finding]
     """Sorted by file and line."""
 
@@ -49,9 +51,12 @@ class FlowReview:
 def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowReview:
     """Review a folder of flows; ``more`` are rules that need what is not to be imported here."""
     survey = survey_flows(root, registry)
-    flows = survey.flows
-    graph, shapes = graph_of(registry, flows), Shapes(registry)
-    findings = list(survey.findings)
+    flows, shapes = survey.flows, Shapes(registry)
+    sagas = survey_sagas(root / SAGAS, registry, flows.flows.values())
+    whole = replace(flows, sagas=sagas.groups, starts=sagas.starts)
+    deeds = {deed.policy.flow: deed for deed, _, _ in sagas.deeds}
+    graph = graph_of(registry, replace(whole, flows={**flows.flows, **deeds}))
+    findings = [*survey.findings, *sagas.findings]
     for name, document in survey.documents.items():
         before = len(document.findings)
         flow, join = flows.flows.get(name), flows.joins.get(name)
@@ -59,15 +64,13 @@ def lint(root: Path, registry: Registry, more: Sequence[Rule] = ()) -> FlowRevie
         for rule in (*RULES, *more):
             rule(case)
         findings += document.findings[before:]
-    sagas = survey_sagas(root / SAGAS, registry, flows.flows.values())
-    findings += sagas.findings
     for deed, document, place in sagas.deeds:
         before = len(document.findings)
         case = FlowCase(deed.policy.flow, deed, None, document, registry, graph, shapes, place)
-        for rule in more:
+        for rule in (find_cycles, *more):
             rule(case)
         findings += document.findings[before:]
-    whole = replace(flows, sagas=sagas.groups, starts=sagas.starts)
     findings += rival_replies(whole, survey.documents, root / SAGAS)
     names = sorted(Document(file).name for file in files_of(root, "flow"))
-    return FlowReview(names, sorted(set(findings)))
+    of_sagas = sorted(Document(file).name for file in files_of(root / SAGAS, "saga"))
+    return FlowReview(names, of_sagas, sorted(set(findings)))

@@ -204,6 +204,28 @@ def test_a_cycle_through_results_is_one(project: Path, run: Run) -> None:
     assert "back → shop.order.placed → shop.order.accepted:" in run("lint").output
 
 
+def test_a_saga_may_be_of_a_cycle_and_is_drawn(project: Path, run: Run) -> None:
+    folder = project / "flows" / "sagas"
+    folder.mkdir(parents=True)
+    (folder / "ship.yaml").write_text(
+        f"name: ship\nversion: 1\nowner: t\ndescription: d\non: {TOPIC}\n"
+        f"steps:\n  - name: ask\n    action: {record('shop.parcel.sent')}\n"
+    )
+    add_topic(project, "shop.parcel.sent")
+    assert "0 flows, 1 saga, no findings" in run("lint").output
+    write(project, "back", "shop.parcel.sent", action=record(TOPIC))
+    said = json.loads(run("lint", "--json").output)
+    way = "shop.order.placed → ship → ship.v1.ask → shop.parcel.sent → back → shop.order.placed"
+    assert [way in one["message"] for one in said["findings"]] == [True, True]
+    assert {("back.yaml", 5), ("ship.yaml", 8)} == {
+        (Path(one["file"]).name, one["line"]) for one in said["findings"]
+    }
+    assert 1 == run("lint", "ship").exit_code
+    assert "saga_" in run("graph").output
+    titles = run("graph", "--format", "svg").output
+    assert "<title>saga ship</title>" in titles
+
+
 def test_a_flow_may_be_asked_for_by_its_name(project: Path, run: Run) -> None:
     write(project, "good", TOPIC)
     write(project, "bad", "shop.order.placd")
