@@ -247,6 +247,17 @@ def test_a_deadline_that_was_put_off_is_not_obeyed_before() -> None:
     assert ["timeout"] == [each["reason"] for each in bench.results()]
 
 
+def test_windows_that_are_shorter_now_fire_when_they_are_over() -> None:
+    start_ms = NOW_MS - NOW_MS % 100_000
+    bench = Bench([correlation(Windowed(100_000, 100_000), ["sale"])])
+    bench.feed(event(0, "sale", start_ms + 1), now_ms=start_ms + 1)
+    bench.correlations = [correlation(Windowed(10_000, 10_000), ["sale"])]
+    bench.__post_init__()
+    bench.feed(event(1, "sale", start_ms + 2), now_ms=start_ms + 2)
+    bench.tick(start_ms + 10_000)
+    assert [2] == [each["count"] for each in bench.results()]
+
+
 @pytest.mark.parametrize(
     ("now", "wanted"),
     [

@@ -75,13 +75,15 @@ class InWindows:
         elif (refusal := waits.refusal(row, arrival.size_bytes)) is not None:
             waits.refuse(arrival, refusal)
         else:
-            is_first = row.phase != Phase.OPEN or arrival.at_ms < row.first_ms
+            is_open = row.phase == Phase.OPEN
+            first_ms = min(row.first_ms, arrival.at_ms) if is_open else arrival.at_ms
+            is_new = not is_open or first_ms < row.first_ms or self._is_shorter_now(row)
             waits.turn(row, Phase.OPEN)
             # In the order of times: each is followed by what makes it one of its own.
             place = NUMBER.pack(arrival.at_ms) + NUMBER.pack(arrival.offset)
             waits.add_event(key, row, place, arrival)
-            if is_first:
-                self._begin_at(key, row, arrival.at_ms)
+            if is_new:
+                self._begin_at(key, row, first_ms)
             waits.put(key, row)
 
     def expire(self, key: bytes, row: WaitRow, due_ms: int) -> None:
@@ -129,6 +131,12 @@ class InWindows:
     def missing(self, key: bytes, row: WaitRow) -> dict[str, Any]:
         """A window misses nothing; how many events it has so far."""
         return {"count": row.held}
+
+    def _is_shorter_now(self, row: WaitRow) -> bool:
+        """Whether the window began when the declaration said a larger size."""
+        if self._kind.gap_ms or row.until_ms is None:
+            return False
+        return row.until_ms > self._next_end_ms(row)
 
     def _is_late(self, row: WaitRow, at_ms: int) -> bool:
         if self._kind.gap_ms:
