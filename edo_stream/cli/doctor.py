@@ -34,6 +34,7 @@ from edo_stream.engine.lookups import lookup_topics
 from edo_stream.engine.plans import wanted_topics
 from edo_stream.engine.saga_plans import saga_topics
 from edo_stream.engine.security import AccessError, BrokerAccess, broker_access
+from edo_stream.engine.sharers import Sharer, sharers
 from edo_stream.engine.ticks import ticker_topics
 from edo_stream.flows import SagaGroup, load_flows
 from edo_stream.observe.sagas import read_versions
@@ -235,6 +236,7 @@ async def _broker(
             async with Broker(access) as broker:
                 differing = steps(wanted, await broker.seen(names))
             left = await leftovers(access, settings.app_id, names)
+            shared = await sharers(access, settings.app_id, names)
             changelogs = {group: state_changelog(settings.app_id, group) for group in groups}
             versions = await read_versions(changelogs, access.client())
             states = {group: state_changelog(settings.app_id, group) for group in joins}
@@ -253,9 +255,24 @@ async def _broker(
         *_clock(facts),
         *_group(settings, facts),
         *(Check("flows", Verdict.PROBLEM, one.found, one.advice) for one in left),
+        *_shared(shared),
         *_waits(waiting),
         *_sagas(versions, groups, changelogs),
     ]
+
+
+def _shared(others: Sequence[Sharer]) -> Iterator[Check]:
+    """Services that take our work, and whose work we take."""
+    for other in others:
+        more = f" and {len(other.topics) - 1} more" if len(other.topics) > 1 else ""
+        yield Check(
+            "services",
+            Verdict.PROBLEM,
+            f"workers of {other.group} read {other.topics[0]}{more} as well: work of one service "
+            "is done by both, or is a dead letter of the other",
+            "give flows, their groups and the topics that workers read names of their own in each "
+            "service, or each service a broker",
+        )
 
 
 def _waits(waiting: Mapping[str, tuple[int, bool]]) -> Iterator[Check]:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -200,3 +200,32 @@ def test_doctor_says_all_mistakes_of_files_and_settings(bench: Bench) -> None:
     assert (1, 2) == (status, len(found["contracts"]))
     status, found = checks(bench, EDO_BATCH_RECORDS_MAX="0", EDO_REPLICATION="ten")
     assert (1, 2) == (status, len(found["settings"]))
+
+
+async def checks_beside(bench: Bench, group: str, topic: str) -> list[dict[str, Any]]:
+    """What doctor says of services while a member of another one's group reads a topic."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=bench.broker, group_id=group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        await consumer.getmany(timeout_ms=100)
+        await consumer.commit({TopicPartition(topic, 0): 0})
+        _, found = await asyncio.to_thread(checks, bench)
+    finally:
+        await consumer.stop()
+    return found.get("services", [])
+
+
+def test_doctor_says_which_other_service_reads_the_same_topics(bench: Bench) -> None:
+    topic = bench.declare("checked", partitions=2)
+    assert 0 == bench.edo("topics", "apply").returncode
+    group, control = f"beside-{bench.app}", f"edo.control.{bench.name}"
+    [told] = asyncio.run(checks_beside(bench, group, control))
+    assert told["verdict"] == "problem"
+    assert f"workers of {group} read {control} as well" in told["found"]
+    # A group without members is what a service leaves that has another name now.
+    _, found = checks(bench)
+    assert "services" not in found
+    # The topic of facts itself is anybody's to read.
+    assert [] == asyncio.run(checks_beside(bench, f"reader-{bench.app}", topic))
