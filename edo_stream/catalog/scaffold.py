@@ -249,7 +249,8 @@ topic that `emit` names; for each, the flow `confirm-order` writes an event to
 ```console
 $ set -a; . ./edo.env; set +a      # where the broker is, and who we are
 $ edo local up                     # a Kafka on this machine, unless there is one
-$ edo contracts lint               # every mistake of every file, with its line
+$ edo contracts lint               # every mistake of topics/, with its line
+$ edo flow lint                    # and of flows/
 $ edo contracts plan               # what would be created
 $ edo contracts apply              # create it
 $ faust -A edo_stream.app worker -l info
