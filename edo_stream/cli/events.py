@@ -18,6 +18,8 @@ from edo_stream.registry import RegistryError
 
 app = typer.Typer(no_args_is_help=True, help="Events, written by hand or by a script.")
 
+#: Of the number of a version.
+_DIGITS_MAX = 9
 #: Attributes of an event in JSON, and what an envelope calls them.
 _ENVELOPE = {
     "id": "id",
@@ -186,6 +188,8 @@ def split_event(document: Any) -> tuple[Any, dict[str, Any]]:
                 raise CommandError(f"{name} is empty", 1)
     version = texts.get("dataschemaversion", "").removeprefix("v")
     if version.isdecimal() and "dataschema" not in texts:
+        if len(version) > _DIGITS_MAX:
+            raise CommandError(f"dataschemaversion has more than {_DIGITS_MAX} digits", 1)
         del texts["dataschemaversion"]
         told["version"] = int(version)
     told["extensions"] = texts

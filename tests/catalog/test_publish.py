@@ -60,6 +60,7 @@ EVENT = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "t", "data"
         ({"own": 1.5}, "attribute own has a value of the wrong JSON type"),
         ({"data_base64": "e30="}, "both data and data_base64 are there"),
         ({"data": None, "data_base64": "{}"}, "data_base64 is not Base64"),
+        ({"dataschemaversion": "v" + 5_000 * "9"}, "dataschemaversion has more than 9 digits"),
     ],
 )
 def test_an_event_is_one_as_cloudevents_has_it(
