@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from edo_stream.core.accounts import Account
-from edo_stream.core.saga.instance import SagaStatus, StepStatus
+from edo_stream.core.saga.instance import RESULT_BYTES_MAX, SagaStatus, StepStatus
 from edo_stream.core.saga.pipeline import unknown_versions
 from edo_stream.core.state import Table
 from tests.saga.world import (
@@ -321,6 +321,21 @@ def test_an_attempt_before_that_is_done_counts_if_the_one_that_is_out_fails() ->
     assert {"a": None, "pay": "paid"} == saga.commands[-1].data["results"]
     saga.reply("mail")
     assert SagaStatus.COMPLETED is saga.row().status
+    judge(saga)
+
+
+def test_that_the_result_of_an_attempt_before_was_dropped_is_said_when_it_counts() -> None:
+    saga = pivoted()
+    saga.reply("a")
+    (first,) = saga.open
+    saga.reply("pay", "exhausted")
+    saga.ask("saga.retry")
+    saga.settle()
+    saga.end(first, "done", "x" * RESULT_BYTES_MAX)
+    saga.settle()
+    saga.reply("pay", "failed")
+    dropped = [event["change"] for event in saga.events() if event.get("isResultDropped")]
+    assert ["late-reply", "step-done"] == dropped
     judge(saga)
 
 

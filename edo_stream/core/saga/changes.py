@@ -185,7 +185,9 @@ def apply(row: InstanceRow, change: Change, at_ms: int) -> None:
             _end(row, change, at_ms)
         case LateReply():
             if change.is_kept:
-                row.steps[change.step].kept = bytes(change.result)
+                # Nothing is no JSON: that its result was dropped is said again if it counts.
+                kept = b"" if change.is_result_dropped else bytes(change.result)
+                row.steps[change.step].kept = kept
         case _:
             _apply_to_step(row.steps[change.step], change, at_ms)
 

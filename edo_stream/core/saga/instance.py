@@ -63,7 +63,10 @@ class StepRow(msgspec.Struct, array_like=True):
     since_ms: int = 0
     """When its status was reached."""
     kept: bytes | None = None
-    """JSON of an attempt before the one that is out: done, and counts if that one fails."""
+    """JSON of an attempt before the one that is out: done, and counts if that one fails.
+
+    Empty where its result was dropped.
+    """
     undo_first: int = 1
     """Of the compensation: the first attempt since the step was done last."""
 
